@@ -1,1 +1,27 @@
-//! See ARCHITECTURE.md.
+//! Right verdicts, almost as soon as mathematics allows.
+//!
+//! Pure: no clock, no files, no network. [`Judge::observe`] takes [`Event`]s in, [`Judge::verdict`]
+//! says what they come to, with evidence in a sentence. State is bounded and nothing is allocated
+//! per request.
+
+mod checks;
+mod event;
+mod exits;
+mod judge;
+mod report;
+pub mod sequential;
+mod settings;
+mod thresholds;
+mod traffic;
+mod verdict;
+mod windows;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event};
+pub use judge::Judge;
+pub use settings::{Budget, ConsecutiveFailures, Limit, Settings, Thresholds};
+pub use traffic::StageRequests;
+pub use verdict::{Cause, Level, Verdict};

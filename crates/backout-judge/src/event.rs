@@ -1,0 +1,162 @@
+//! What the judge is shown: an order of events in the caller's time.
+
+use serde::{Deserialize, Serialize};
+
+/// Which side something was seen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// The new side: the one that is on trial.
+    Canary,
+    /// The side that was live before.
+    Baseline,
+}
+
+impl Arm {
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Arm::Canary => "canary",
+            Arm::Baseline => "baseline",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Arm::Canary => 0,
+            Arm::Baseline => 1,
+        }
+    }
+}
+
+/// A check made known with [`Judge::add_check`](crate::Judge::add_check).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CheckId(pub(crate) u32);
+
+/// How one scheduled check went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// Checked and good.
+    Pass,
+    /// Checked and degraded: passes, with a warning.
+    Warn(String),
+    /// Checked and bad.
+    Fail(String),
+    /// Refused, timed out or answered 503: before the first pass it means *starting*, later it is
+    /// a failure.
+    Starting(String),
+    /// Could not be checked: neither good nor bad, and the data get older.
+    Unreachable(String),
+}
+
+/// The result of one scheduled check, with what its body said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckSample {
+    /// How it went.
+    pub outcome: CheckOutcome,
+    /// How long the check took.
+    pub latency_ms: f64,
+    /// The error rate that the body gave, in percent.
+    pub error_rate: Option<f64>,
+    /// The availability that the body gave, in percent.
+    pub availability: Option<f64>,
+    /// The response time that the body gave.
+    pub response_time_ms: Option<f64>,
+    /// Set if another version answers than the one deployed: a sentence that names both.
+    pub version_mismatch: Option<String>,
+}
+
+impl CheckSample {
+    /// A sample with nothing in its body.
+    pub fn new(outcome: CheckOutcome, latency_ms: f64) -> Self {
+        CheckSample {
+            outcome,
+            latency_ms,
+            error_rate: None,
+            availability: None,
+            response_time_ms: None,
+            version_mismatch: None,
+        }
+    }
+
+    /// A plain pass.
+    pub fn pass(latency_ms: f64) -> Self {
+        CheckSample::new(CheckOutcome::Pass, latency_ms)
+    }
+}
+
+/// One thing seen. Times are milliseconds on one clock of the caller's; they should not go back,
+/// and where they do the judge goes on with the latest it has seen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// The share of requests that the router gives to the canary from now on (0 to 1).
+    Weight {
+        /// When it came into force.
+        at_ms: i64,
+        /// Fraction of requests, or of sessions under sticky routing.
+        canary_share: f64,
+    },
+    /// Requests that ended since the last such event (a batch: differences of counters).
+    Requests {
+        /// When the counters were read. The two arms of one reading carry the same time.
+        at_ms: i64,
+        /// The side that served them.
+        arm: Arm,
+        /// How many went well.
+        ok: u64,
+        /// How many failed: 5xx or no answer.
+        failed: u64,
+        /// Latencies as (microseconds, count).
+        latency: &'a [(u64, u64)],
+    },
+    /// One scheduled check's outcome.
+    Check {
+        /// When the check *started*.
+        at_ms: i64,
+        /// The side checked.
+        arm: Arm,
+        /// Which check.
+        check: CheckId,
+        /// What it found.
+        sample: CheckSample,
+    },
+    /// A process exit was seen.
+    Exited {
+        /// When it was seen.
+        at_ms: i64,
+        /// The side it belongs to.
+        arm: Arm,
+        /// The service it belongs to.
+        service: &'a str,
+        /// The exit code, if it was not a signal.
+        code: Option<i32>,
+        /// How often its supervisor has restarted it so far; 0: it stays down.
+        restarts: u32,
+        /// No check of this service had passed yet.
+        before_first_pass: bool,
+    },
+    /// A hold begins: what is counted per stage starts again.
+    StageBegan {
+        /// When.
+        at_ms: i64,
+    },
+    /// Bake begins: as a stage, and the medium window drives verdicts too.
+    BakeBegan {
+        /// When.
+        at_ms: i64,
+    },
+}
+
+impl Event<'_> {
+    /// When it happened.
+    pub fn at_ms(&self) -> i64 {
+        match *self {
+            Event::Weight { at_ms, .. }
+            | Event::Requests { at_ms, .. }
+            | Event::Check { at_ms, .. }
+            | Event::Exited { at_ms, .. }
+            | Event::StageBegan { at_ms }
+            | Event::BakeBegan { at_ms } => at_ms,
+        }
+    }
+}

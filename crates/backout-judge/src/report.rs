@@ -1,0 +1,140 @@
+//! From what the judge knows to the verdict it gives.
+
+use crate::checks::Availability;
+use crate::event::Arm;
+use crate::judge::Judge;
+use crate::thresholds::Finding;
+use crate::verdict::{Level, Verdict};
+use crate::windows;
+use crate::words;
+
+/// At most this many warnings are passed on.
+const MAX_WARNINGS: usize = 20;
+
+/// What was collected for a verdict.
+#[derive(Default)]
+struct Notes {
+    warnings: Vec<String>,
+    missing: Vec<String>,
+    shared: Option<(String, &'static str)>,
+}
+
+impl Judge {
+    /// The verdict as of now. Order: failing, a shared fault, something not known, warning, healthy.
+    pub fn verdict(&self, now_ms: i64) -> Verdict {
+        let now_ms = now_ms.max(self.now_ms);
+        let mut notes = Notes::default();
+        self.note_checks(now_ms, &mut notes);
+        self.note_windows(now_ms, &mut notes);
+        self.note_traffic(&mut notes);
+        notes.warnings.extend(self.exits.warnings(now_ms, &self.settings));
+        notes.warnings.truncate(MAX_WARNINGS);
+
+        let mut verdict = Verdict {
+            level: Level::Healthy,
+            cause: None,
+            evidence: String::new(),
+            missing: None,
+            shared_fault: false,
+            warnings: notes.warnings,
+            metric: None,
+        };
+        if let Some(failure) = self.failure_at(now_ms) {
+            verdict.level = Level::Failing;
+            verdict.cause = Some(failure.cause);
+            verdict.evidence = failure.evidence;
+            verdict.metric = failure.metric.map(str::to_owned);
+        } else if let Some((evidence, metric)) = notes.shared {
+            verdict.level = Level::Warning;
+            verdict.shared_fault = true;
+            verdict.evidence = format!("{evidence}: a fault of both sides");
+            verdict.metric = Some(metric.to_owned());
+        } else if !notes.missing.is_empty() {
+            verdict.level = Level::NotEnoughData;
+            let missing = notes.missing.join("; ");
+            verdict.evidence = format!("not enough data: {missing}");
+            verdict.missing = Some(missing);
+        } else if let Some(first) = verdict.warnings.first() {
+            verdict.level = Level::Warning;
+            verdict.evidence = first.clone();
+        } else {
+            verdict.evidence = self.healthy_words();
+        }
+        verdict
+    }
+
+    fn note_checks(&self, now_ms: i64, notes: &mut Notes) {
+        if self.checks.is_empty() && self.traffic.share.is_none() {
+            notes.missing.push("nothing has been checked".to_owned());
+        }
+        for (index, check) in self.checks.iter().enumerate() {
+            notes.warnings.extend(check.warning(now_ms));
+            if check.arm == Arm::Baseline {
+                continue;
+            }
+            notes.missing.extend(check.missing(now_ms, &self.settings));
+            if check.shared {
+                let words = check.warning(now_ms).unwrap_or_default();
+                notes.shared.get_or_insert((words, "health"));
+            }
+            match self.availability(index, now_ms) {
+                Availability::Good => {}
+                Availability::Fail(words) if self.twin_unavailable(index, now_ms) => {
+                    notes.shared.get_or_insert((words, "availability"));
+                }
+                Availability::Warn(words) | Availability::Fail(words) => {
+                    notes.warnings.push(words);
+                }
+            }
+        }
+    }
+
+    fn note_windows(&self, now_ms: i64, notes: &mut Notes) {
+        for (drives, finding) in self.findings(now_ms) {
+            match finding {
+                Finding::Good => {}
+                Finding::Shared(metric, words) if drives => {
+                    notes.shared.get_or_insert((words, metric));
+                }
+                Finding::Unclear(_, words) if drives => {
+                    notes.missing.push(format!("more requests to tell the sides apart ({words})"));
+                }
+                Finding::Warn(_, words)
+                | Finding::Unclear(_, words)
+                | Finding::Shared(_, words)
+                | Finding::Fail(_, words) => notes.warnings.push(words),
+            }
+        }
+    }
+
+    fn note_traffic(&self, notes: &mut Notes) {
+        if self.traffic.none_at_all() {
+            notes.warnings.push("no traffic".to_owned());
+        }
+        notes.missing.extend(self.traffic.missing(&self.settings));
+    }
+
+    fn healthy_words(&self) -> String {
+        let side = |arm| {
+            let counts = self.traffic.all(arm);
+            let rate = windows::percent(counts.failed, counts.total);
+            (counts.total > 0).then(|| {
+                format!(
+                    "{} errors {} of {} requests",
+                    arm.word(),
+                    words::percent(rate),
+                    counts.total
+                )
+            })
+        };
+        let mut parts: Vec<String> =
+            [Arm::Canary, Arm::Baseline].into_iter().filter_map(side).collect();
+        let checks = self.canary_checks().count();
+        if checks == 1 {
+            parts.push("its check passes".to_owned());
+        } else if checks > 1 {
+            parts.push(format!("all {checks} checks pass"));
+        }
+        parts.join(", ")
+    }
+}

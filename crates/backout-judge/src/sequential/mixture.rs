@@ -1,0 +1,132 @@
+//! Two mixtures of likelihood ratios: the arithmetic under every comparison.
+//!
+//! **Relative risk.** Each event (a failed request, a slow one) either came from the canary or from
+//! the baseline. If both sides are equally bad, it came from the canary with probability ρ, the
+//! share of requests that the canary gets. If the canary is r times as bad, the probability is
+//! θ_r = rρ/(rρ+1−ρ). The product over events of
+//!
+//! ```text
+//! (θ_r/ρ')^c · ((1−θ_r)/(1−ρ'))^(1−c)      c = 1 for an event of the canary
+//! ρ' = (1+δ)ρ / ((1+δ)ρ + 1−ρ)             δ = relative increase that is no reason
+//! ```
+//!
+//! is a nonnegative supermartingale with mean at most 1 whenever the canary's true relative risk is
+//! at most 1+δ: the factor's mean grows with the probability of c = 1, and is 1 at ρ'. So is every
+//! mixture over r with fixed weights (Robbins 1970; Johari, Koomen, Pekelis, Walsh 2022, "Always
+//! valid inference"; for the conditional form Lindon and Malek 2022, "Anytime-valid inference for
+//! multinomial count data"), and by Ville's inequality (1939) it exceeds 1/α at *any* time with
+//! probability at most α. ρ may change between events as long as it is known before them.
+//! A batch may be taken in at once: given how many events there were, the arms are exchangeable.
+//!
+//! **Rate.** The same against a fixed rate h of one side alone: each request contributes q/h if it
+//! failed and (1−q)/(1−h) if not, a supermartingale for every true rate up to h.
+//!
+//! **Restarts.** Besides the product from the start there is the sum over start times of products
+//! from then on, weighted by a mass that sums to at most 1 over the whole watch (see
+//! [`super::schedule`]). It obeys S ← (S + mass)·factor, and is a supermartingale with mean at most
+//! 1 as a weighted average of such. It is the Shiryaev-Roberts form of an e-detector (Shin, Ramdas,
+//! Rinaldo 2023, "E-detectors"), with the budget stated over the watch instead of per run length.
+
+/// Values stay below this, far above every alarm and far below overflow.
+const CEILING: f64 = 1e250;
+/// And what falls below this is 0: there is no way back from it, and denormal numbers are slow.
+const FLOOR: f64 = 1e-250;
+
+/// Products of likelihood ratios for N alternatives, from the start and restarted.
+#[derive(Debug, Clone)]
+pub(crate) struct Mixture<const N: usize> {
+    fresh: [f64; N],
+    restarted: [f64; N],
+    /// Factor of an event for the alternative, and of one against it.
+    up: [f64; N],
+    down: [f64; N],
+    /// Mass of start times that are still to come.
+    remaining: f64,
+}
+
+impl<const N: usize> Mixture<N> {
+    pub fn new() -> Self {
+        Mixture {
+            fresh: [1.0; N],
+            restarted: [0.0; N],
+            up: [1.0; N],
+            down: [1.0; N],
+            remaining: 1.0,
+        }
+    }
+
+    /// Sets the factors for relative risks `risks` at this share. Alternatives within the tolerance
+    /// say nothing.
+    pub fn set_share(&mut self, risks: &[f64; N], share: f64, tolerance: f64) {
+        let null = risk_share(1.0 + tolerance, share);
+        for (i, &risk) in risks.iter().enumerate() {
+            let alternative = risk_share(risk, share);
+            if risk > 1.0 + tolerance {
+                self.up[i] = alternative / null;
+                self.down[i] = (1.0 - alternative) / (1.0 - null);
+            } else {
+                self.up[i] = 1.0;
+                self.down[i] = 1.0;
+            }
+        }
+    }
+
+    /// Sets the factors for rates `odds` times the odds of `rate`.
+    pub fn set_rate(&mut self, odds: &[f64; N], rate: f64) {
+        for (i, &times) in odds.iter().enumerate() {
+            let alternative = times * rate / (1.0 - rate + times * rate);
+            self.up[i] = alternative / rate;
+            self.down[i] = (1.0 - alternative) / (1.0 - rate);
+        }
+    }
+
+    /// Start times worth `mass` of the budget begin here.
+    pub fn start(&mut self, mass: f64) {
+        let mass = mass.min(self.remaining);
+        if mass > 0.0 {
+            self.remaining -= mass;
+            for value in &mut self.restarted {
+                *value += mass;
+            }
+        }
+    }
+
+    /// Takes events in.
+    pub fn record(&mut self, up: u64, down: u64) {
+        for i in 0..N {
+            let factor = power(self.up[i], up) * power(self.down[i], down);
+            self.fresh[i] = bounded(self.fresh[i] * factor);
+            self.restarted[i] = bounded(self.restarted[i] * factor);
+        }
+    }
+
+    /// The e-value: `from_start` of it from the start, the rest restarted. `prior` must sum to at
+    /// most 1.
+    pub fn value(&self, prior: &[f64; N], from_start: f64) -> f64 {
+        let mut fresh = 0.0;
+        let mut restarted = self.remaining;
+        for (i, weight) in prior.iter().enumerate() {
+            fresh += weight * self.fresh[i];
+            restarted += weight * self.restarted[i];
+        }
+        from_start * fresh + (1.0 - from_start) * restarted
+    }
+}
+
+/// The canary's share of events at this relative risk.
+fn risk_share(risk: f64, share: f64) -> f64 {
+    risk * share / (risk * share + 1.0 - share)
+}
+
+/// Single events need no power function.
+fn power(base: f64, count: u64) -> f64 {
+    match count {
+        0 => 1.0,
+        1 => base,
+        _ => base.powf(count as f64).clamp(0.0, CEILING),
+    }
+}
+
+fn bounded(value: f64) -> f64 {
+    if value < FLOOR { 0.0 } else { value.min(CEILING) }
+}
