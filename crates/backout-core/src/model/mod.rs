@@ -1,0 +1,34 @@
+//! The words of the specification as types.
+
+mod config_file;
+mod deployment;
+mod environment;
+mod health;
+mod policy;
+mod release;
+mod request;
+mod rollback;
+mod target;
+mod words;
+
+pub use config_file::{
+    ConfigFile, FileKind, MaskedFile, mask_secrets, secret_values, unmask_secrets,
+};
+pub use deployment::{Deployment, DeploymentFilter};
+pub use environment::{
+    EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
+};
+pub use health::{CheckSchedule, HealthSpec, HttpCheck, ProbeSpec};
+pub use policy::{
+    CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Shutdown, Stage, Strategy,
+};
+pub use release::{Artifact, RELEASE_FORMAT, Release, ReleaseContent, Service};
+pub use request::{Request, RequestAnswer, RequestKind};
+pub use rollback::{RollbackRecord, StepRecord};
+pub use target::{
+    EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
+};
+pub use words::{
+    DeploymentKind, DeploymentStatus, Health, OperationKind, RollbackStatus, RollbackType, Surface,
+    Trigger,
+};

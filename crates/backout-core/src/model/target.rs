@@ -1,0 +1,128 @@
+//! What runs a service: part of the release, so that a rollback uses the old definition.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of target that this version can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// Backout supervises the program.
+    Process,
+    /// A program of the user's does the work.
+    Script,
+}
+
+impl TargetKind {
+    /// The word in `backout.yaml`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TargetKind::Process => "process",
+            TargetKind::Script => "script",
+        }
+    }
+}
+
+/// A service's target definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetSpec {
+    /// A supervised program.
+    Process(ProcessSpec),
+    /// The user's program.
+    Script(ScriptSpec),
+}
+
+impl TargetSpec {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            TargetSpec::Process(_) => TargetKind::Process,
+            TargetSpec::Script(_) => TargetKind::Script,
+        }
+    }
+}
+
+/// `target.process`. Texts may hold `{version} {release} {slot} {port} {artifact} {config}`, filled in at start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment of the process beside `PATH HOME USER LANG TZ` and `BACKOUT_*`.
+    #[serde(default)]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Working folder, relative to the folder of `backout.yaml`.
+    #[serde(default)]
+    pub workdir: String,
+    /// Files or folders copied per release, relative to the folder of `backout.yaml`; `{version}` is filled in already.
+    #[serde(default)]
+    pub artifact: Vec<String>,
+    /// The port it listens on, none for a program without one.
+    #[serde(default)]
+    pub port: Option<PortSpec>,
+    /// Name of the variable that carries the port.
+    #[serde(default = "default_port_env")]
+    pub port_env: String,
+    /// Restarts by the supervisor.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+}
+
+fn default_port_env() -> String {
+    "PORT".to_owned()
+}
+
+/// A value in a process's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvValue {
+    /// Recorded with the release and reused on rollback.
+    Plain(String),
+    /// Its key stands under `secrets:`; the value comes from whoever calls and is never recorded.
+    Secret,
+}
+
+/// How a port is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortSpec {
+    /// A free one, recorded.
+    Auto,
+    /// Always this one.
+    Fixed(u16),
+}
+
+/// Bounded restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// At most this many …
+    pub max: u32,
+    /// … within this span, milliseconds.
+    pub within_ms: u64,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { max: 5, within_ms: 60_000 }
+    }
+}
+
+/// `target.script` (`INTERFACES`, "Script target").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptSpec {
+    /// The program, relative to the folder of `backout.yaml`.
+    pub program: String,
+    /// Arguments put before the verb.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// One call's limit, milliseconds.
+    #[serde(default = "default_script_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_script_timeout_ms() -> u64 {
+    600_000
+}

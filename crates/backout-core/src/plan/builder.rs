@@ -1,0 +1,298 @@
+//! Builds steps with keys, words and limits in one place.
+
+use super::situation::{PlanContext, Side};
+use super::step::{Action, Nature, Phase, Step, TrafficStep, WatchMode};
+use crate::ids::{HostName, ServiceName, Slot};
+use crate::model::{Release, RouterPolicy, Service, TargetSpec};
+
+/// Tries of an effect before its step counts as failed.
+const EFFECT_ATTEMPTS: u32 = 4;
+/// A watch has no effect, so it may be begun more often.
+const WATCH_ATTEMPTS: u32 = 12;
+/// Beyond the adapter's own limit, milliseconds.
+const MARGIN_MS: u64 = 10_000;
+
+/// Collects the steps of a plan.
+pub(super) struct Builder<'a> {
+    cx: &'a PlanContext<'a>,
+    nature: Nature,
+    pub(super) steps: Vec<Step>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(cx: &'a PlanContext<'a>, nature: Nature) -> Self {
+        Self { cx, nature, steps: Vec::new() }
+    }
+
+    /// What failure of the steps from here on means.
+    pub(super) fn nature(&mut self, nature: Nature) {
+        self.nature = nature;
+    }
+
+    #[allow(clippy::too_many_arguments)] // one caller per kind of step, all in this file
+    fn push(
+        &mut self,
+        name: &str,
+        who: &str,
+        phase: Phase,
+        (before, after): (String, String),
+        action: Action,
+        compensation: Option<Action>,
+        timeout_ms: u64,
+    ) {
+        let is_watch = matches!(action, Action::Watch { .. });
+        let subject = if who == "-" { self.cx.key.to_string() } else { who.to_owned() };
+        self.steps.push(Step {
+            key: format!("{:02}-{name}/{who}", self.steps.len()),
+            name: name.to_owned(),
+            phase,
+            subject,
+            before,
+            after,
+            action,
+            compensation,
+            nature: self.nature,
+            timeout_ms,
+            max_attempts: if is_watch { WATCH_ATTEMPTS } else { EFFECT_ATTEMPTS },
+        });
+    }
+
+    fn stop_timeout_ms(&self, service: Option<&Service>) -> u64 {
+        match service.map(|s| &s.target) {
+            Some(TargetSpec::Script(script)) => script.timeout_ms + MARGIN_MS,
+            _ => self.cx.policy.shutdown.grace_ms + 2 * MARGIN_MS,
+        }
+    }
+
+    fn start_timeout_ms(service: &Service) -> u64 {
+        match &service.target {
+            TargetSpec::Script(script) => script.timeout_ms + MARGIN_MS,
+            TargetSpec::Process(_) => 3 * MARGIN_MS,
+        }
+    }
+
+    pub(super) fn snapshot(&mut self) {
+        let words = ("config on disk".to_owned(), "a copy of it in the ledger".to_owned());
+        self.push("snapshot", "-", Phase::Config, words, Action::Snapshot, None, 6 * MARGIN_MS);
+    }
+
+    pub(super) fn pin_artifacts(&mut self, release: &Release) {
+        let kept: Vec<&str> =
+            release.content.artifacts.iter().filter(|a| a.kept).map(|a| a.path.as_str()).collect();
+        if !kept.is_empty() {
+            let words = (kept.join(", "), "copied by content, kept for the way back".to_owned());
+            let action = Action::PinArtifacts { release: release.id.clone() };
+            self.push("pin_artifacts", "-", Phase::Code, words, action, None, 60 * MARGIN_MS);
+        }
+    }
+
+    pub(super) fn ensure_router(&mut self) {
+        if let RouterPolicy::Builtin { listen, .. } = self.cx.policy.router {
+            let words = ("proxy absent or running".to_owned(), format!("proxy runs, for {listen}"));
+            self.push(
+                "ensure_router",
+                "-",
+                Phase::Start,
+                words,
+                Action::EnsureRouter,
+                None,
+                2 * MARGIN_MS,
+            );
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        service: &Service,
+        release: &Release,
+        deployment: u64,
+        slot: Slot,
+        restore: bool,
+    ) {
+        let host = HostName::local();
+        let words = (
+            format!("slot {slot} of {} empty or older", service.name),
+            format!("{} {} runs in slot {slot}", service.name, release.content.version),
+        );
+        let action = Action::Start {
+            service: service.name.clone(),
+            host: host.clone(),
+            slot,
+            release: release.id.clone(),
+            deployment,
+            restore,
+        };
+        let undo = Action::Stop {
+            service: service.name.clone(),
+            host: host.clone(),
+            slot,
+            release: release.id.clone(),
+        };
+        let who = format!("{}@{host}", service.name);
+        self.push(
+            "start",
+            &who,
+            Phase::Start,
+            words,
+            action,
+            Some(undo),
+            Self::start_timeout_ms(service),
+        );
+    }
+
+    /// Stops one service of a side; its undo is a start of the same release in the same slot.
+    pub(super) fn stop(&mut self, name: &ServiceName, side: &Side, slot: Slot) {
+        let host = HostName::local();
+        let service = side.release.content.services.get(name);
+        let version = &side.release.content.version;
+        let words = (
+            format!("{name} {version} may run in slot {slot}"),
+            format!("slot {slot} of {name} is empty"),
+        );
+        let action = Action::Stop {
+            service: name.clone(),
+            host: host.clone(),
+            slot,
+            release: side.release.id.clone(),
+        };
+        let undo = Action::Start {
+            service: name.clone(),
+            host: host.clone(),
+            slot,
+            release: side.release.id.clone(),
+            deployment: side.deployment,
+            restore: true,
+        };
+        let timeout_ms = self.stop_timeout_ms(service);
+        self.push(
+            "stop",
+            &format!("{name}@{host}"),
+            Phase::Stop,
+            words,
+            action,
+            Some(undo),
+            timeout_ms,
+        );
+    }
+
+    /// Stops all services of a side, the last started first.
+    pub(super) fn stop_side(
+        &mut self,
+        side: &Side,
+        slot: Slot,
+        only: impl Fn(&ServiceName) -> bool,
+    ) {
+        let mut order = side.release.content.start_order();
+        order.extend(
+            side.services
+                .iter()
+                .filter(|s| !side.release.content.services.contains_key(*s))
+                .cloned(),
+        );
+        for name in order.iter().rev().filter(|name| side.services.contains(*name) && only(name)) {
+            self.stop(name, side, slot);
+        }
+    }
+
+    pub(super) fn drain(&mut self, slot: Slot) {
+        let words = (format!("requests in flight on slot {slot}"), "none".to_owned());
+        let timeout_ms = self.cx.policy.shutdown.drain_ms + MARGIN_MS;
+        self.push("drain", "-", Phase::Stop, words, Action::Drain { slot }, None, timeout_ms);
+    }
+
+    pub(super) fn traffic(&mut self, traffic: TrafficStep, undo: Option<TrafficStep>) {
+        let share = |t: &TrafficStep| match t.rest {
+            Some(rest) => {
+                format!("{} % to slot {}, {} % to slot {rest}", t.percent, t.side, 100 - t.percent)
+            }
+            None => format!("{} % to slot {}", t.percent, t.side),
+        };
+        let before = undo.as_ref().map_or_else(|| "no traffic".to_owned(), share);
+        let timeout_ms = if self.cx.policy.router == RouterPolicy::Script {
+            61 * MARGIN_MS
+        } else {
+            2 * MARGIN_MS
+        };
+        let words = (before, share(&traffic));
+        let undo = undo.map(Action::SetTraffic);
+        self.push(
+            "shift_traffic",
+            "-",
+            Phase::Code,
+            words,
+            Action::SetTraffic(traffic),
+            undo,
+            timeout_ms,
+        );
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        name: &str,
+        mode: WatchMode,
+        side: Slot,
+        baseline: Option<Slot>,
+    ) {
+        let after = match &mode {
+            WatchMode::Ready { passes } => {
+                format!("{passes} passing checks in a row at its own address")
+            }
+            WatchMode::Hold { stage, .. } => {
+                format!("healthy at {} % for {} s", stage.weight, stage.hold_ms / 1000)
+            }
+            WatchMode::Bake { bake_ms, .. } => format!("healthy for {} s at 100 %", bake_ms / 1000),
+            WatchMode::Verify { passes, .. } => {
+                format!("{passes} passing checks in a row on every service")
+            }
+            WatchMode::Keep { keep_ms } => format!("old side kept for {} s", keep_ms / 1000),
+        };
+        let phase = if matches!(mode, WatchMode::Hold { .. }) { Phase::Code } else { Phase::Start };
+        let start_ms = u64::try_from(self.cx.policy.judge.startup_timeout_ms).unwrap_or(60_000);
+        let words = (format!("slot {side} not proven"), after);
+        let action = Action::Watch { mode, side, baseline };
+        self.push(name, "-", phase, words, action, None, start_ms + 6 * MARGIN_MS);
+    }
+
+    pub(super) fn restore_config(&mut self, release: &Release) {
+        if release.content.config.is_empty() {
+            return;
+        }
+        let words = (
+            "config files as they are on disk".to_owned(),
+            format!("{} config files of {}", release.content.config.len(), release.content.version),
+        );
+        let action = Action::RestoreConfig { release: release.id.clone() };
+        self.push("restore_config", "-", Phase::Config, words, action, None, 6 * MARGIN_MS);
+    }
+
+    pub(super) fn remove_route(&mut self) {
+        let words = (
+            "route at the proxy".to_owned(),
+            "none; the proxy ends if nothing else uses it".to_owned(),
+        );
+        self.push(
+            "remove_route",
+            "-",
+            Phase::Stop,
+            words,
+            Action::RemoveRoute,
+            None,
+            3 * MARGIN_MS,
+        );
+    }
+
+    pub(super) fn prune(&mut self) {
+        let words =
+            ("artifact copies".to_owned(), "only those that a rollback may need".to_owned());
+        self.push("prune", "-", Phase::Stop, words, Action::Prune, None, 6 * MARGIN_MS);
+    }
+
+    /// Services of `release` in start order.
+    pub(super) fn ordered(release: &Release) -> impl Iterator<Item = &Service> {
+        release
+            .content
+            .start_order()
+            .into_iter()
+            .filter_map(|name| release.content.services.get(&name))
+    }
+}

@@ -1,0 +1,161 @@
+//! The plan of a deploy.
+
+use super::builder::Builder;
+use super::situation::{PlanContext, Refusal, Situation};
+use super::step::{Live, Nature, Plan, TrafficStep, WatchMode};
+use crate::ids::Slot;
+use crate::model::{
+    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec,
+};
+
+/// Makes the plan that takes `release` live.
+///
+/// `restore_config` puts the release's config files on disk first (`--config N`).
+///
+/// # Errors
+/// [`Refusal`] when the way back could not fit into `rollback.timeout`.
+pub fn plan_deploy(
+    cx: &PlanContext<'_>,
+    situation: &Situation,
+    release: &Release,
+    restore_config: bool,
+) -> Result<Plan, Refusal> {
+    let policy = cx.policy;
+    let worst_ms = way_back_ms(policy, release);
+    if worst_ms > policy.rollback.timeout_ms {
+        return Err(Refusal::new(
+            format!(
+                "the way back may take {} s, more than rollback.timeout ({} s)",
+                worst_ms / 1000,
+                policy.rollback.timeout_ms / 1000
+            ),
+            "raise rollback.timeout, or lower shutdown.drain, shutdown.grace, health.startup_timeout or the script's timeout",
+        ));
+    }
+    let routed = policy.router != RouterPolicy::None;
+    let beside = cx.capabilities.side_by_side
+        && (routed || matches!(policy.strategy, Strategy::BlueGreen { .. }));
+    let slot = free_slot(cx, situation, routed);
+    let mut b = Builder::new(cx, Nature::Compensatable);
+    b.pin_artifacts(release);
+    b.ensure_router();
+    if restore_config {
+        b.restore_config(release);
+    }
+    for (other, side) in situation.slots.iter().filter(|(other, _)| **other == slot) {
+        if situation.live.as_ref().is_none_or(|live| live.slot != *other) {
+            b.stop_side(side, *other, |_| true);
+        }
+    }
+    let recreate = policy.strategy == Strategy::Recreate;
+    let old = situation.live_side().filter(|(live, _)| live.slot != slot);
+    if let (Some((live, side)), true) = (old, recreate && !cx.capabilities.replaces_in_place) {
+        b.stop_side(side, live.slot, |_| true);
+    }
+    for service in Builder::ordered(release) {
+        if let (Some((live, side)), false, false) = (old, service.traffic, recreate)
+            && side.services.contains(&service.name)
+        {
+            b.stop(&service.name, side, live.slot);
+        }
+        b.start(service, release, cx.number, slot, false);
+    }
+    let warm = old.filter(|_| beside && !recreate).map(|(live, _)| live.clone());
+    b.watch(
+        "await_ready",
+        WatchMode::Ready { passes: passes(policy) },
+        slot,
+        warm.as_ref().map(|w| w.slot),
+    );
+    let mut live_at = b.steps.len() - 1;
+    if routed {
+        live_at = traffic_steps(&mut b, policy, slot, warm.as_ref());
+    }
+    b.nature(Nature::Pivot);
+    let bake = WatchMode::Bake { bake_ms: policy.bake_ms, passes: passes(policy) };
+    b.watch("bake", bake, slot, warm.as_ref().map(|w| w.slot));
+    b.nature(Nature::Retriable);
+    if let (Some((live, side)), Some(_)) = (old, &warm) {
+        if let Strategy::BlueGreen { keep_old_ms } = policy.strategy
+            && keep_old_ms > policy.bake_ms
+        {
+            b.watch(
+                "keep_old",
+                WatchMode::Keep { keep_ms: keep_old_ms - policy.bake_ms },
+                slot,
+                None,
+            );
+        }
+        if routed {
+            b.drain(live.slot);
+        }
+        let replaced = |name: &_| release.content.services.get(name).is_some_and(|s| !s.traffic);
+        b.stop_side(side, live.slot, |name| !replaced(name));
+    }
+    b.prune();
+    let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, b.steps);
+    plan.release = Some(release.id.clone());
+    plan.version = Some(release.content.version.clone());
+    plan.live_at = Some(live_at);
+    Ok(plan)
+}
+
+pub(super) fn passes(policy: &Policy) -> u32 {
+    policy.judge.consecutive_passes.max(1)
+}
+
+/// The slot for the new side: never the live one's where two fit.
+fn free_slot(cx: &PlanContext<'_>, situation: &Situation, routed: bool) -> Slot {
+    if cx.capabilities.replaces_in_place && !routed {
+        return Slot::A;
+    }
+    situation.live.as_ref().map_or(Slot::A, |live| live.slot.other())
+}
+
+/// Pushes the traffic steps and returns the index of the one that makes the new side live.
+fn traffic_steps(b: &mut Builder<'_>, policy: &Policy, slot: Slot, warm: Option<&Live>) -> usize {
+    let dead_man = matches!(policy.router, RouterPolicy::Builtin { .. });
+    let Some(warm) = warm else {
+        b.traffic(share(slot, 100, None, false), None);
+        return b.steps.len() - 1;
+    };
+    let mut before = share(slot, 0, Some(warm.slot), false);
+    if let Strategy::Canary(CanaryPolicy { stages, on_no_data }) = &policy.strategy {
+        for stage in stages.iter().filter(|stage| stage.weight < 100) {
+            let now = share(slot, stage.weight, Some(warm.slot), dead_man);
+            b.traffic(now.clone(), Some(before));
+            let mode = WatchMode::Hold { stage: *stage, on_no_data: *on_no_data };
+            b.watch(&format!("hold_{}", stage.weight), mode, slot, Some(warm.slot));
+            before = now;
+        }
+    }
+    b.traffic(share(slot, 100, Some(warm.slot), false), Some(before));
+    b.steps.len() - 1
+}
+
+fn share(side: Slot, percent: u8, rest: Option<Slot>, dead_man: bool) -> TrafficStep {
+    TrafficStep {
+        side,
+        percent,
+        rest,
+        dead_man,
+        gate: true,
+        cut: false,
+        stage: percent.to_string(),
+    }
+}
+
+/// Longest way back by the limits that are set, milliseconds: stop, start again, pass the checks.
+fn way_back_ms(policy: &Policy, release: &Release) -> u64 {
+    let script_ms: u64 = release
+        .content
+        .services
+        .values()
+        .map(|service| match &service.target {
+            TargetSpec::Script(script) => script.timeout_ms,
+            TargetSpec::Process(_) => 0,
+        })
+        .sum();
+    let startup_ms = u64::try_from(policy.judge.startup_timeout_ms).unwrap_or(0);
+    policy.shutdown.drain_ms + policy.shutdown.grace_ms + startup_ms + script_ms
+}

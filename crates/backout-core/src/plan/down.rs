@@ -1,0 +1,52 @@
+//! The plan that stops what runs: `down`, and the way back of a first deployment.
+
+use super::builder::Builder;
+use super::situation::{PlanContext, Situation};
+use super::step::{Live, Nature, Plan, TrafficStep};
+use crate::ids::Slot;
+use crate::model::{OperationKind, RouterPolicy, Trigger};
+
+/// Makes the plan that leaves nothing running. `taken_back` names the first deployment that it takes back, and why.
+#[must_use]
+pub fn plan_down(
+    cx: &PlanContext<'_>,
+    situation: &Situation,
+    taken_back: Option<(Live, Trigger, Vec<String>, bool)>,
+) -> Plan {
+    let mut b = Builder::new(cx, Nature::Retriable);
+    match cx.policy.router {
+        RouterPolicy::Builtin { .. } => b.remove_route(),
+        RouterPolicy::Script => {
+            if let Some(slot) = situation.slots.keys().next() {
+                b.traffic(
+                    TrafficStep {
+                        side: *slot,
+                        percent: 0,
+                        rest: None,
+                        dead_man: false,
+                        gate: false,
+                        cut: true,
+                        stage: "rollback".to_owned(),
+                    },
+                    None,
+                );
+            }
+        }
+        RouterPolicy::None => {}
+    }
+    for (slot, side) in &situation.slots {
+        b.stop_side(side, *slot, |_| true);
+    }
+    let slot = situation.live.as_ref().map_or(Slot::A, |live| live.slot);
+    let mut plan = cx.plan(OperationKind::Down, situation.live.clone(), slot, b.steps);
+    plan.deployment = None;
+    plan.deployment_id = None;
+    plan.work_timeout_ms = cx.policy.rollback.timeout_ms;
+    if let Some((left, trigger, evidence, bad)) = taken_back {
+        plan.left = Some(left);
+        plan.trigger = Some(trigger);
+        plan.evidence = evidence;
+        plan.reject_left = bad;
+    }
+    plan
+}

@@ -1,0 +1,20 @@
+//! Plans: made by pure code from what was observed, immutable once made.
+
+mod builder;
+mod deploy;
+mod down;
+mod lint;
+mod preview;
+mod rollback;
+mod situation;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use deploy::plan_deploy;
+pub use down::plan_down;
+pub use lint::lint;
+pub use preview::{PreviewCheck, PreviewStep, preview};
+pub use rollback::{RollbackWish, plan_rollback};
+pub use situation::{PlanContext, Refusal, Side, Situation};
+pub use step::{Action, Live, Nature, PLAN_FORMAT, Phase, Plan, Step, TrafficStep, WatchMode};

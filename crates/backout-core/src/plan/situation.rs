@@ -1,0 +1,136 @@
+//! What a planner is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::step::{Live, Plan, Step};
+use crate::ids::{DeploymentId, EnvironmentKey, OperationId, RollbackId, ServiceName, Slot};
+use crate::model::{OperationKind, Policy, Release, Surface};
+use crate::ports::{Capabilities, Running};
+
+/// What a slot holds, as the ledger knows it and as it was observed.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// The deployment.
+    pub deployment: u64,
+    /// The release.
+    pub release: Arc<Release>,
+    /// Observed over all of its services: `Yes` only if each runs.
+    pub running: Running,
+    /// The services that may run there.
+    pub services: BTreeSet<ServiceName>,
+}
+
+/// What is.
+#[derive(Debug, Clone, Default)]
+pub struct Situation {
+    /// The live deployment.
+    pub live: Option<Live>,
+    /// The slots that hold something.
+    pub slots: BTreeMap<Slot, Side>,
+    /// Percent by slot, read from the router; `None` where there is no route.
+    pub weights: Option<BTreeMap<Slot, u8>>,
+}
+
+impl Situation {
+    /// The live side, if it runs.
+    #[must_use]
+    pub fn live_side(&self) -> Option<(&Live, &Side)> {
+        let live = self.live.as_ref()?;
+        let side = self.slots.get(&live.slot)?;
+        (side.deployment == live.number && side.running != Running::No).then_some((live, side))
+    }
+}
+
+/// Who plans what, with which rules.
+#[derive(Debug, Clone)]
+pub struct PlanContext<'a> {
+    /// New ids.
+    pub operation: OperationId,
+    /// New ids.
+    pub deployment_id: DeploymentId,
+    /// New ids.
+    pub rollback_id: RollbackId,
+    /// App and environment.
+    pub key: EnvironmentKey,
+    /// Number for the deployment that is made.
+    pub number: u64,
+    /// Rules.
+    pub policy: &'a Policy,
+    /// What the target can do.
+    pub capabilities: Capabilities,
+    /// Door.
+    pub surface: Surface,
+    /// Who.
+    pub requested_by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// `--force` or a person's confirmation.
+    pub forced: bool,
+    /// Lifted checks.
+    pub overrides: Vec<String>,
+    /// Time of planning.
+    pub now: Timestamp,
+}
+
+/// The planner will not make a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Why.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with advice.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+impl PlanContext<'_> {
+    /// A plan of `kind` with nothing special, to be filled in by its planner.
+    pub(super) fn plan(
+        &self,
+        kind: OperationKind,
+        from: Option<Live>,
+        slot: Slot,
+        steps: Vec<Step>,
+    ) -> Plan {
+        Plan {
+            format: super::PLAN_FORMAT,
+            operation: self.operation.clone(),
+            kind,
+            key: self.key.clone(),
+            deployment: Some(self.number),
+            deployment_id: Some(self.deployment_id.clone()),
+            rollback_id: None,
+            release: None,
+            version: None,
+            slot,
+            from,
+            left: None,
+            reject_left: false,
+            target_was_stable: false,
+            rollback_type: None,
+            trigger: None,
+            surface: self.surface,
+            requested_by: self.requested_by.clone(),
+            reason: self.reason.clone(),
+            forced: self.forced,
+            overrides: self.overrides.clone(),
+            evidence: Vec::new(),
+            warnings: Vec::new(),
+            work_timeout_ms: self.policy.deploy_timeout_ms,
+            strategy: self.policy.strategy.as_str().to_owned(),
+            automatic_rollback: self.policy.rollback.automatic,
+            planned_at: self.now,
+            live_at: None,
+            steps,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The parts of a plan.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::ids::{
+    DeploymentId, EnvironmentKey, HostName, OperationId, ReleaseId, RollbackId, ServiceName, Slot,
+    Version, hex,
+};
+use crate::model::{OnNoData, OperationKind, RollbackType, Stage, Surface, Trigger};
+
+/// Newest format of [`Plan`] that this version reads and writes.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// A live deployment as a plan names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// Its number.
+    pub number: u64,
+    /// Its release.
+    pub release: ReleaseId,
+    /// Its label.
+    pub version: Version,
+    /// Where it runs.
+    pub slot: Slot,
+}
+
+/// What an operation will do, step by step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of this format.
+    pub format: u32,
+    /// The operation.
+    pub operation: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// App and environment.
+    pub key: EnvironmentKey,
+    /// The deployment it makes; none for `down`.
+    pub deployment: Option<u64>,
+    /// Global id of that deployment.
+    pub deployment_id: Option<DeploymentId>,
+    /// The rollback record it makes.
+    pub rollback_id: Option<RollbackId>,
+    /// The release that shall be live; none for `down`.
+    pub release: Option<ReleaseId>,
+    /// Its label.
+    pub version: Option<Version>,
+    /// The slot it uses.
+    pub slot: Slot,
+    /// What is live as it begins. A deploy goes back to this.
+    pub from: Option<Live>,
+    /// For rollbacks: the deployment that is left (the bad one), if another than `from`.
+    pub left: Option<Live>,
+    /// The left release counts as bad: a verdict failed, or a person says so.
+    pub reject_left: bool,
+    /// The target was stable before.
+    pub target_was_stable: bool,
+    /// For rollbacks.
+    pub rollback_type: Option<RollbackType>,
+    /// For rollbacks, and for a `down` that takes a first deployment back.
+    pub trigger: Option<Trigger>,
+    /// Through which door it came.
+    pub surface: Surface,
+    /// Who asked.
+    pub requested_by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// `--force` or a person's confirmation.
+    pub forced: bool,
+    /// Lifted checks.
+    pub overrides: Vec<String>,
+    /// The sentences behind the verdict that caused it.
+    pub evidence: Vec<String>,
+    /// What a person should know before it begins.
+    pub warnings: Vec<String>,
+    /// Limit of its own work, milliseconds; holds and bake do not count.
+    pub work_timeout_ms: u64,
+    /// Name of the strategy.
+    pub strategy: String,
+    /// A failing verdict takes it back by itself.
+    pub automatic_rollback: bool,
+    /// When it was made.
+    pub planned_at: Timestamp,
+    /// Index of the step with whose outcome its deployment becomes the live one.
+    pub live_at: Option<usize>,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Digest over everything but ids and times: what an approval binds to.
+    ///
+    /// # Panics
+    /// Never: steps have only string keys, so they always serialize.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let value = serde_json::json!({
+            "format": self.format, "kind": self.kind, "key": self.key, "deployment": self.deployment,
+            "release": self.release, "from": self.from, "steps": self.steps,
+        });
+        let bytes = serde_json::to_vec(&value).expect("plans have only string keys");
+        format!("sha256:{}", hex(&Sha256::digest(&bytes)))
+    }
+
+    /// Effect key of a step: the same for every try.
+    #[must_use]
+    pub fn effect_key(&self, step: &Step) -> String {
+        format!("{}/{}", self.operation, step.key)
+    }
+
+    /// Index of the step with a key.
+    #[must_use]
+    pub fn step_index(&self, key: &str) -> Option<usize> {
+        self.steps.iter().position(|step| step.key == key)
+    }
+
+    /// Whether a failing verdict of this operation leads to a way back (deploys do; rollbacks never loop).
+    #[must_use]
+    pub fn can_be_taken_back(&self) -> bool {
+        self.kind == OperationKind::Deploy
+    }
+}
+
+/// How results of a rollback are grouped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Ending what ran.
+    Stop,
+    /// Artifacts and traffic: which code answers.
+    Code,
+    /// Config files.
+    Config,
+    /// Databases and state.
+    Data,
+    /// Starting and verifying.
+    Start,
+}
+
+impl Phase {
+    /// The word in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Stop => "stop",
+            Phase::Code => "code",
+            Phase::Config => "config",
+            Phase::Data => "data",
+            Phase::Start => "start",
+        }
+    }
+}
+
+/// What failure of a step means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nature {
+    /// Failure goes back.
+    Compensatable,
+    /// The last step whose failure goes back.
+    Pivot,
+    /// After the pivot: only forward.
+    Retriable,
+}
+
+/// One idempotent effect, or one watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique in the plan: ordinal, name, service and host.
+    pub key: String,
+    /// What it does, as `status` shows it: `start`, `shift_traffic`, `bake`, …
+    pub name: String,
+    /// Group in results.
+    pub phase: Phase,
+    /// What it is done to.
+    pub subject: String,
+    /// State before, for the preview; also its precondition.
+    pub before: String,
+    /// State after, for the preview; also its postcondition.
+    pub after: String,
+    /// The effect.
+    pub action: Action,
+    /// The effect that undoes it; none if nothing is left behind.
+    pub compensation: Option<Action>,
+    /// What failure means.
+    pub nature: Nature,
+    /// Limit of one try, milliseconds; for a watch, of its work part.
+    pub timeout_ms: u64,
+    /// Tries before it counts as failed.
+    pub max_attempts: u32,
+}
+
+/// What the watch loop of a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchMode {
+    /// The side has passed its checks so many times in a row.
+    Ready {
+        /// Passes in a row; at least 1.
+        passes: u32,
+    },
+    /// A canary stage's hold.
+    Hold {
+        /// The stage.
+        stage: Stage,
+        /// What too little data means in the end.
+        on_no_data: OnNoData,
+    },
+    /// The watch after 100 %.
+    Bake {
+        /// Its time, milliseconds.
+        bake_ms: u64,
+        /// And at least so many passes in a row.
+        passes: u32,
+    },
+    /// A rollback's proof that users are served again.
+    Verify {
+        /// Passes in a row on every service.
+        passes: u32,
+        /// Failing past this since the rollback began: completed, unhealthy. Milliseconds.
+        deadline_ms: u64,
+    },
+    /// Nothing is judged: the old side stays for a time.
+    Keep {
+        /// How long, milliseconds.
+        keep_ms: u64,
+    },
+}
+
+/// A wanted split of traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStep {
+    /// The side whose share is told.
+    pub side: Slot,
+    /// Its share, percent.
+    pub percent: u8,
+    /// The side that gets the rest; none: nobody else is there.
+    pub rest: Option<Slot>,
+    /// Arm the dead-man with the same command.
+    pub dead_man: bool,
+    /// The side must be known healthy before it gets this.
+    pub gate: bool,
+    /// Requests that hang on a side that goes to 0 are cut.
+    pub cut: bool,
+    /// Name of the stage, for scripts.
+    pub stage: String,
+}
+
+/// An effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Save the present: config files as they are on disk.
+    Snapshot,
+    /// Copy the artifacts of the release.
+    PinArtifacts {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Start the proxy if it is absent.
+    EnsureRouter,
+    /// Start a service.
+    Start {
+        /// The service.
+        service: ServiceName,
+        /// The host.
+        host: HostName,
+        /// The slot.
+        slot: Slot,
+        /// The release.
+        release: ReleaseId,
+        /// The deployment it runs for.
+        deployment: u64,
+        /// Going back.
+        restore: bool,
+    },
+    /// Stop a service.
+    Stop {
+        /// The service.
+        service: ServiceName,
+        /// The host.
+        host: HostName,
+        /// The slot.
+        slot: Slot,
+        /// The release that runs there.
+        release: ReleaseId,
+    },
+    /// Wait until nothing is in flight on a side without weight.
+    Drain {
+        /// The side.
+        slot: Slot,
+    },
+    /// Move traffic.
+    SetTraffic(TrafficStep),
+    /// Forget the route, and end the proxy if nothing else uses it.
+    RemoveRoute,
+    /// Watch without an effect.
+    Watch {
+        /// What it waits for.
+        mode: WatchMode,
+        /// The side that is judged.
+        side: Slot,
+        /// The side it is compared with.
+        baseline: Option<Slot>,
+    },
+    /// Put the config files of a release back.
+    RestoreConfig {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Forget artifact copies beyond `keep`.
+    Prune,
+}
+
+impl Action {
+    /// Whether it changes anything outside of the ledger that users or operators could notice.
+    /// Snapshots and artifact copies are ours alone.
+    #[must_use]
+    pub fn has_outside_effect(&self) -> bool {
+        !matches!(
+            self,
+            Action::Snapshot | Action::PinArtifacts { .. } | Action::Watch { .. } | Action::Prune
+        )
+    }
+
+    /// Whether its failure is only a warning.
+    #[must_use]
+    pub fn is_advisory(&self, kind: OperationKind) -> bool {
+        matches!(self, Action::Prune)
+            || (matches!(self, Action::Snapshot) && kind != OperationKind::Deploy)
+    }
+
+    /// Whether it waits rather than works: its time does not count against the work limit.
+    #[must_use]
+    pub fn is_watch(&self) -> bool {
+        matches!(
+            self,
+            Action::Watch {
+                mode: WatchMode::Hold { .. } | WatchMode::Bake { .. } | WatchMode::Keep { .. },
+                ..
+            }
+        )
+    }
+}

@@ -1,0 +1,27 @@
+//! The traits that adapters and ledgers implement, one file each.
+//!
+//! Adapters observe and apply; they never plan, never undo and never name each other.
+
+mod artifacts;
+mod config_files;
+mod error;
+mod ledger;
+mod probe;
+mod router;
+mod step_cx;
+mod target;
+
+pub use artifacts::{ArtifactDigest, ArtifactStore};
+pub use config_files::{ConfigFiles, DiskFile};
+pub use error::{AdapterError, ErrorClass};
+pub use ledger::{
+    AppendError, Change, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError,
+    OutboxMessage,
+};
+pub use probe::{Probe, ProbeError, ProbeSubject, Sample, SampleOutcome};
+pub use router::{
+    DeadMan, DeadManFired, FrameStream, Router, RouterSide, SideCounters, Traffic, TrafficChange,
+    TrafficFrame,
+};
+pub use step_cx::{Secret, Secrets, StepCx};
+pub use target::{Capabilities, Exit, Marker, Observed, Receipt, Running, Target, TargetAction};

@@ -1,0 +1,176 @@
+//! What runs a service.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::AdapterError;
+use super::step_cx::StepCx;
+use crate::ids::{LedgerId, ReleaseId, Unit, Version};
+use crate::model::Release;
+
+/// What a target can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Two releases of a service can run side by side.
+    pub side_by_side: bool,
+    /// A start replaces what runs, without a stop before it.
+    pub replaces_in_place: bool,
+    /// Instances have an address of their own.
+    pub addressable: bool,
+}
+
+/// Whether something runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Running {
+    /// Seen running.
+    Yes,
+    /// Seen not running.
+    No,
+    /// Can't be told.
+    Unknown,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code, if it exited.
+    pub code: Option<i32>,
+    /// Signal, if one ended it.
+    pub signal: Option<i32>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Names the ledger that manages a thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The ledger.
+    pub ledger: LedgerId,
+}
+
+/// What really runs in a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Whether it runs.
+    pub running: Running,
+    /// The version that runs, if it can be told.
+    pub version: Option<Version>,
+    /// The release that runs, if it can be told.
+    pub release: Option<ReleaseId>,
+    /// The deployment that started it, if it can be told.
+    pub deployment: Option<u64>,
+    /// Its own address.
+    pub address: Option<SocketAddr>,
+    /// Process id of the program.
+    pub pid: Option<u32>,
+    /// Restarts since its start.
+    pub restarts: u32,
+    /// Last end of the program.
+    pub last_exit: Option<Exit>,
+    /// The supervisor has given up restarting.
+    pub gave_up: bool,
+    /// Last lines of output, for messages; at most 2 KiB.
+    pub tail: Option<String>,
+    /// The ledger that manages it.
+    pub marker: Option<Marker>,
+}
+
+impl Observed {
+    /// Nothing is there.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            running: Running::No,
+            version: None,
+            release: None,
+            deployment: None,
+            address: None,
+            pid: None,
+            restarts: 0,
+            last_exit: None,
+            gave_up: false,
+            tail: None,
+            marker: None,
+        }
+    }
+
+    /// Nothing can be told.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { running: Running::Unknown, ..Self::nothing() }
+    }
+}
+
+/// An idempotent effect on a unit.
+#[derive(Debug, Clone)]
+pub enum TargetAction {
+    /// Make this release run in the unit. Returns once the program was started, not once it is ready.
+    Start {
+        /// Where.
+        unit: Unit,
+        /// What.
+        release: Arc<Release>,
+        /// The deployment it runs for.
+        deployment: u64,
+        /// Going back: a script is called with `rollback` where the plan replaces in place.
+        restore: bool,
+    },
+    /// Make nothing run in the unit. The release is handed in so that its definition says how.
+    Stop {
+        /// Where.
+        unit: Unit,
+        /// What runs there.
+        release: Arc<Release>,
+        /// Between asking and forcing, milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// What an effect has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Receipt {
+    /// For people, one line; may be empty.
+    #[serde(default)]
+    pub message: String,
+    /// What a person should know although it worked.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// For later steps.
+    #[serde(default)]
+    pub data: serde_json::Value,
+}
+
+/// Runs services.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What really runs in a unit; `release` is what the ledger believes to be there.
+    ///
+    /// # Errors
+    /// Transient when it can't be told now.
+    async fn observe(
+        &self,
+        unit: &Unit,
+        release: Option<&Release>,
+    ) -> Result<Observed, AdapterError>;
+
+    /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.
+    ///
+    /// # Errors
+    /// Says whether the effect may have happened.
+    async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError>;
+
+    /// Anything outside of Backout that is in the way of starting `release` in `unit`, such as another
+    /// program on its fixed port: for people, one line each.
+    ///
+    /// # Errors
+    /// Transient when it can't be told now.
+    async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError>;
+}

@@ -1,0 +1,13 @@
+//! The saga: state is computed only by [`fold`], what comes next only by [`decide`].
+
+mod decide;
+mod entry;
+mod fold;
+mod records;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decision, backoff_ms, decide};
+pub use entry::{ENTRY_FORMAT, Ending, Entry, EntryKind, Failure};
+pub use fold::{CorruptJournal, State, StepPhase, StepState, fold};
+pub use records::{Opening, on_end, on_progress, opening, step_records};
