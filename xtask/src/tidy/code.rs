@@ -30,6 +30,17 @@ const IMPURE: &[&str] = &[
     "Zoned::now",
 ];
 
+/// Addresses are values; opening or resolving one is what needs the network.
+const ADDRESSES: &[&str] = &[
+    "SocketAddr",
+    "SocketAddrV4",
+    "SocketAddrV6",
+    "IpAddr",
+    "Ipv4Addr",
+    "Ipv6Addr",
+    "AddrParseError",
+];
+
 /// What only `registry.rs` names, so that nothing but it knows which adapters exist.
 const CONCRETE: &[&str] = &["backout_adapters::", "backout_ledger::", "backout_proxy::"];
 const CONCRETE_REMEDY: &str = "go through a port and crates/backout/src/registry.rs, or add the file to NAMES_CONCRETE with its reason";
@@ -65,7 +76,8 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
             add(token, remedy);
         }
         if is_pure(&source.path) {
-            IMPURE.iter().filter(|token| has_token(line, token)).for_each(|t| add(t, PURE_REMEDY));
+            let worldly = IMPURE.iter().filter(|token| is_impure(line, token));
+            worldly.for_each(|token| add(token, PURE_REMEDY));
         }
         if hides_adapters(&source.path) {
             let named = CONCRETE.iter().filter(|token| has_token(line, token));
@@ -135,9 +147,11 @@ fn silenced_lints(source: &Source, masked: &str, found: &mut Vec<Violation>) {
 /// `use std::{fs, net}` says the same as the tokens above in another form.
 fn grouped_imports(source: &Source, masked: &str, found: &mut Vec<Violation>) {
     for (start, opening) in masked.match_indices("std::{") {
-        for (at, name) in top_level_names(&masked[start + opening.len()..]) {
+        let group = &masked[start + opening.len()..];
+        for (at, name) in top_level_names(group) {
             let full = format!("std::{name}");
-            if IMPURE.contains(&full.as_str()) {
+            let value_only = name == "net" && names_addresses_only(&group[at + name.len()..]);
+            if IMPURE.contains(&full.as_str()) && !value_only {
                 found.push(Violation {
                     path: source.path.clone(),
                     line: line_of(masked, start + opening.len() + at),
@@ -168,6 +182,26 @@ fn top_level_names(group: &str) -> Vec<(usize, &str)> {
     names
 }
 
+fn is_impure(line: &str, token: &str) -> bool {
+    let mut places = tokens(line, token);
+    if token == "std::net" {
+        return places.any(|at| !names_addresses_only(&line[at + token.len()..]));
+    }
+    places.next().is_some()
+}
+
+/// Whether a path into `std::net` goes on to nothing but addresses.
+fn names_addresses_only(after: &str) -> bool {
+    let Some(after) = after.strip_prefix("::") else {
+        return false;
+    };
+    let names = match after.strip_prefix('{') {
+        Some(group) => top_level_names(group),
+        None => top_level_names(after).into_iter().take(1).collect(),
+    };
+    !names.is_empty() && names.iter().all(|(_, name)| ADDRESSES.contains(name))
+}
+
 fn is_pure(path: &str) -> bool {
     PURE.iter().any(|folder| path.starts_with(folder))
 }
@@ -178,8 +212,13 @@ fn hides_adapters(path: &str) -> bool {
 }
 
 fn has_token(line: &str, token: &str) -> bool {
-    line.match_indices(token).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
+    tokens(line, token).next().is_some()
+}
+
+/// Where a token begins that is not a piece of a longer word.
+fn tokens<'a>(line: &'a str, token: &'a str) -> impl Iterator<Item = usize> + 'a {
+    line.match_indices(token).map(|(at, _)| at).filter(move |at| {
+        let before = line[..*at].chars().next_back();
         let after = line[at + token.len()..].chars().next();
         let ends_in_word = token.chars().next_back().is_some_and(is_word);
         let goes_on = before.is_some_and(is_word) || (ends_in_word && after.is_some_and(is_word));
@@ -244,6 +283,31 @@ mod tests {
             one(3, "`std::env`")
         );
         assert_eq!(lines(CORE, "use std::fmt; struct MySystemTimes; // std::fs"), []);
+    }
+
+    #[test]
+    fn addresses_are_values_and_sockets_are_not() {
+        let free = [
+            "use std::net::SocketAddr;",
+            "use std::net::{IpAddr, SocketAddr};",
+            "use std::{fmt, net::Ipv4Addr};",
+            "fn a(b: std::net::SocketAddr) {}",
+        ];
+        for text in free {
+            assert_eq!(lines(CORE, text), [], "{text}");
+        }
+        let caught = [
+            "use std::net::TcpStream;",
+            "use std::net::ToSocketAddrs;",
+            "use std::net::{SocketAddr, UdpSocket};",
+            "use std::{fmt, net::TcpListener};",
+            "use std::net;",
+            "use std::net::*;",
+            "fn a(b: std::net::SocketAddr) { std::net::TcpStream::connect(b); }",
+        ];
+        for text in caught {
+            assert_eq!(lines(CORE, text), one(1, "`std::net`"), "{text}");
+        }
     }
 
     #[test]
