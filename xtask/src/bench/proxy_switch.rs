@@ -1,0 +1,226 @@
+//! How fast and how cleanly all traffic moves to the other side.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::backend::{Backends, Side};
+use super::client::Client;
+use super::figures::{median, quantile};
+use super::folder::Folder;
+use super::load::{Load, Reply, Seen};
+use super::peers::{Haproxy, Nginx, Ours, Proxy};
+use super::{Bench, Row};
+use crate::Outcome;
+
+pub(super) const ABOUT: &str = "From an admin command to the first reply of the new side, under load; \
+the same two backends behind each proxy, switched to and fro, the proxies taking turns.";
+
+const ROUNDS: u32 = 4;
+const SWITCHES_PER_ROUND: u32 = 50;
+const SWITCHES: u32 = ROUNDS * SWITCHES_PER_ROUND;
+const CONNECTIONS: u32 = 64;
+const RATE: u32 = 2_000;
+const PAUSE: Duration = Duration::from_millis(30);
+/// After this a switch has failed.
+const OBEYED_WITHIN: Duration = Duration::from_secs(5);
+
+/// One switch as it was seen from outside.
+#[derive(Clone, Copy)]
+struct Switch {
+    commanded: Instant,
+    acknowledged: Instant,
+    /// The first reply of the new side on a connection that does nothing else.
+    obeyed: Instant,
+    to: Side,
+}
+
+/// What all switches of one proxy came to.
+#[derive(Default)]
+struct Tally {
+    first_ms: Vec<f64>,
+    settled_ms: Vec<f64>,
+    /// Requests sent after the acknowledgement and still answered by the old side.
+    disobeyed: u64,
+    seen: Seen,
+}
+
+pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
+    let folder = Folder::create("switch")?;
+    let backends = Backends::start()?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut ours = Ours::start(&bench.backout, &folder, &backends)?;
+    let mut haproxy = Haproxy::start(&folder, &backends, threads)?;
+    let mut nginx = Nginx::start(&folder, &backends, threads)?;
+    let mut proxies: [&mut dyn Proxy; 3] = [&mut ours, &mut haproxy, &mut nginx];
+    let mut tallies = [Tally::default(), Tally::default(), Tally::default()];
+    for number in 1..=ROUNDS {
+        for (proxy, tally) in proxies.iter_mut().zip(&mut tallies) {
+            round(*proxy, tally)?;
+            let failed = tally.seen.failed;
+            println!("  round {number} of {ROUNDS}, {}: {failed} failed so far", proxy.name());
+        }
+    }
+    for (proxy, tally) in proxies.iter().zip(&tallies) {
+        if let Some(failure) = &tally.seen.first_failure {
+            println!("  first failure through {}: {failure}", proxy.name());
+        }
+    }
+    Ok(rows(&tallies))
+}
+
+fn round(proxy: &mut dyn Proxy, tally: &mut Tally) -> Outcome<()> {
+    let load = Load::start(proxy.address(), CONNECTIONS, RATE)?;
+    thread::sleep(Duration::from_millis(300));
+    let mut client = Client::new(proxy.address());
+    let mut side = Side::A;
+    let mut switches = Vec::new();
+    for _ in 0..SWITCHES_PER_ROUND {
+        side = side.other();
+        switches.push(switch(proxy, &mut client, side, tally)?);
+        thread::sleep(PAUSE);
+    }
+    let ended = Instant::now();
+    let seen = load.finish()?;
+    tally.add(&switches, ended, seen);
+    Ok(())
+}
+
+fn switch(
+    proxy: &mut dyn Proxy,
+    client: &mut Client,
+    to: Side,
+    tally: &mut Tally,
+) -> Outcome<Switch> {
+    let commanded = Instant::now();
+    proxy.switch_to(to)?;
+    let acknowledged = Instant::now();
+    while acknowledged.elapsed() < OBEYED_WITHIN {
+        match client.get() {
+            Ok(side) if side == to => {
+                return Ok(Switch { commanded, acknowledged, obeyed: Instant::now(), to });
+            }
+            Ok(_) => tally.disobeyed += 1,
+            Err(error) => {
+                tally.seen.failed += 1;
+                tally.seen.first_failure.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+    Err(format!("{} did not obey within {OBEYED_WITHIN:?}", proxy.name()))
+}
+
+impl Tally {
+    /// Matches the replies of the load with the switches between which they came.
+    fn add(&mut self, switches: &[Switch], ended: Instant, mut seen: Seen) {
+        seen.replies.sort_by_key(|reply| reply.done);
+        for (at, switch) in switches.iter().enumerate() {
+            let until = switches.get(at + 1).map_or(ended, |next| next.commanded);
+            let start = seen.replies.partition_point(|reply| reply.done < switch.commanded);
+            let end = seen.replies.partition_point(|reply| reply.done < until);
+            self.add_switch(switch, &seen.replies[start..end]);
+        }
+        self.seen.absorb(Seen { replies: Vec::new(), ..seen });
+    }
+
+    fn add_switch(&mut self, switch: &Switch, replies: &[Reply]) {
+        let after = |at: Instant| at.duration_since(switch.commanded).as_secs_f64() * 1_000.0;
+        let first = replies.iter().find(|reply| reply.side == switch.to).map(|reply| reply.done);
+        self.first_ms.push(after(first.map_or(switch.obeyed, |done| done.min(switch.obeyed))));
+        let mut of_old = replies.iter().rev().filter(|reply| reply.side != switch.to);
+        self.settled_ms.push(of_old.clone().next().map_or(0.0, |reply| after(reply.done)));
+        let late = of_old.by_ref().filter(|reply| reply.sent > switch.acknowledged).count();
+        self.disobeyed += late as u64;
+    }
+}
+
+fn rows([ours, haproxy, nginx]: &[Tally; 3]) -> Vec<Row> {
+    let load =
+        format!("{SWITCHES} switches, {RATE} requests/s over {CONNECTIONS} keep-alive connections");
+    let mut rows = Vec::new();
+    for (peer_name, peer) in [("HAProxy", haproxy), ("nginx", nginx)] {
+        let mut time = |what: &str, mine: f64, theirs: f64, most: f64, how: &str| {
+            rows.push(Row {
+                name: format!("{what}, against {peer_name}"),
+                ours: format!("{mine:.2} ms"),
+                peer: format!("{theirs:.2} ms"),
+                ratio: Some(mine / theirs),
+                goal: format!("ratio ≤ {most}"),
+                met: mine <= most * theirs,
+                how: how.to_owned(),
+            });
+        };
+        let how = format!("command sent → first whole reply of the new side; {load}");
+        time(
+            "first obeying reply, median",
+            median(&ours.first_ms),
+            median(&peer.first_ms),
+            1.5,
+            &how,
+        );
+        let at_99 = |tally: &Tally| quantile(&tally.first_ms, 0.99);
+        time("first obeying reply, p99", at_99(ours), at_99(peer), 2.0, "the same switches");
+        let at_99 = |tally: &Tally| quantile(&tally.settled_ms, 0.99);
+        let how = "command sent → end of the last reply of the old side";
+        time("settled, p99", at_99(ours), at_99(peer), 2.0, how);
+        rows.push(count("failed requests", peer_name, ours.seen.failed, peer.seen.failed, &load));
+        let how = "a kept connection closed as it was used again, and the client repeated the GET";
+        rows.push(count("repeated requests", peer_name, ours.seen.raced, peer.seen.raced, how));
+        let how = "sent after the acknowledgement, answered by the old side";
+        rows.push(count("disobeying replies", peer_name, ours.disobeyed, peer.disobeyed, how));
+    }
+    rows
+}
+
+fn count(what: &str, peer_name: &str, mine: u64, theirs: u64, how: &str) -> Row {
+    Row {
+        name: format!("{what}, against {peer_name}"),
+        ours: mine.to_string(),
+        peer: theirs.to_string(),
+        ratio: None,
+        goal: "0".to_owned(),
+        met: mine == 0,
+        how: how.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_matched_with_the_switch_they_follow() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let reply = |sent, done, side| Reply { sent: at(sent), done: at(done), side };
+        let switch = |commanded, to| Switch {
+            commanded: at(commanded),
+            acknowledged: at(commanded + 2),
+            obeyed: at(commanded + 5),
+            to,
+        };
+        let replies = vec![
+            reply(90, 95, Side::A),
+            reply(99, 101, Side::A),
+            reply(101, 103, Side::B),
+            reply(103, 107, Side::A),
+            reply(190, 201, Side::B),
+            reply(203, 209, Side::A),
+        ];
+        let mut tally = Tally::default();
+        let seen = Seen { replies, failed: 1, ..Seen::default() };
+        tally.add(&[switch(100, Side::B), switch(200, Side::A)], at(300), seen);
+        assert_eq!(tally.first_ms, [3.0, 5.0], "the prober is faster in the second");
+        assert_eq!(tally.settled_ms, [7.0, 1.0]);
+        assert_eq!(tally.disobeyed, 1, "only the one that was sent after the acknowledgement");
+        assert_eq!(tally.seen.failed, 1);
+    }
+
+    #[test]
+    fn one_failed_request_misses_the_goal() {
+        let mut tallies = [Tally::default(), Tally::default(), Tally::default()];
+        let missed = |tallies: &[Tally; 3]| rows(tallies).iter().filter(|row| !row.met).count();
+        assert_eq!(missed(&tallies), 0);
+        tallies[0].seen.failed = 1;
+        assert_eq!(missed(&tallies), 2, "once beside each peer");
+    }
+}
