@@ -1,0 +1,205 @@
+//! The routes as the control thread holds them: what is in force, and what is written down.
+
+use std::{
+    cell::Cell, collections::BTreeMap, net::TcpListener, path::PathBuf, rc::Rc, sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, Notify, watch},
+    time::{Instant, sleep},
+};
+
+use super::{
+    dead_man, listener,
+    persist::{self, StoredRoute},
+    route::{Route, Side, Table},
+    stats::Counters,
+    weights,
+    worker::Workers,
+};
+use crate::wire::{Fault, Hello, RouteState, SideName};
+
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// With `exit_when_idle`: how long a fresh proxy waits for its first route.
+const FIRST_ROUTE_WITHIN: Duration = Duration::from_secs(60);
+
+/// One route.
+pub(crate) struct Record {
+    pub(crate) route: Arc<Route>,
+    pub(crate) stored: StoredRoute,
+    pub(crate) listener: Option<TcpListener>,
+    /// Its dead-man is being carried out.
+    pub(crate) firing: bool,
+}
+
+impl Record {
+    /// Puts the stored sides and weights in force.
+    pub(crate) fn apply(&self) {
+        let before = self.route.table();
+        let workers = before.workers;
+        self.route.replace(table(&self.stored, Some(&before), workers));
+    }
+
+    pub(crate) fn state(&self) -> RouteState {
+        let stored = self.stored.clone();
+        RouteState {
+            route: stored.route,
+            owner: stored.owner,
+            listen: stored.listen,
+            bound: self.listener.as_ref().and(stored.bound),
+            epoch: stored.epoch,
+            sides: stored.sides,
+            weights: stored.weights,
+            response_timeout_ms: stored.response_timeout_ms,
+            dead_man: self.stored.dead_man.as_ref().map(dead_man::state),
+            dead_man_fired: stored.dead_man_fired,
+        }
+    }
+}
+
+/// The table for a route; sides that did not change stay the same, and a deployment keeps its counters.
+pub(crate) fn table(stored: &StoredRoute, before: Option<&Table>, workers: usize) -> Table {
+    let sides = SideName::ALL.map(|name| {
+        let spec = stored.sides.get(&name)?;
+        let known = before.and_then(|table| table.sides[name.index()].as_ref());
+        Some(match known {
+            Some(known) if known.spec == *spec => known.clone(),
+            Some(known) if known.spec.deployment == spec.deployment => {
+                Arc::new(Side::new(spec.clone(), known.counters.clone()))
+            }
+            _ => Arc::new(Side::new(spec.clone(), Arc::new(Counters::new(workers)))),
+        })
+    });
+    Table {
+        sides,
+        percents: weights::percents(&stored.weights).unwrap_or_default(),
+        response_timeout: Duration::from_millis(stored.response_timeout_ms),
+        workers,
+    }
+}
+
+/// Everything that commands act on.
+pub(crate) struct Control {
+    pub(crate) dir: PathBuf,
+    pub(crate) hello: Hello,
+    pub(crate) boot_id: String,
+    pub(crate) workers: Workers,
+    pub(crate) records: Mutex<BTreeMap<String, Record>>,
+    /// A dead-man was armed or renewed.
+    pub(crate) armed: Notify,
+    pub(crate) stopping: watch::Sender<bool>,
+    /// What is in force is not what is written down.
+    unsaved: Cell<bool>,
+    next_route_id: Cell<u64>,
+}
+
+impl Control {
+    pub(crate) fn new(dir: PathBuf, hello: Hello, boot_id: String, workers: Workers) -> Self {
+        Self {
+            dir,
+            hello,
+            boot_id,
+            workers,
+            records: Mutex::default(),
+            armed: Notify::new(),
+            stopping: watch::Sender::new(false),
+            unsaved: Cell::new(false),
+            next_route_id: Cell::new(1),
+        }
+    }
+
+    pub(crate) fn new_route(&self, stored: &StoredRoute) -> Arc<Route> {
+        let id = self.next_route_id.replace(self.next_route_id.get() + 1);
+        Arc::new(Route::new(id, stored.route.clone(), table(stored, None, self.workers.count())))
+    }
+
+    /// Takes up the routes of an earlier run. One whose address is taken stays, and is tried again.
+    pub(crate) async fn restore(&self, stored: Vec<StoredRoute>) {
+        let mut records = self.records.lock().await;
+        for stored in stored {
+            let route = self.new_route(&stored);
+            let mut record = Record { route, stored, listener: None, firing: false };
+            if let Err(fault) = self.bind(&mut record) {
+                tracing::error!(route = record.stored.route, error = %fault, "a route can't listen; it is tried again");
+            }
+            records.insert(record.stored.route.clone(), record);
+        }
+    }
+
+    /// Binds where the route was bound before, so that port 0 stays one port over restarts.
+    fn bind(&self, record: &mut Record) -> Result<(), Fault> {
+        let listener = listener::bind(record.stored.bound.unwrap_or(record.stored.listen))?;
+        self.listen(record, listener)
+    }
+
+    /// Hands a bound socket to the workers.
+    pub(crate) fn listen(&self, record: &mut Record, listener: TcpListener) -> Result<(), Fault> {
+        let failed = |error: std::io::Error| Fault::BindFailed {
+            addr: record.stored.listen,
+            message: error.to_string(),
+        };
+        let bound = listener.local_addr().map_err(failed)?;
+        self.workers.listen(&record.route, &listener).map_err(failed)?;
+        record.stored.bound = Some(bound);
+        record.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Writes the routes down; what is in force stays in force where that fails.
+    pub(crate) async fn save(&self, records: &BTreeMap<String, Record>) -> Result<(), Fault> {
+        let routes = records.values().map(|record| record.stored.clone()).collect();
+        let dir = self.dir.clone();
+        let saved = tokio::task::spawn_blocking(move || persist::save(&dir, routes)).await;
+        let saved = saved.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        self.unsaved.set(saved.is_err());
+        saved.map_err(|error| Fault::NotPersisted { message: error.to_string() })
+    }
+
+    /// Notes the deadlines, for a restart of this process.
+    pub(crate) async fn save_deadlines(&self, records: &BTreeMap<String, Record>) {
+        let deadlines = records
+            .iter()
+            .filter_map(|(key, record)| {
+                Some((key.clone(), record.stored.dead_man.as_ref()?.deadline_ms))
+            })
+            .collect();
+        let (dir, boot_id) = (self.dir.clone(), self.boot_id.clone());
+        let saved =
+            tokio::task::spawn_blocking(move || persist::save_deadlines(&dir, &boot_id, deadlines))
+                .await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "failed to note the renewed deadline; a restart would fire the dead-man early");
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// What is tried again each second, and the end of a proxy without work.
+    pub(crate) async fn housekeeping(self: Rc<Self>, exit_when_idle: bool) {
+        let started = Instant::now();
+        let mut had_routes = false;
+        loop {
+            sleep(HOUSEKEEPING).await;
+            let mut records = self.records.lock().await;
+            let mut bound = false;
+            for record in records.values_mut().filter(|record| record.listener.is_none()) {
+                bound |= self.bind(record).is_ok();
+            }
+            if (bound || self.unsaved.get())
+                && let Err(fault) = self.save(&records).await
+            {
+                tracing::error!(error = %fault, "the routes are not written down; trying again");
+            }
+            had_routes |= !records.is_empty();
+            let waited = had_routes || started.elapsed() > FIRST_ROUTE_WITHIN;
+            if exit_when_idle && records.is_empty() && waited {
+                tracing::info!("stopping: no route is left");
+                self.stop();
+                return;
+            }
+        }
+    }
+}

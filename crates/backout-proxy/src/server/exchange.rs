@@ -1,0 +1,100 @@
+//! Keeps the books of one request on one side; whatever way it ends, it is counted once.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use hyper::StatusCode;
+
+use super::route::{LocalSide, Route};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Answered { failed: bool },
+    Over,
+}
+
+/// A request on a side. Dropped while it waits for the answer, it counts as a client that left.
+pub(crate) struct Exchange {
+    side: Rc<LocalSide>,
+    route: Arc<Route>,
+    state: State,
+    tunnel: bool,
+}
+
+impl Exchange {
+    pub(crate) fn begin(side: Rc<LocalSide>, route: Arc<Route>) -> Self {
+        side.shard().began();
+        Self { side, route, state: State::Waiting, tunnel: false }
+    }
+
+    pub(crate) fn side(&self) -> &Rc<LocalSide> {
+        &self.side
+    }
+
+    /// The head of the answer has come.
+    pub(crate) fn answered(&mut self, status: StatusCode, since: Instant) {
+        let failed = self.side.shard().answered(status.as_u16(), since.elapsed());
+        self.state = State::Answered { failed };
+        if failed {
+            self.route.tell();
+        }
+    }
+
+    /// The answer is complete.
+    pub(crate) fn ended(&mut self) {
+        if matches!(self.state, State::Answered { .. }) {
+            self.side.shard().answer_ended();
+            self.state = State::Over;
+        }
+    }
+
+    /// The release broke its answer off.
+    pub(crate) fn broke_off(&mut self) {
+        if let State::Answered { failed } = self.state {
+            self.side.shard().broke(failed);
+            self.side.shard().answer_ended();
+            self.state = State::Over;
+            self.route.tell();
+        }
+    }
+
+    /// The release did not answer.
+    pub(crate) fn no_answer(mut self) {
+        self.side.shard().no_answer();
+        self.state = State::Over;
+        self.route.tell();
+    }
+
+    /// The request met a connection that the release had just closed, and can't be sent again.
+    pub(crate) fn raced(mut self) {
+        self.side.shard().raced();
+        self.state = State::Over;
+    }
+
+    /// The request goes elsewhere, or ends, because the side has no weight any more.
+    pub(crate) fn rescued(mut self) {
+        self.side.shard().rescued();
+        self.state = State::Over;
+    }
+
+    /// The answer was a switch of protocols.
+    pub(crate) fn tunnel(&mut self) {
+        self.side.shard().tunnel_began();
+        self.tunnel = true;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let shard = self.side.shard();
+        match self.state {
+            State::Waiting => shard.client_left(),
+            State::Answered { .. } => shard.answer_ended(),
+            State::Over => {}
+        }
+        if self.tunnel {
+            shard.tunnel_over();
+        }
+        shard.over();
+    }
+}

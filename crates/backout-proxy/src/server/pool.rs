@@ -1,0 +1,145 @@
+//! Connections to a release, kept alive per side and worker.
+//!
+//! Nobody drives an idle connection: whoever has a request in flight polls its connection itself, in the
+//! task of the client's connection. That saves two wake-ups per request.
+
+use std::{
+    cell::RefCell, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, task::Context,
+    time::Instant,
+};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    body::Upload,
+    limits,
+    socket::{UpstreamIo, is_spent},
+};
+
+type Driver = http1::Connection<TokioIo<UpstreamIo>, Upload>;
+
+/// One connection to a release.
+pub(crate) struct Upstream {
+    sender: http1::SendRequest<Upload>,
+    /// None once it is over.
+    driver: Option<Box<Driver>>,
+    stream: Arc<TcpStream>,
+    idle_since: Instant,
+}
+
+/// What became of a connect.
+pub(crate) enum ConnectError {
+    /// Nothing answered in time.
+    Timeout,
+    /// Refused or unreachable.
+    Refused,
+    /// This process is out of descriptors or memory: not the release's doing.
+    Own(io::Error),
+}
+
+impl Upstream {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, ConnectError> {
+        let connected = timeout(limits::CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connected.map_err(|_| ConnectError::Timeout)?.map_err(connect_error)?;
+        let _ = stream.set_nodelay(true);
+        let stream = Arc::new(stream);
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(limits::HEADERS_MAX * 2)
+            .max_buf_size(limits::HEAD_BYTES_MAX * 4)
+            .handshake(TokioIo::new(UpstreamIo(stream.clone())))
+            .await
+            .map_err(|error| ConnectError::Own(io::Error::other(error)))?;
+        Ok(Self { sender, driver: Some(Box::new(driver)), stream, idle_since: Instant::now() })
+    }
+
+    /// Queues the request; [`drive`](Self::drive) then sends it.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.sender.try_send_request(request)
+    }
+
+    /// Does what can be done on the connection now.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(&mut **driver).poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// Whether the last answer is complete and another request may follow.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.driver.is_some() && self.sender.is_ready() && !self.sender.is_closed()
+    }
+
+    /// The bare stream after an answer 101, with what the release has already said on it.
+    pub(crate) async fn into_tunnel(mut self) -> Option<(UpstreamIo, bytes::Bytes)> {
+        let mut driver = self.driver.take()?;
+        let over = std::future::poll_fn(|cx| Pin::new(&mut *driver).poll(cx));
+        timeout(limits::CONNECT_TIMEOUT, over).await.ok()?.ok()?;
+        let parts = driver.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        is_spent(&self.stream)
+    }
+}
+
+fn connect_error(error: io::Error) -> ConnectError {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL) => {
+            ConnectError::Own(error)
+        }
+        _ => ConnectError::Refused,
+    }
+}
+
+/// The idle connections of one side on one worker, the one used last on top.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Upstream>>,
+}
+
+impl Pool {
+    /// An idle connection. With `surely` it is also looked at whether the release has closed it: a request
+    /// that can't be sent twice must not find out.
+    pub(crate) fn take(&self, surely: bool) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(upstream) = idle.pop() {
+            if upstream.idle_since.elapsed() > limits::POOL_IDLE {
+                idle.clear();
+                return None;
+            }
+            if !(surely && upstream.is_spent()) {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn put(&self, mut upstream: Upstream) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < limits::POOL_SIZE {
+            upstream.idle_since = Instant::now();
+            idle.push(upstream);
+        }
+    }
+
+    /// Drops what has been idle too long or was closed by the release.
+    pub(crate) fn sweep(&self) {
+        self.idle
+            .borrow_mut()
+            .retain(|idle| idle.idle_since.elapsed() <= limits::POOL_IDLE && !idle.is_spent());
+    }
+}

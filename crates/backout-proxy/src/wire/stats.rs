@@ -1,0 +1,85 @@
+//! The statistics that a watcher follows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeadManFired, DeadManState, SideName, Weights};
+
+/// What one side did since its deployment came to this proxy.
+///
+/// Counters only grow while [`StatsFrame::instance`] and [`deployment`](Self::deployment) stay the same.
+/// `requests` = the sum of `answers` + `no_answer` + `client_left` + `raced` + `rescued` + those still waiting.
+/// Trials of the release are the sum of `answers` + `no_answer`; its errors are `failed`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideStats {
+    /// Number of the deployment.
+    pub deployment: u64,
+    /// Id of its release.
+    pub release: String,
+    /// Its version label.
+    pub version: String,
+    /// Requests given to the side.
+    pub requests: u64,
+    /// Answers by status class, 1xx to 5xx.
+    pub answers: [u64; 5],
+    /// Failures of the release: 5xx answers, no answer, and answers that broke off.
+    pub failed: u64,
+    /// Of these: refused, reset, or timed out before an answer began.
+    pub no_answer: u64,
+    /// Of these: answers that broke off (they are also in `answers`, and counted once in `failed`).
+    pub broken: u64,
+    /// The client left before an answer began: neither success nor failure.
+    pub client_left: u64,
+    /// Kept-alive connections that the release had closed just as a request was sent on them, whether
+    /// resent or not: never counted against the release.
+    pub pool_races: u64,
+    /// Of these: requests that could not be resent, so that the client got a 502.
+    pub raced: u64,
+    /// Requests taken from the side before an answer began, because its weight was taken away.
+    pub rescued: u64,
+    /// Requests that failed here and were spared by resending them to the other side.
+    pub spared: u64,
+    /// Requests (tunnels included) that are not over.
+    pub in_flight: u64,
+    /// Of these: upgraded tunnels.
+    pub tunnels: u64,
+    /// First failure, microseconds since 1970.
+    pub first_failed_at: Option<u64>,
+    /// Latest failure.
+    pub last_failed_at: Option<u64>,
+    /// Latest time that an answer of the release ended.
+    pub last_answer_at: Option<u64>,
+    /// Time to the head of the answer, answers below 500 only, as counts per bucket (see [`crate::latency`]);
+    /// trailing zeros are left out. For a request with a body the time starts at the end of that body.
+    pub latency: Vec<u64>,
+}
+
+impl SideStats {
+    /// Requests whose outcome says something about the release.
+    #[must_use]
+    pub fn trials(&self) -> u64 {
+        self.answers.iter().sum::<u64>() + self.no_answer
+    }
+}
+
+/// A moment of a route, as told to subscribers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsFrame {
+    /// `app/environment/service`.
+    pub route: String,
+    /// Random id of this start of the proxy.
+    pub instance: String,
+    /// When it was taken, microseconds since 1970.
+    pub at: u64,
+    /// The newest epoch seen.
+    pub epoch: u64,
+    /// The weights now.
+    pub weights: Weights,
+    /// The dead-man, while armed.
+    pub dead_man: Option<DeadManState>,
+    /// What it did, until acknowledged.
+    pub dead_man_fired: Option<DeadManFired>,
+    /// Per side.
+    pub sides: BTreeMap<SideName, SideStats>,
+}

@@ -1,0 +1,11 @@
+//! The proxy as its users see it: a real process, real upstreams, raw clients.
+
+mod admin;
+mod bodies;
+mod dead_man;
+mod failures;
+mod parsing;
+mod restart;
+mod routing;
+mod support;
+mod tunnels;
