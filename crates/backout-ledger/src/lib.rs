@@ -1,1 +1,18 @@
-//! See ARCHITECTURE.md.
+//! The ledger port on SQLite: journal, leases, records and blobs in one file, `ledger.db`, in the state folder.
+//!
+//! What a call acknowledged is durable. Rights to write are leases with an epoch, checked in the same
+//! transaction as the write itself.
+
+mod chain;
+mod holder;
+mod seed;
+mod sqlite;
+mod surroundings;
+
+pub use holder::{HolderError, holder_for_this_process};
+pub use seed::{SeedError, seed_history};
+pub use sqlite::{
+    DEFAULT_TERM_MS, LEDGER_FILE, MAX_BLOB_BYTES, OpenError, OpenMode, RESERVE_BYTES, RESERVE_FILE,
+    SqliteLedger, SqliteOptions, free_reserve,
+};
+pub use surroundings::{Liveness, RealSurroundings, Surroundings};

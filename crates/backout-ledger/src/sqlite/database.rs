@@ -1,0 +1,183 @@
+//! The one connection. Whatever fails or is dropped half-way costs the connection, never leaves a
+//! transaction open.
+
+use std::path::{Path, PathBuf};
+
+use backout_core::ports::LedgerError;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Connection, Sqlite, SqliteConnection};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::OpenMode;
+use super::error::{OpenError, is_busy, ledger_error};
+use super::open::{self, Opened};
+
+/// A statement with its values.
+pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Tries to get the write lock; SQLite waits three seconds in each. All of them end before a lease's term.
+const BEGIN_TRIES: u32 = 3;
+
+/// The file and the connection to it.
+pub(super) struct Database {
+    folder: PathBuf,
+    mode: OpenMode,
+    connection: Mutex<Option<Opened>>,
+}
+
+impl Database {
+    pub(super) async fn open(folder: &Path, mode: OpenMode) -> Result<Self, OpenError> {
+        // Absolute: SQLite would take a name with a scheme for an address, and the working folder may change.
+        let folder =
+            std::path::absolute(folder).map_err(|error| super::folder::unavailable(&error))?;
+        let opened = open::open(&folder, mode).await?;
+        Ok(Self { folder, mode, connection: Mutex::new(Some(opened)) })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn error(&self, error: &sqlx::Error) -> LedgerError {
+        ledger_error(&self.folder, error)
+    }
+
+    /// The connection, opened again if the last one was lost.
+    pub(super) async fn hold(&self) -> Result<Held<'_>, LedgerError> {
+        let mut home = self.connection.lock().await;
+        let Opened { connection, lasting } = match home.take() {
+            Some(opened) => opened,
+            None => open::open(&self.folder, self.mode).await.map_err(|error| match error {
+                OpenError::Ledger(error) => error,
+                other => LedgerError::Unavailable(other.to_string()),
+            })?,
+        };
+        Ok(Held { home, lasting, connection })
+    }
+
+    pub(super) async fn fetch_optional(
+        &self,
+        statement: Statement<'_>,
+    ) -> Result<Option<SqliteRow>, LedgerError> {
+        let mut held = self.hold().await?;
+        let row = statement
+            .fetch_optional(&mut held.connection)
+            .await
+            .map_err(|error| self.error(&error))?;
+        held.give_back();
+        Ok(row)
+    }
+
+    pub(super) async fn fetch_all(
+        &self,
+        statement: Statement<'_>,
+    ) -> Result<Vec<SqliteRow>, LedgerError> {
+        let mut held = self.hold().await?;
+        let rows =
+            statement.fetch_all(&mut held.connection).await.map_err(|error| self.error(&error))?;
+        held.give_back();
+        Ok(rows)
+    }
+
+    /// One statement, durable on return.
+    pub(super) async fn execute(&self, statement: Statement<'_>) -> Result<u64, LedgerError> {
+        let mut write = self.begin().await?;
+        let changed = write.execute(statement).await?;
+        write.commit().await?;
+        Ok(changed)
+    }
+
+    /// Begins to write. Waits a bounded time for other processes.
+    pub(super) async fn begin(&self) -> Result<Write<'_>, LedgerError> {
+        if self.mode == OpenMode::ReadOnly {
+            let message =
+                format!("the ledger in {} is open for reading only", self.folder.display());
+            return Err(LedgerError::Unavailable(message));
+        }
+        let mut held = self.hold().await?;
+        let mut tries = 1;
+        loop {
+            match sqlx::query("BEGIN IMMEDIATE").execute(&mut held.connection).await {
+                Ok(_) => return Ok(Write { database: self, held }),
+                Err(error) if is_busy(&error) && tries < BEGIN_TRIES => tries += 1,
+                Err(error) => {
+                    let meaning = self.error(&error);
+                    if is_busy(&error) {
+                        held.give_back();
+                    }
+                    return Err(meaning);
+                }
+            }
+        }
+    }
+
+    /// Closes the file. Dropping does the same in the background.
+    pub(super) async fn close(self) -> Result<(), LedgerError> {
+        match self.connection.into_inner() {
+            Some(opened) => {
+                opened.connection.close().await.map_err(|error| ledger_error(&self.folder, &error))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The connection away from its place. Dropped without [`Held::give_back`] it is closed: a future that was
+/// cancelled may have left anything in it.
+pub(super) struct Held<'a> {
+    home: MutexGuard<'a, Option<Opened>>,
+    lasting: bool,
+    pub(super) connection: SqliteConnection,
+}
+
+impl Held<'_> {
+    pub(super) fn give_back(self) {
+        let Self { mut home, lasting, connection } = self;
+        if lasting {
+            *home = Some(Opened { connection, lasting });
+        }
+    }
+}
+
+/// A transaction that may write. Dropped, it is rolled back with its connection.
+pub(super) struct Write<'a> {
+    database: &'a Database,
+    held: Held<'a>,
+}
+
+impl Write<'_> {
+    pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, LedgerError> {
+        let result = statement
+            .execute(&mut self.held.connection)
+            .await
+            .map_err(|error| self.database.error(&error))?;
+        Ok(result.rows_affected())
+    }
+
+    pub(super) async fn fetch_optional(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> Result<Option<SqliteRow>, LedgerError> {
+        statement
+            .fetch_optional(&mut self.held.connection)
+            .await
+            .map_err(|error| self.database.error(&error))
+    }
+
+    /// Durable on return.
+    pub(super) async fn commit(mut self) -> Result<(), LedgerError> {
+        let statement = sqlx::query("COMMIT");
+        self.execute(statement).await?;
+        self.held.give_back();
+        Ok(())
+    }
+
+    /// Nothing was written.
+    pub(super) async fn rollback(mut self) {
+        // SQLite rolls back by itself on a full disk; then, or if this fails, the connection goes.
+        if self.execute(sqlx::query("ROLLBACK")).await.is_ok() {
+            self.held.give_back();
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Opening a ledger: made whole or not at all, never migrated when current, never changed by readers.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backout_core::ids::LedgerId;
+use backout_core::ports::LedgerError;
+use fs_err::os::unix::fs::OpenOptionsExt;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+
+use super::error::{OpenError, ledger_error};
+use super::folder::{self, FolderLock};
+use super::{LEDGER_FILE, OpenMode, migrations, space};
+
+/// How long SQLite itself waits for another process, per statement.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pages in the write-ahead log before it is copied back, when the reserve is in use: the log must not grow.
+const THRIFTY_CHECKPOINT_PAGES: u32 = 48;
+
+/// Name under which a new ledger is built.
+const BUILD_FILE: &str = "ledger.db.new";
+
+/// A connection, and whether it may be kept: one that reads files as they lie sees no later change.
+pub(super) struct Opened {
+    pub(super) connection: SqliteConnection,
+    pub(super) lasting: bool,
+}
+
+/// Opens, and in [`OpenMode::ReadWrite`] creates or migrates.
+pub(super) async fn open(state: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    match mode {
+        OpenMode::ReadWrite => open_for_writing(state).await,
+        OpenMode::ReadOnly => open_for_reading(state).await,
+    }
+}
+
+async fn open_for_writing(state: &Path) -> Result<Opened, OpenError> {
+    folder::prepare(state)?;
+    let file = state.join(LEDGER_FILE);
+    if find(&file)?.is_none() {
+        create(state, &file).await?;
+    }
+    let reserved = space::ensure_reserve(state);
+    let mut connection = connect(state, writing(&file, reserved)).await?;
+    let found = format_of(state, &mut connection).await?;
+    if found < migrations::SUPPORTED {
+        let _lock = FolderLock::take(state).await?;
+        migrations::run(state, &mut connection).await?;
+    }
+    Ok(Opened { connection, lasting: true })
+}
+
+async fn open_for_reading(state: &Path) -> Result<Opened, OpenError> {
+    let foreign = folder::is_foreign(state);
+    if !foreign {
+        folder::check(state)?;
+    }
+    let file = state.join(LEDGER_FILE);
+    if find(&file)?.is_none() {
+        return Err(OpenError::NotFound(state.to_owned()));
+    }
+    let (opened, found) = connect_for_reading(state, &file, foreign).await?;
+    if found < migrations::SUPPORTED {
+        let message = format!(
+            "{} has the older format {found}; any changing command brings it up to date",
+            file.display()
+        );
+        return Err(OpenError::Ledger(LedgerError::Unavailable(message)));
+    }
+    Ok(opened)
+}
+
+/// In our own folder a reader may take part in locking, so that nothing is left behind when it closes; its
+/// statements still can't write. In a folder of somebody else, or where not even that can be written (a full
+/// disk, a read-only mount), the files are read as they lie.
+async fn connect_for_reading(
+    state: &Path,
+    file: &Path,
+    foreign: bool,
+) -> Result<(Opened, i64), OpenError> {
+    if !foreign {
+        match connect_and_read(state, base(file).pragma("query_only", "ON")).await {
+            Ok((connection, found)) => return Ok((Opened { connection, lasting: true }, found)),
+            Err(OpenError::Ledger(newer @ LedgerError::NewerFormat { .. })) => {
+                return Err(newer.into());
+            }
+            Err(error) => tracing::debug!(%error, "reading the ledger as it lies"),
+        }
+    }
+    let log_is_empty =
+        fs_err::metadata(with_suffix(file, "-wal")).map_or(true, |meta| meta.len() == 0);
+    let options = base(file).read_only(true).immutable(log_is_empty);
+    let (connection, found) = connect_and_read(state, options).await?;
+    Ok((Opened { connection, lasting: !log_is_empty }, found))
+}
+
+/// Connecting alone touches nothing; the first read does.
+async fn connect_and_read(
+    state: &Path,
+    options: SqliteConnectOptions,
+) -> Result<(SqliteConnection, i64), OpenError> {
+    let mut connection = connect(state, options).await?;
+    let found = format_of(state, &mut connection).await?;
+    Ok((connection, found))
+}
+
+fn base(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+fn writing(file: &Path, reserved: bool) -> SqliteConnectOptions {
+    let options = base(file).synchronous(SqliteSynchronous::Full);
+    if reserved {
+        options
+    } else {
+        options.pragma("wal_autocheckpoint", THRIFTY_CHECKPOINT_PAGES.to_string())
+    }
+}
+
+/// For a connection that is open when the reserve is freed.
+pub(super) async fn be_thrifty(
+    state: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), LedgerError> {
+    let sql = format!("PRAGMA wal_autocheckpoint = {THRIFTY_CHECKPOINT_PAGES}");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .fetch_all(connection)
+        .await
+        .map_err(|error| ledger_error(state, &error))?;
+    Ok(())
+}
+
+async fn connect(
+    state: &Path,
+    options: SqliteConnectOptions,
+) -> Result<SqliteConnection, OpenError> {
+    options.connect().await.map_err(|error| ledger_error(state, &error).into())
+}
+
+async fn format_of(state: &Path, connection: &mut SqliteConnection) -> Result<i64, OpenError> {
+    let found: i64 = sqlx::query("PRAGMA user_version")
+        .fetch_one(connection)
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| ledger_error(state, &error))?;
+    if found > migrations::SUPPORTED {
+        return Err(LedgerError::NewerFormat { found, supported: migrations::SUPPORTED }.into());
+    }
+    Ok(found)
+}
+
+/// Whether the file is there. An empty one, or a log without it, is what is left of a ledger: a fresh one
+/// beside them would hide the loss.
+fn find(file: &Path) -> Result<Option<()>, OpenError> {
+    let damaged = |what: &str| {
+        let message = format!(
+            "{} {what}; restore it from a backup, or move the remains away to begin anew",
+            file.display()
+        );
+        Err(OpenError::Ledger(LedgerError::Unavailable(message)))
+    };
+    match fs_err::symlink_metadata(file) {
+        Ok(meta) if !meta.is_file() => damaged("is not a regular file"),
+        Ok(meta) if meta.len() == 0 => damaged("is empty"),
+        Ok(meta) => {
+            let ours = meta.uid() == rustix::process::geteuid().as_raw();
+            if ours && meta.mode() & 0o077 != 0 {
+                fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600))
+                    .map_err(io_error)?;
+            }
+            Ok(Some(()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let log = with_suffix(file, "-wal");
+            if fs_err::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
+                damaged("is gone but its -wal file is there")
+            } else {
+                Ok(None)
+            }
+        }
+        Err(error) => Err(io_error(error)),
+    }
+}
+
+/// Builds the ledger under another name, whole and durable, and renames it: there is never half a ledger.
+async fn create(state: &Path, file: &Path) -> Result<(), OpenError> {
+    let lock = FolderLock::take(state).await?;
+    if find(file)?.is_some() {
+        return Ok(());
+    }
+    let build = state.join(BUILD_FILE);
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        remove_if_there(&with_suffix(&build, suffix))?;
+    }
+    // SQLite gives its other files the mode of this one.
+    let handle = fs_err::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&build)
+        .map_err(io_error)?;
+    handle.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io_error)?;
+    let options =
+        base(&build).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let mut connection = connect(state, options).await?;
+    migrations::run(state, &mut connection).await?;
+    write_identity(state, &mut connection).await?;
+    connection.close().await.map_err(|error| ledger_error(state, &error))?;
+    handle.sync_all().map_err(io_error)?;
+    fs_err::rename(&build, file).map_err(io_error)?;
+    lock.sync()
+}
+
+async fn write_identity(state: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let id = LedgerId::from_entropy(random::<12>()?);
+    sqlx::query("INSERT INTO ledger (only_row, id, hash_key, created_at) VALUES (1, ?, ?, ?)")
+        .bind(id.as_str())
+        .bind(random::<32>()?.to_vec())
+        .bind(jiff::Timestamp::now().to_string())
+        .execute(connection)
+        .await
+        .map_err(|error| ledger_error(state, &error))?;
+    tracing::info!(folder = %state.display(), ledger = %id, "created a ledger");
+    Ok(())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], OpenError> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(io_error(errno.into())),
+        }
+    }
+    Ok(bytes)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+        _ => Ok(()),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn io_error(error: io::Error) -> OpenError {
+    folder::unavailable(&error)
+}

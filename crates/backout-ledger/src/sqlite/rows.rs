@@ -1,0 +1,154 @@
+//! Rows that need no lease: requests, blobs, the outbox, readiness and health.
+
+use backout_core::ids::{EnvironmentKey, OperationId, RequestId, hex};
+use backout_core::model::Request;
+use backout_core::ports::{LedgerError, OutboxMessage};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+
+use super::MAX_BLOB_BYTES;
+use super::codec::{RECORD_FORMAT, column, corrupt, decode, encode, parse, readable};
+use super::database::Database;
+
+type Answer<T> = Result<T, LedgerError>;
+
+pub(super) async fn submit(database: &Database, request: &Request) -> Answer<()> {
+    let statement = sqlx::query(
+        "INSERT INTO requests (id, app, environment, operation, kind, format, json) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(request.id.as_str())
+    .bind(request.key.app.as_str())
+    .bind(request.key.environment.as_str())
+    .bind(request.operation.as_str())
+    .bind(request.kind.as_str())
+    .bind(RECORD_FORMAT)
+    .bind(encode("a request", &Request { answer: None, ..request.clone() })?);
+    database.execute(statement).await.map(|_| ())
+}
+
+/// The readable ones: one that can't be read can't be acted on and must not stop the holder.
+pub(super) async fn pending_requests(
+    database: &Database,
+    operation: &OperationId,
+) -> Answer<Vec<Request>> {
+    let statement = sqlx::query(
+        "SELECT id, format, json, answer FROM requests WHERE operation = ? AND answer IS NULL ORDER BY sequence",
+    )
+    .bind(operation.as_str());
+    let rows = database.fetch_all(statement).await?;
+    Ok(readable(rows.iter().map(read_request)))
+}
+
+pub(super) async fn request(database: &Database, id: &RequestId) -> Answer<Option<Request>> {
+    let statement =
+        sqlx::query("SELECT id, format, json, answer FROM requests WHERE id = ?").bind(id.as_str());
+    database.fetch_optional(statement).await?.map(|row| read_request(&row)).transpose()
+}
+
+fn read_request(row: &SqliteRow) -> Answer<Request> {
+    let id: String = column("a request", row, "id")?;
+    let what = format!("request {id}");
+    let request: Request = decode(&what, row, RECORD_FORMAT)?;
+    let answer: Option<String> = column(&what, row, "answer")?;
+    let answer = answer.map(|text| parse(&what, &text)).transpose()?;
+    Ok(Request { answer, ..request })
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+pub(super) async fn put_blob(database: &Database, bytes: &[u8]) -> Answer<String> {
+    if bytes.len() > MAX_BLOB_BYTES {
+        let message =
+            format!("a blob of {} bytes is larger than the {MAX_BLOB_BYTES} allowed", bytes.len());
+        return Err(LedgerError::Unavailable(message));
+    }
+    let digest = digest_of(bytes);
+    // Written again only if what is stored was damaged.
+    let statement = sqlx::query(
+        "INSERT INTO blobs (digest, bytes) VALUES (?, ?)
+         ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE blobs.bytes <> excluded.bytes",
+    )
+    .bind(digest.as_str())
+    .bind(bytes);
+    database.execute(statement).await?;
+    Ok(digest)
+}
+
+pub(super) async fn blob(database: &Database, digest: &str) -> Answer<Option<Vec<u8>>> {
+    let statement = sqlx::query("SELECT bytes FROM blobs WHERE digest = ?").bind(digest);
+    let Some(row) = database.fetch_optional(statement).await? else { return Ok(None) };
+    let what = format!("blob {digest}");
+    let bytes: Vec<u8> = column(&what, &row, "bytes")?;
+    let found = digest_of(&bytes);
+    if found == digest {
+        Ok(Some(bytes))
+    } else {
+        Err(corrupt(&what, &format!("its content has digest {found}")))
+    }
+}
+
+pub(super) async fn outbox(database: &Database, limit: u32) -> Answer<Vec<(i64, OutboxMessage)>> {
+    let statement = sqlx::query(
+        "SELECT id, format, json FROM outbox WHERE sent_at IS NULL ORDER BY id LIMIT ?",
+    )
+    .bind(limit);
+    let rows = database.fetch_all(statement).await?;
+    Ok(readable(rows.iter().map(|row| {
+        let id: i64 = column("a message", row, "id")?;
+        Ok((id, decode(&format!("message {id} of the outbox"), row, RECORD_FORMAT)?))
+    })))
+}
+
+/// The two tables with one row per environment that anybody may write.
+#[derive(Clone, Copy)]
+pub(super) enum Latest {
+    Readiness,
+    Health,
+}
+
+pub(super) async fn latest<T: DeserializeOwned>(
+    database: &Database,
+    which: Latest,
+    key: &EnvironmentKey,
+) -> Answer<Option<T>> {
+    let (what, sql) = match which {
+        Latest::Readiness => {
+            ("readiness", "SELECT format, json FROM readiness WHERE app = ? AND environment = ?")
+        }
+        Latest::Health => {
+            ("health", "SELECT format, json FROM health WHERE app = ? AND environment = ?")
+        }
+    };
+    let statement = sqlx::query(sql).bind(key.app.as_str()).bind(key.environment.as_str());
+    let row = database.fetch_optional(statement).await?;
+    row.map(|row| decode(&format!("the {what} of {key}"), &row, RECORD_FORMAT)).transpose()
+}
+
+pub(super) async fn put_latest<T: Serialize>(
+    database: &Database,
+    which: Latest,
+    key: &EnvironmentKey,
+    record: &T,
+) -> Answer<()> {
+    let (what, sql) = match which {
+        Latest::Readiness => (
+            "readiness",
+            "INSERT OR REPLACE INTO readiness (app, environment, format, json) VALUES (?, ?, ?, ?)",
+        ),
+        Latest::Health => (
+            "health",
+            "INSERT OR REPLACE INTO health (app, environment, format, json) VALUES (?, ?, ?, ?)",
+        ),
+    };
+    let statement = sqlx::query(sql)
+        .bind(key.app.as_str())
+        .bind(key.environment.as_str())
+        .bind(RECORD_FORMAT)
+        .bind(encode(what, record)?);
+    database.execute(statement).await.map(|_| ())
+}
