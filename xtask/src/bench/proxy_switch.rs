@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::{Backends, Side};
 use super::client::Client;
-use super::figures::{median, quantile};
+use super::figures::quantile;
 use super::folder::Folder;
 use super::load::{Load, Reply, Seen};
 use super::peers::{Haproxy, Nginx, Ours, Proxy};
@@ -21,6 +21,8 @@ const SWITCHES: u32 = ROUNDS * SWITCHES_PER_ROUND;
 const CONNECTIONS: u32 = 64;
 const RATE: u32 = 2_000;
 const PAUSE: Duration = Duration::from_millis(30);
+const MEDIAN_RATIO_MAX: f64 = 1.5;
+const P99_MS_MAX: f64 = 10.0;
 /// After this a switch has failed.
 const OBEYED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,7 @@ struct Switch {
 struct Tally {
     first_ms: Vec<f64>,
     settled_ms: Vec<f64>,
-    /// Requests sent after the acknowledgement and still answered by the old side.
+    /// Requests of the load sent after the acknowledgement and still answered by the old side.
     disobeyed: u64,
     seen: Seen,
 }
@@ -99,7 +101,7 @@ fn switch(
             Ok(side) if side == to => {
                 return Ok(Switch { commanded, acknowledged, obeyed: Instant::now(), to });
             }
-            Ok(_) => tally.disobeyed += 1,
+            Ok(_) => {}
             Err(error) => {
                 tally.seen.failed += 1;
                 tally.seen.first_failure.get_or_insert_with(|| error.to_string());
@@ -136,46 +138,70 @@ impl Tally {
 fn rows([ours, haproxy, nginx]: &[Tally; 3]) -> Vec<Row> {
     let load =
         format!("{SWITCHES} switches, {RATE} requests/s over {CONNECTIONS} keep-alive connections");
-    let mut rows = Vec::new();
-    for (peer_name, peer) in [("HAProxy", haproxy), ("nginx", nginx)] {
-        let mut time = |what: &str, mine: f64, theirs: f64, most: f64, how: &str| {
-            rows.push(Row {
-                name: format!("{what}, against {peer_name}"),
-                ours: format!("{mine:.2} ms"),
-                peer: format!("{theirs:.2} ms"),
-                ratio: Some(mine / theirs),
-                goal: format!("ratio ≤ {most}"),
-                met: mine <= most * theirs,
-                how: how.to_owned(),
-            });
-        };
-        let how = format!("command sent → first whole reply of the new side; {load}");
-        time(
-            "first obeying reply, median",
-            median(&ours.first_ms),
-            median(&peer.first_ms),
-            1.5,
-            &how,
-        );
-        let at_99 = |tally: &Tally| quantile(&tally.first_ms, 0.99);
-        time("first obeying reply, p99", at_99(ours), at_99(peer), 2.0, "the same switches");
-        let at_99 = |tally: &Tally| quantile(&tally.settled_ms, 0.99);
-        let how = "command sent → end of the last reply of the old side";
-        time("settled, p99", at_99(ours), at_99(peer), 2.0, how);
-        rows.push(count("failed requests", peer_name, ours.seen.failed, peer.seen.failed, &load));
-        let how = "a kept connection closed as it was used again, and the client repeated the GET";
-        rows.push(count("repeated requests", peer_name, ours.seen.raced, peer.seen.raced, how));
-        let how = "sent after the acknowledgement, answered by the old side";
-        rows.push(count("disobeying replies", peer_name, ours.disobeyed, peer.disobeyed, how));
-    }
-    rows
+    let obeyed = format!("command sent → first whole reply of the new side; {load}");
+    let settled = "command sent → end of the last reply of the old side";
+    let first = |part| move |tally: &Tally| quantile(&tally.first_ms, part);
+    let last = |part| move |tally: &Tally| quantile(&tally.settled_ms, part);
+    let all = [ours, haproxy, nginx];
+    vec![
+        time("first obeying reply, median", ours, ("HAProxy", haproxy), first(0.5), &obeyed),
+        time("first obeying reply, median", ours, ("nginx", nginx), first(0.5), &obeyed),
+        time("first obeying reply, p99", ours, ("HAProxy", haproxy), first(0.99), &obeyed),
+        time("settled, p99", ours, ("HAProxy", haproxy), last(0.99), settled),
+        time("settled, p99", ours, ("nginx", nginx), last(0.99), settled),
+        count("failed requests", all, |tally| tally.seen.failed, &load),
+        count(
+            "repeated requests",
+            all,
+            |tally| tally.seen.raced,
+            "a kept connection closed as it was used again, and the client repeated the GET",
+        ),
+        count(
+            "disobeying replies",
+            all,
+            |tally| tally.disobeyed,
+            "sent after the acknowledgement, answered by the old side",
+        ),
+    ]
 }
 
-fn count(what: &str, peer_name: &str, mine: u64, theirs: u64, how: &str) -> Row {
+/// Medians are compared with the peer. Of 200 switches the p99 is the second slowest: two runs of
+/// the same proxy differ by a factor of four, so that its goal is absolute.
+fn time(
+    what: &str,
+    ours: &Tally,
+    (peer_name, peer): (&str, &Tally),
+    figure: impl Fn(&Tally) -> f64,
+    how: &str,
+) -> Row {
+    let (mine, theirs) = (figure(ours), figure(peer));
+    let (goal, met) = if what.ends_with("median") {
+        (format!("ratio ≤ {MEDIAN_RATIO_MAX}"), mine <= MEDIAN_RATIO_MAX * theirs)
+    } else {
+        (format!("≤ {P99_MS_MAX} ms"), mine <= P99_MS_MAX)
+    };
     Row {
-        name: format!("{what}, against {peer_name}"),
+        name: what.to_owned(),
+        ours: format!("{mine:.2} ms"),
+        peer: format!("{peer_name} {theirs:.2} ms"),
+        ratio: (theirs > 0.0).then_some(mine / theirs),
+        goal,
+        met,
+        how: how.to_owned(),
+    }
+}
+
+fn count(
+    what: &str,
+    [ours, haproxy, nginx]: [&Tally; 3],
+    figure: impl Fn(&Tally) -> u64,
+    how: &str,
+) -> Row {
+    let mine = figure(ours);
+    Row {
+        name: what.to_owned(),
         ours: mine.to_string(),
-        peer: theirs.to_string(),
+        peer: format!("HAProxy {}, nginx {}", figure(haproxy), figure(nginx)),
         ratio: None,
         goal: "0".to_owned(),
         met: mine == 0,
@@ -221,6 +247,6 @@ mod tests {
         let missed = |tallies: &[Tally; 3]| rows(tallies).iter().filter(|row| !row.met).count();
         assert_eq!(missed(&tallies), 0);
         tallies[0].seen.failed = 1;
-        assert_eq!(missed(&tallies), 2, "once beside each peer");
+        assert_eq!(missed(&tallies), 1);
     }
 }
