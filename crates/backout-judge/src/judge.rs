@@ -127,7 +127,7 @@ impl Judge {
             window[arm.index()].add(self.now_ms, &tally);
         }
         self.traffic.requests(self.now_ms, arm, ok, failed);
-        self.comparison.requests(self.now_ms, arm, ok, failed);
+        self.comparison.requests(self.now_ms, arm, ok, failed, latency);
         self.unsettled = true;
     }
 

@@ -8,6 +8,7 @@ mod checks;
 mod event;
 mod exits;
 mod judge;
+pub mod replay;
 mod report;
 pub mod sequential;
 mod settings;

@@ -113,7 +113,7 @@ impl Default for ConsecutiveFailures {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { errors: 0.8, from_start: 0.5 }
+        Budget { errors: 0.8, from_start: 0.75 }
     }
 }
 

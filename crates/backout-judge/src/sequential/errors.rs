@@ -8,8 +8,14 @@ use super::mixture::Mixture;
 
 /// Relative risks looked for.
 pub(crate) const RISKS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
-/// Their weights.
-const RISK_PRIOR: [f64; 8] = [0.125; 8];
+/// Their weights at three shares; between them they are interpolated. One canary error is worth at
+/// most 1/ρ, so at large shares the alarm takes many errors in a row, and every alternative short
+/// of "all errors are the canary's" costs one more: there the weight lies on large risks.
+const RISK_PRIORS: [(f64, [f64; 8]); 3] = [
+    (0.10, [0.125; 8]),
+    (0.25, [0.08, 0.16, 0.12, 0.09, 0.08, 0.07, 0.15, 0.25]),
+    (0.50, [0.02, 0.03, 0.03, 0.04, 0.04, 0.05, 0.20, 0.59]),
+];
 /// Odds looked for, as multiples of the harmless rate's odds.
 const ODDS: [f64; 6] = [2.0, 4.0, 10.0, 30.0, 100.0, 1000.0];
 /// Their weights.
@@ -18,7 +24,8 @@ const ODDS_PRIOR: [f64; 6] = [1.0 / 6.0; 6];
 /// The test of one count metric.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorTest {
-    against_baseline: Mixture<8>,
+    against_baseline: Option<Mixture<8>>,
+    prior: [f64; 8],
     against_harmless: Option<Mixture<6>>,
     tolerance: f64,
     comparing: bool,
@@ -27,12 +34,13 @@ pub(crate) struct ErrorTest {
 impl ErrorTest {
     pub fn new(harmless_rate: f64, tolerance: f64) -> Self {
         let against_harmless = (harmless_rate > 0.0 && harmless_rate < 1.0).then(|| {
-            let mut mixture = Mixture::new();
+            let mut mixture = Mixture::new(&ODDS_PRIOR);
             mixture.set_rate(&ODDS, harmless_rate);
             mixture
         });
         ErrorTest {
-            against_baseline: Mixture::new(),
+            against_baseline: None,
+            prior: [0.0; 8],
             against_harmless,
             tolerance: tolerance.max(0.0),
             comparing: false,
@@ -43,44 +51,77 @@ impl ErrorTest {
     pub fn set_share(&mut self, share: f64) {
         self.comparing = share > 0.0 && share < 1.0;
         if self.comparing {
-            self.against_baseline.set_share(&RISKS, share, self.tolerance);
+            self.prior = prior(share, self.tolerance);
+            self.against_baseline.get_or_insert_with(|| Mixture::new(&self.prior)).set_share(
+                &RISKS,
+                share,
+                self.tolerance,
+            );
         }
     }
 
     /// Restarts worth `mass` begin.
     pub fn start(&mut self, mass: f64) {
-        self.against_baseline.start(mass);
+        if let Some(mixture) = &mut self.against_baseline {
+            mixture.start(mass, &self.prior);
+        }
         if let Some(mixture) = &mut self.against_harmless {
-            mixture.start(mass);
+            mixture.start(mass, &ODDS_PRIOR);
         }
     }
 
-    /// Requests of the canary.
-    pub fn canary(&mut self, ok: u64, failed: u64) {
+    /// Whether both sides have a part of the traffic.
+    pub fn is_comparing(&self) -> bool {
+        self.comparing
+    }
+
+    /// Takes a batch of both sides in.
+    pub fn record(&mut self, canary_ok: u64, canary_failed: u64, baseline_failed: u64) {
         if !self.comparing {
             return;
         }
-        if failed > 0 {
-            self.against_baseline.record(failed, 0);
+        if let Some(mixture) = &mut self.against_baseline
+            && (canary_failed > 0 || baseline_failed > 0)
+        {
+            mixture.record(canary_failed, baseline_failed);
         }
-        if let Some(mixture) = &mut self.against_harmless {
-            mixture.record(failed, ok);
-        }
-    }
-
-    /// Failed requests of the baseline.
-    pub fn baseline(&mut self, failed: u64) {
-        if self.comparing && failed > 0 {
-            self.against_baseline.record(0, failed);
+        if let Some(mixture) = &mut self.against_harmless
+            && (canary_failed > 0 || canary_ok > 0)
+        {
+            mixture.record(canary_failed, canary_ok);
         }
     }
 
     /// The e-value.
     pub fn value(&self, from_start: f64) -> f64 {
-        let against_baseline = self.against_baseline.value(&RISK_PRIOR, from_start);
+        let against_baseline =
+            self.against_baseline.as_ref().map_or(1.0, |mixture| mixture.value(from_start));
         match &self.against_harmless {
-            Some(mixture) => against_baseline.min(mixture.value(&ODDS_PRIOR, from_start)),
+            Some(mixture) => against_baseline.min(mixture.value(from_start)),
             None => against_baseline,
         }
     }
+}
+
+/// Weights of the relative risks at this share, over those that the tolerance leaves.
+fn prior(share: f64, tolerance: f64) -> [f64; 8] {
+    let [(low, at_low), (middle, at_middle), (high, at_high)] = RISK_PRIORS;
+    let between = |from: [f64; 8], to: [f64; 8], part: f64| {
+        std::array::from_fn(|i| from[i] + (to[i] - from[i]) * part.clamp(0.0, 1.0))
+    };
+    let mut weights: [f64; 8] = if share < middle {
+        between(at_low, at_middle, (share - low) / (middle - low))
+    } else {
+        between(at_middle, at_high, (share - middle) / (high - middle))
+    };
+    for (weight, risk) in weights.iter_mut().zip(RISKS) {
+        if risk <= 1.0 + tolerance {
+            *weight = 0.0;
+        }
+    }
+    let sum: f64 = weights.iter().sum();
+    if sum > 0.0 {
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    weights
 }

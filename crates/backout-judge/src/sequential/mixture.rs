@@ -45,14 +45,9 @@ pub(crate) struct Mixture<const N: usize> {
 }
 
 impl<const N: usize> Mixture<N> {
-    pub fn new() -> Self {
-        Mixture {
-            fresh: [1.0; N],
-            restarted: [0.0; N],
-            up: [1.0; N],
-            down: [1.0; N],
-            remaining: 1.0,
-        }
+    /// Begins with these weights, which must sum to at most 1.
+    pub fn new(prior: &[f64; N]) -> Self {
+        Mixture { fresh: *prior, restarted: [0.0; N], up: [1.0; N], down: [1.0; N], remaining: 1.0 }
     }
 
     /// Sets the factors for relative risks `risks` at this share. Alternatives within the tolerance
@@ -80,13 +75,13 @@ impl<const N: usize> Mixture<N> {
         }
     }
 
-    /// Start times worth `mass` of the budget begin here.
-    pub fn start(&mut self, mass: f64) {
+    /// Start times worth `mass` of the budget begin here, with these weights (sum at most 1).
+    pub fn start(&mut self, mass: f64, prior: &[f64; N]) {
         let mass = mass.min(self.remaining);
         if mass > 0.0 {
             self.remaining -= mass;
-            for value in &mut self.restarted {
-                *value += mass;
+            for (value, weight) in self.restarted.iter_mut().zip(prior) {
+                *value += mass * weight;
             }
         }
     }
@@ -100,16 +95,11 @@ impl<const N: usize> Mixture<N> {
         }
     }
 
-    /// The e-value: `from_start` of it from the start, the rest restarted. `prior` must sum to at
-    /// most 1.
-    pub fn value(&self, prior: &[f64; N], from_start: f64) -> f64 {
-        let mut fresh = 0.0;
-        let mut restarted = self.remaining;
-        for (i, weight) in prior.iter().enumerate() {
-            fresh += weight * self.fresh[i];
-            restarted += weight * self.restarted[i];
-        }
-        from_start * fresh + (1.0 - from_start) * restarted
+    /// The e-value: `from_start` of it from the start, the rest restarted.
+    pub fn value(&self, from_start: f64) -> f64 {
+        let fresh: f64 = self.fresh.iter().sum();
+        let restarted: f64 = self.restarted.iter().sum();
+        from_start * fresh + (1.0 - from_start) * (restarted + self.remaining)
     }
 }
 

@@ -1,0 +1,100 @@
+//! Under sticky routing the unit is the session, not the request.
+//!
+//! A session stays on its side, so its requests do not fall to the canary one by one with
+//! probability ρ: it does, once. Each session therefore counts at most once per kind of event (its
+//! first failed request; its first one slower than a quantile). Arms are drawn per session without
+//! regard to how it behaves, so under the null the arms of the sessions counted are independent
+//! draws with probability ρ, and a single abusive client is worth a single event.
+//!
+//! Memory is a pair of Bloom filters (Bloom 1970) of fixed size. A new session taken for one seen
+//! before (about one in eight at the fullest) is left out on either side alike, which costs speed,
+//! not validity. When the younger filter is full the older one is dropped; sessions that still cause events
+//! are carried over, so only one that was quiet for thousands of others' events can count again.
+
+const BITS: usize = 16 * 1024;
+const WORDS: usize = BITS / 64;
+/// Entries after which the generations change.
+const FULL: u32 = 3_000;
+
+/// Remembers which sessions have had an event.
+#[derive(Debug, Clone)]
+pub(crate) struct Sessions {
+    young: [u64; WORDS],
+    old: [u64; WORDS],
+    entries: u32,
+}
+
+impl Sessions {
+    pub fn new() -> Self {
+        Sessions { young: [0; WORDS], old: [0; WORDS], entries: 0 }
+    }
+
+    /// Whether this session had no event of this kind before; from now on it had.
+    pub fn is_first(&mut self, session: u64, kind: u64) -> bool {
+        let bits = bits(session, kind);
+        if has(&self.young, bits) {
+            return false;
+        }
+        let known = has(&self.old, bits);
+        for bit in bits {
+            self.young[bit / 64] |= 1 << (bit % 64);
+        }
+        self.entries += 1;
+        if self.entries >= FULL {
+            self.old = self.young;
+            self.young = [0; WORDS];
+            self.entries = 0;
+        }
+        !known
+    }
+
+    /// Whether this session had an event of this kind, without noting anything.
+    pub fn had(&self, session: u64, kind: u64) -> bool {
+        let bits = bits(session, kind);
+        has(&self.young, bits) || has(&self.old, bits)
+    }
+}
+
+fn bits(session: u64, kind: u64) -> [usize; 2] {
+    let hash = scramble(session ^ scramble(kind.wrapping_add(1)));
+    [hash as usize % BITS, (hash >> 32) as usize % BITS]
+}
+
+fn has(filter: &[u64; WORDS], bits: [usize; 2]) -> bool {
+    bits.iter().all(|bit| (filter[bit / 64] >> (bit % 64)) & 1 == 1)
+}
+
+/// A well-mixed version of a number (the finalizer of SplitMix64: Steele, Lea, Flood 2014).
+pub(crate) fn scramble(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_counts_once_per_kind() {
+        let mut sessions = Sessions::new();
+        assert!(sessions.is_first(7, 0));
+        assert!(!sessions.is_first(7, 0));
+        assert!(sessions.is_first(7, 1));
+        assert!(sessions.had(7, 0) && !sessions.had(8, 0));
+    }
+
+    #[test]
+    fn a_session_that_goes_on_is_never_forgotten() {
+        let mut sessions = Sessions::new();
+        let mut fresh = 0;
+        assert!(sessions.is_first(1, 0));
+        for other in 1_000..101_000 {
+            fresh += u32::from(sessions.is_first(other, 0));
+            assert!(other % 100 != 0 || !sessions.is_first(1, 0));
+        }
+        // Most others are still told apart.
+        assert!(fresh > 80_000, "{fresh}");
+    }
+}
