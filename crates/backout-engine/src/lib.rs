@@ -1,1 +1,34 @@
-//! See ARCHITECTURE.md.
+//! Runs plans one durable step at a time: intent durable, effect, observation, outcome durable.
+//!
+//! Recovery and normal running share one path: [`executor`] folds the journal, decides, acts, and appends.
+
+mod commands;
+mod config_snapshot;
+mod context;
+mod effects;
+mod events;
+mod executor;
+mod faults;
+mod gate;
+mod journal;
+mod keeper;
+mod readiness;
+mod release;
+mod safety;
+mod situation;
+mod watch;
+
+pub use commands::adopt::{AdoptWish, adopt};
+pub use commands::control::{ControlAnswer, ask, resolve};
+pub use commands::deploy::{ConfigChoice, DeployWish, Prepared, deploy, prepare_deploy};
+pub use commands::down::{down, prepare_down};
+pub use commands::health::{CheckReport, check_now};
+pub use commands::recover::{Recovered, recover};
+pub use commands::rollback::{
+    PreparedRollback, RollbackTarget, RollbackWishes, prepare_rollback, rollback,
+};
+pub use commands::{EngineError, Refused};
+pub use context::{Context, Interrupt, ProbePlan, Probes};
+pub use events::{Event, EventSink, SideReading, StepMark, WatchReading};
+pub use executor::{Finished, Outcome};
+pub use readiness::{last_known_good, readiness};

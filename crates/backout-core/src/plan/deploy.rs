@@ -21,17 +21,7 @@ pub fn plan_deploy(
     restore_config: bool,
 ) -> Result<Plan, Refusal> {
     let policy = cx.policy;
-    let worst_ms = way_back_ms(policy, release);
-    if worst_ms > policy.rollback.timeout_ms {
-        return Err(Refusal::new(
-            format!(
-                "the way back may take {} s, more than rollback.timeout ({} s)",
-                worst_ms / 1000,
-                policy.rollback.timeout_ms / 1000
-            ),
-            "raise rollback.timeout, or lower shutdown.drain, shutdown.grace, health.startup_timeout or the script's timeout",
-        ));
-    }
+    refuse_long_way_back(policy, release)?;
     let routed = policy.router != RouterPolicy::None;
     let beside = cx.capabilities.side_by_side
         && (routed || matches!(policy.strategy, Strategy::BlueGreen { .. }));
@@ -98,6 +88,21 @@ pub fn plan_deploy(
     plan.version = Some(release.content.version.clone());
     plan.live_at = Some(live_at);
     Ok(plan)
+}
+
+fn refuse_long_way_back(policy: &Policy, release: &Release) -> Result<(), Refusal> {
+    let (worst_ms, limit_ms) = (way_back_ms(policy, release), policy.rollback.timeout_ms);
+    if worst_ms <= limit_ms {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        format!(
+            "the way back may take {} s, more than rollback.timeout ({} s)",
+            worst_ms / 1000,
+            limit_ms / 1000
+        ),
+        "raise rollback.timeout, or lower shutdown.drain, shutdown.grace, health.startup_timeout or the script's timeout",
+    ))
 }
 
 pub(super) fn passes(policy: &Policy) -> u32 {

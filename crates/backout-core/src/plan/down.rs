@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::situation::{PlanContext, Situation};
 use super::step::{Live, Nature, Plan, TrafficStep};
 use crate::ids::Slot;
-use crate::model::{OperationKind, RouterPolicy, Trigger};
+use crate::model::{OperationKind, Release, RouterPolicy, Trigger};
 
 /// Makes the plan that leaves nothing running. `taken_back` names the first deployment that it takes back, and why.
 #[must_use]
@@ -48,5 +48,16 @@ pub fn plan_down(
         plan.evidence = evidence;
         plan.reject_left = bad;
     }
+    plan
+}
+
+/// The plan that records a release as #0: its artifacts are copied, nothing is started or stopped.
+#[must_use]
+pub fn plan_adopt(cx: &PlanContext<'_>, release: &Release) -> Plan {
+    let mut b = Builder::new(cx, Nature::Retriable);
+    b.pin_artifacts(release);
+    let mut plan = cx.plan(OperationKind::Adopt, None, Slot::A, b.steps);
+    plan.release = Some(release.id.clone());
+    plan.version = Some(release.content.version.clone());
     plan
 }

@@ -12,7 +12,7 @@ mod step;
 mod tests;
 
 pub use deploy::plan_deploy;
-pub use down::plan_down;
+pub use down::{plan_adopt, plan_down};
 pub use lint::lint;
 pub use preview::{PreviewCheck, PreviewStep, preview};
 pub use rollback::{RollbackWish, plan_rollback};

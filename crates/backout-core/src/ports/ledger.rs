@@ -208,11 +208,14 @@ pub trait Ledger: Send + Sync {
     /// The open operation of an environment.
     async fn open_operation(&self, key: &EnvironmentKey) -> Result<Option<Plan>, LedgerError>;
 
-    /// The newest operation of an environment that changed something, open or not.
+    /// One operation, open or not.
     async fn operation(&self, operation: &OperationId) -> Result<Option<Plan>, LedgerError>;
 
     /// The journal of an operation, in order.
     async fn entries(&self, operation: &OperationId) -> Result<Vec<Entry>, LedgerError>;
+
+    /// How many entries the journal of an operation has, readable or not.
+    async fn journal_length(&self, operation: &OperationId) -> Result<u64, LedgerError>;
 
     /// Deployments, newest first.
     async fn deployments(

@@ -1,0 +1,139 @@
+//! `adopt`: record what runs now as deployment #0. It starts and stops nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use backout_core::ids::{Slot, Version};
+use backout_core::model::{DeploymentFilter, Release, SlotRecord, SlotState, TargetKind};
+use backout_core::plan::Plan;
+use backout_core::ports::{Change, Running};
+use backout_core::saga::Ending;
+
+use super::claim::{Claimed, claim, give_back};
+use super::take_back::plan_context;
+use super::{EngineError, Refused};
+use crate::config_snapshot::Keep;
+use crate::context::Context;
+use crate::executor::{Executor, Outcome};
+use crate::journal::{self, Journal};
+use crate::situation;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct AdoptWish {
+    /// The label; a script may be asked for it.
+    pub version: Option<Version>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Records what is on disk (and, for a script, what it says runs) as #0.
+///
+/// # Errors
+/// Refused when the environment has deployments already, or no version can be told.
+pub async fn adopt(cx: &Context, wish: &AdoptWish) -> Result<(Outcome, Arc<Release>), EngineError> {
+    let claimed = claim(cx).await?;
+    let result = run(cx, wish, &claimed).await;
+    give_back(cx, claimed.keeper).await;
+    result
+}
+
+async fn run(
+    cx: &Context,
+    wish: &AdoptWish,
+    claimed: &Claimed,
+) -> Result<(Outcome, Arc<Release>), EngineError> {
+    let filter = DeploymentFilter { limit: Some(1), ..DeploymentFilter::default() };
+    if let Some(row) = cx.ledger.deployments(&cx.key, &filter).await?.first() {
+        return Err(Refused::new(
+            format!(
+                "{} has deployments already, the newest is #{} {}",
+                cx.key, row.number, row.version
+            ),
+            "adopt is for an environment that Backout has never deployed to",
+        )
+        .into());
+    }
+    let (version, runs) = version_now(cx, wish).await?;
+    let release = Arc::new(crate::release::build(cx, &version, None, Keep::Yes).await?);
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let plan = plan(cx, wish, &release);
+    let mut journal = Journal::open(cx, plan, &environment, None, claimed.keeper.lease.epoch)?;
+    journal.add(Change::Release(Box::new(Release::clone(&release))));
+    let row = &mut journal.rows.environment;
+    row.live = Some(0);
+    row.next_number = row.next_number.max(1);
+    if runs {
+        row.script_reports_version = true;
+        let services = release.content.services.keys().cloned().collect();
+        row.slots.insert(
+            Slot::A,
+            SlotRecord {
+                deployment: 0,
+                release: release.id.clone(),
+                version,
+                state: SlotState::Running,
+                services,
+            },
+        );
+    }
+    journal.flush(cx.ledger.as_ref(), &claimed.keeper.lease).await?;
+    let outcome = Executor::new(cx, &claimed.keeper, journal).run().await;
+    match outcome.last() {
+        Outcome::Ended { ending: Ending::NothingChanged { message }, .. } => {
+            Err(EngineError::Failed(message.clone()))
+        }
+        _ => Ok((outcome, release)),
+    }
+}
+
+fn plan(cx: &Context, wish: &AdoptWish, release: &Release) -> Plan {
+    let pcx = plan_context(cx, 0, wish.reason.clone(), false, Vec::new());
+    backout_core::plan::plan_adopt(&pcx, release)
+}
+
+/// The version, and whether it was seen running by the target itself.
+async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), EngineError> {
+    let mut versions: BTreeMap<String, Version> = BTreeMap::new();
+    let mut runs = false;
+    if cx.policy.target == TargetKind::Script {
+        for service in cx.services.keys() {
+            let unit = situation::unit(cx, service, Slot::A);
+            // The script's own definition says which program to ask.
+            let draft = draft(cx)?;
+            let observed = cx.target.observe(&unit, Some(&draft)).await?;
+            runs |= observed.running == Running::Yes;
+            if let Some(version) = observed.version {
+                versions.insert(service.to_string(), version);
+            }
+        }
+    }
+    if let Some(version) = &wish.version {
+        return Ok((version.clone(), runs || cx.policy.target == TargetKind::Script));
+    }
+    match versions.into_values().next() {
+        Some(version) => Ok((version, true)),
+        None => {
+            Err(Refused::new("which version runs can't be told", "say it with --version V").into())
+        }
+    }
+}
+
+/// A release of today's definition under no particular version, only to ask the target.
+fn draft(cx: &Context) -> Result<Release, EngineError> {
+    let version = Version::new("adopt").map_err(|error| EngineError::Failed(error.to_string()))?;
+    let content = backout_core::model::ReleaseContent {
+        format: backout_core::model::RELEASE_FORMAT,
+        app: cx.key.app.clone(),
+        version,
+        services: cx.services.clone(),
+        artifacts: Vec::new(),
+        config: Vec::new(),
+    };
+    Ok(Release {
+        id: content.id(),
+        content,
+        created_at: cx.now(),
+        created_by: cx.requested_by.clone(),
+    })
+}

@@ -1,0 +1,194 @@
+//! `promote`, `pause`, `resume`, `retry`, `abort` and `resolve`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backout_core::ids::RequestId;
+use backout_core::model::{OperationKind, Request, RequestKind, Trigger};
+use backout_core::saga::{Ending, EntryKind, Failure};
+use tokio::time::Instant;
+
+use super::claim::{claim, give_back};
+use super::recover::recover_open;
+use super::{EngineError, Refused};
+use crate::context::Context;
+use crate::events::Event;
+use crate::executor::{Executor, Outcome};
+use crate::journal::Journal;
+
+/// A living holder acts within a second; a hung one's lease ends within its term.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub enum ControlAnswer {
+    /// Whoever holds the operation acted on it.
+    Accepted(String),
+    /// Nobody watched: this process did it.
+    Ran(Box<Outcome>),
+}
+
+/// Asks whoever holds the running operation; without a living holder `promote`, `retry` and `abort` act themselves.
+///
+/// # Errors
+/// Refused, with the holder's words.
+pub async fn ask(
+    cx: &Context,
+    kind: RequestKind,
+    reason: Option<String>,
+) -> Result<ControlAnswer, EngineError> {
+    let Some(open) = cx.ledger.open_operation(&cx.key).await? else {
+        return Err(Refused::new(
+            format!(
+                "nothing runs in {}, so there is nothing to {}",
+                cx.key,
+                kind.as_str().replace('_', " ")
+            ),
+            "`backout status` shows what is live, `backout history` what happened",
+        )
+        .into());
+    };
+    let id = RequestId::from_entropy((cx.entropy)());
+    let request = Request {
+        id: id.clone(),
+        key: cx.key.clone(),
+        operation: open.operation.clone(),
+        kind,
+        requested_by: cx.holder.label.clone(),
+        reason: reason.clone(),
+        created_at: cx.now(),
+        answer: None,
+    };
+    let alive = cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive);
+    if !alive {
+        return act(cx, kind, reason).await;
+    }
+    cx.ledger.submit(&request).await?;
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = cx.ledger.request(&id).await?.and_then(|request| request.answer) {
+            if answer.accepted {
+                return Ok(ControlAnswer::Accepted(answer.message));
+            }
+            return Err(Refused::new(answer.message, "`backout status` shows where it is").into());
+        }
+        let gone = cx
+            .ledger
+            .open_operation(&cx.key)
+            .await?
+            .is_none_or(|plan| plan.operation != open.operation);
+        if gone {
+            return Err(Refused::new(
+                "it ended before it could answer",
+                "`backout status` shows what is live",
+            )
+            .into());
+        }
+        if !cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive) {
+            return act(cx, kind, reason).await;
+        }
+        if began.elapsed() > ANSWER_LIMIT {
+            let message = format!("no answer from the holder within {} s", ANSWER_LIMIT.as_secs());
+            return Err(Refused::new(message, "`backout rollback` takes it over").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Nobody holds it: recover it with the request in it.
+async fn act(
+    cx: &Context,
+    kind: RequestKind,
+    reason: Option<String>,
+) -> Result<ControlAnswer, EngineError> {
+    if matches!(kind, RequestKind::Pause | RequestKind::Resume) {
+        return Err(Refused::new(
+            "nobody watches this operation, so there is no clock to stop",
+            "`backout recover` finishes it, `backout rollback` takes it back",
+        )
+        .into());
+    }
+    let claimed = claim(cx).await?;
+    let result = match claimed.open.clone() {
+        None => {
+            Err(Refused::new("it ended meanwhile", "`backout status` shows what is live").into())
+        }
+        Some(plan) => match Journal::load(cx.ledger.as_ref(), plan).await {
+            Err(error) => Err(error.into()),
+            Ok(journal) if kind == RequestKind::Abort => {
+                abort(cx, &claimed.keeper, journal, reason).await
+            }
+            Ok(journal) => recover_open(cx, &claimed.keeper, journal).await,
+        },
+    };
+    give_back(cx, claimed.keeper).await;
+    result.map(|outcome| ControlAnswer::Ran(Box::new(outcome)))
+}
+
+async fn abort(
+    cx: &Context,
+    keeper: &crate::keeper::Keeper,
+    mut journal: Journal,
+    reason: Option<String>,
+) -> Result<Outcome, EngineError> {
+    if journal.plan.kind != OperationKind::Deploy {
+        return Err(Refused::new(
+            "only a deploy can be aborted",
+            "`backout recover` finishes this one",
+        )
+        .into());
+    }
+    let epoch = keeper.lease.epoch;
+    journal.note(cx.now(), epoch, EntryKind::Claimed { holder: cx.holder.label.clone() })?;
+    cx.events.send(Event::Opened { plan: Box::new(journal.plan.clone()), resumed: true });
+    let words = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let failure = Failure {
+        trigger: Trigger::Manual,
+        evidence: vec![format!("aborted by {}{words}", cx.requested_by)],
+        release_is_bad: false,
+        by_router: false,
+    };
+    journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
+    journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+    Ok(Executor::new(cx, keeper, journal).run().await)
+}
+
+/// Ends an open operation as it is: a person has seen to the rest.
+///
+/// # Errors
+/// Refused when nothing is open; busy while a living holder works on it.
+pub async fn resolve(cx: &Context, reason: &str) -> Result<String, EngineError> {
+    let claimed = claim(cx).await?;
+    let Some(plan) = claimed.open.clone() else {
+        give_back(cx, claimed.keeper).await;
+        return Err(Refused::new(
+            "nothing is open that could be resolved",
+            "`backout status` shows what is live",
+        )
+        .into());
+    };
+    let result = end_as_it_is(cx, &claimed.keeper.lease, plan, reason).await;
+    give_back(cx, claimed.keeper).await;
+    result
+}
+
+async fn end_as_it_is(
+    cx: &Context,
+    lease: &backout_core::ports::Lease,
+    plan: backout_core::plan::Plan,
+    reason: &str,
+) -> Result<String, EngineError> {
+    let operation = plan.operation.to_string();
+    let mut journal = match Journal::load(cx.ledger.as_ref(), plan.clone()).await {
+        Ok(journal) => journal,
+        // A quarantined operation can still be closed: its journal is left as it is.
+        Err(crate::journal::JournalError::Corrupt(_) | crate::journal::JournalError::Ledger(_)) => {
+            Journal::quarantined(cx.ledger.as_ref(), plan).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let ending = Ending::Resolved { reason: reason.to_owned(), by: cx.requested_by.clone() };
+    journal.close_as(cx.now(), lease.epoch, &ending, &BTreeMap::new())?;
+    journal.flush(cx.ledger.as_ref(), lease).await?;
+    Ok(operation)
+}

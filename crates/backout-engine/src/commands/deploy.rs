@@ -1,0 +1,326 @@
+//! `deploy`: validate, prove the way back, then run the plan.
+
+use std::sync::Arc;
+
+use backout_core::ids::Version;
+use backout_core::model::{
+    ConfigFile, Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord, ReadinessCheck,
+    Release, RequestKind, Severity,
+};
+use backout_core::plan::{Plan, lint, plan_deploy};
+use backout_core::ports::{Change, Running};
+use backout_core::saga::Ending;
+
+use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
+use super::recover::{finish_unwatched_bake, recover_open};
+use super::take_back::plan_context;
+use super::{EngineError, Refused};
+use crate::config_snapshot::{self, Keep};
+use crate::context::Context;
+use crate::events::Event;
+use crate::executor::{Executor, Outcome, commit_both, is_baking};
+use crate::journal::{self, Journal};
+use crate::readiness::{check, history, rejected_releases, way_back_checks};
+use crate::situation;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct DeployWish {
+    /// The label.
+    pub version: Version,
+    /// Why.
+    pub reason: Option<String>,
+    /// Config files: as on disk (asked when a rollback has put older ones there), `keep` (as on disk, knowingly),
+    /// or those of deployment N.
+    pub config: Option<ConfigChoice>,
+}
+
+/// `--config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigChoice {
+    /// As on disk.
+    Keep,
+    /// Those of a deployment.
+    Of(u64),
+}
+
+/// A deploy as it would run.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The release.
+    pub release: Arc<Release>,
+    /// The plan.
+    pub plan: Plan,
+    /// What was proven.
+    pub checks: Vec<ReadinessCheck>,
+    /// What a person should know first.
+    pub warnings: Vec<String>,
+}
+
+impl Prepared {
+    fn refuse_on_error(&self) -> Result<(), EngineError> {
+        let wrong: Vec<&ReadinessCheck> =
+            self.checks.iter().filter(|c| c.status == Severity::Error).collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let message = wrong
+            .iter()
+            .map(|c| format!("{}: {}", c.name, c.message))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Err(EngineError::Refused(Box::new(Refused {
+            message: format!("the deploy is refused, nothing was changed: {message}"),
+            hints: vec!["mend it and deploy again; `backout doctor` shows every check".to_owned()],
+            checks: self.checks.clone(),
+        })))
+    }
+}
+
+/// Plans a deploy without changing anything.
+///
+/// # Errors
+/// [`EngineError::Refused`] when it can't be planned at all; failing checks stand in the result.
+pub async fn prepare_deploy(cx: &Context, wish: &DeployWish) -> Result<Prepared, EngineError> {
+    ours_alone(cx).await?;
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    prepare(cx, wish, &environment, Keep::No).await
+}
+
+async fn prepare(
+    cx: &Context,
+    wish: &DeployWish,
+    environment: &EnvironmentRecord,
+    keep: Keep,
+) -> Result<Prepared, EngineError> {
+    let history = history(cx).await?;
+    let (config, restore) = chosen_config(cx, wish, &history).await?;
+    let release = Arc::new(crate::release::build(cx, &wish.version, config, keep).await?);
+    let situation = situation::observe_situation(cx, environment).await?;
+    let mut checks = vec![secrets(cx, &release)];
+    let mut warnings = Vec::new();
+    if let Some(live) = &situation.live {
+        let old = situation::release(cx, &live.release).await?;
+        checks.extend(way_back_checks(cx, environment, &old).await?);
+        if live.release == release.id {
+            warnings.push(format!(
+                "{} with this very content is live already as #{}",
+                release.content.version, live.number
+            ));
+        }
+    } else {
+        let words =
+            "nothing is live: the way back of this first deployment is to stop and remove it";
+        checks.push(check("way_back", Severity::Warning, words));
+    }
+    checks.extend(obstacles(cx, &situation, &release).await);
+    if rejected_releases(&history).contains(&release.id) {
+        warnings.push(format!(
+            "{} was rolled back before and is unchanged since",
+            release.content.version
+        ));
+    }
+    let pcx = plan_context(cx, environment.next_number, wish.reason.clone(), false, Vec::new());
+    let mut plan = plan_deploy(&pcx, &situation, &release, restore)?;
+    let wrong = lint(&plan);
+    if !wrong.is_empty() {
+        return Err(EngineError::Failed(format!(
+            "the plan is unsound, nothing was changed: {}",
+            wrong.join("; ")
+        )));
+    }
+    if environment.folder.as_ref().is_some_and(|folder| *folder != cx.folder) {
+        let before = environment.folder.clone().unwrap_or_default();
+        warnings.insert(
+            0,
+            format!("the last operation here ran from {before}, this one runs from {}", cx.folder),
+        );
+    }
+    plan.warnings.clone_from(&warnings);
+    Ok(Prepared { release, plan, checks, warnings })
+}
+
+fn secrets(cx: &Context, release: &Release) -> ReadinessCheck {
+    let missing: Vec<String> = release
+        .content
+        .secret_env_keys()
+        .into_iter()
+        .filter(|key| !cx.secrets.contains_key(key))
+        .collect();
+    if missing.is_empty() {
+        check("secrets_set", Severity::Pass, "every secret that the services need is set")
+    } else {
+        check(
+            "secrets_set",
+            Severity::Error,
+            format!("not set in the environment: {}", missing.join(", ")),
+        )
+    }
+}
+
+/// Other programs in the way, such as one on the fixed port that Backout did not start.
+async fn obstacles(
+    cx: &Context,
+    situation: &backout_core::plan::Situation,
+    release: &Release,
+) -> Vec<ReadinessCheck> {
+    let mut found = Vec::new();
+    for service in release.content.services.keys() {
+        for slot in backout_core::ids::Slot::BOTH {
+            let ours = situation.slots.get(&slot).is_some_and(|side| side.running != Running::No);
+            if ours {
+                continue;
+            }
+            let unit = situation::unit(cx, service, slot);
+            match cx.target.obstacles(&unit, release).await {
+                Ok(lines) => found.extend(lines),
+                Err(error) => cx.events.note(format!("obstacles of {unit} can't be told: {error}")),
+            }
+        }
+    }
+    let ours_running = situation.slots.values().any(|side| side.running != Running::No);
+    found.sort();
+    found.dedup();
+    if found.is_empty() || ours_running {
+        return vec![check("nothing_in_the_way", Severity::Pass, "no other program is in the way")];
+    }
+    vec![check(
+        "nothing_in_the_way",
+        Severity::Error,
+        format!("{}; stop it first", found.join("; ")),
+    )]
+}
+
+/// The config files to ship, and whether they have to be put on disk first.
+async fn chosen_config(
+    cx: &Context,
+    wish: &DeployWish,
+    history: &[Deployment],
+) -> Result<(Option<Vec<ConfigFile>>, bool), EngineError> {
+    match wish.config {
+        Some(ConfigChoice::Keep) => Ok((None, false)),
+        Some(ConfigChoice::Of(number)) => {
+            let row = history.iter().find(|row| row.number == number).ok_or_else(|| {
+                Refused::new(
+                    format!("there is no deployment #{number}"),
+                    "`backout history` lists them",
+                )
+            })?;
+            let release = situation::release(cx, &row.release).await?;
+            Ok((Some(release.content.config.clone()), true))
+        }
+        None => {
+            refuse_restored_config(cx, history).await?;
+            Ok((None, false))
+        }
+    }
+}
+
+/// A rollback put older config files back; shipping them again unnoticed would undo what was meant to be deployed.
+async fn refuse_restored_config(cx: &Context, history: &[Deployment]) -> Result<(), EngineError> {
+    let Some(newest) = history.iter().find(|row| row.status != DeploymentStatus::Failed) else {
+        return Ok(());
+    };
+    if newest.kind != DeploymentKind::Rollback {
+        return Ok(());
+    }
+    let replaced = history.iter().find(|row| Some(row.number) == newest.from_number);
+    let Some(replaced) = replaced else { return Ok(()) };
+    let restored = situation::release(cx, &newest.release).await?;
+    let left = situation::release(cx, &replaced.release).await?;
+    if restored.content.config == left.content.config {
+        return Ok(());
+    }
+    let still_there = config_snapshot::drift(cx, &restored.content.config).await?.is_empty();
+    if !still_there {
+        return Ok(());
+    }
+    let changed: Vec<&str> = restored
+        .content
+        .config
+        .iter()
+        .filter(|file| !left.content.config.contains(file))
+        .map(|file| file.path.as_str())
+        .collect();
+    Err(EngineError::Refused(Box::new(Refused {
+        message: format!(
+            "the config files on disk are those that the rollback #{} put back ({}), not those deployed with #{}",
+            newest.number,
+            changed.join(", "),
+            replaced.number
+        ),
+        hints: vec![
+            "--config keep ships them as they are on disk".to_owned(),
+            format!("--config {} ships the files of #{}", replaced.number, replaced.number),
+        ],
+        checks: Vec::new(),
+    })))
+}
+
+/// Runs a deploy to its end: stable, taken back, or stuck.
+///
+/// # Errors
+/// When it was refused or could not begin; nothing was changed then.
+pub async fn deploy(cx: &Context, wish: &DeployWish) -> Result<Outcome, EngineError> {
+    // Cheap refusals come before anyone else's bake is superseded for nothing.
+    prepare_deploy(cx, wish).await?.refuse_on_error()?;
+    if let Some(open) = cx.ledger.open_operation(&cx.key).await? {
+        refuse_running_stages(cx, open).await?;
+    }
+    let claimed = claim_from_holder(cx, RequestKind::Supersede).await?;
+    let result = run(cx, wish, &claimed).await;
+    give_back(cx, claimed.keeper).await;
+    result
+}
+
+/// Only a baking deploy is superseded; one in its stages is busy.
+async fn refuse_running_stages(cx: &Context, open: Plan) -> Result<(), EngineError> {
+    let journal = Journal::load(cx.ledger.as_ref(), open).await?;
+    match cx.ledger.lease(&cx.key).await? {
+        Some(view) if view.alive && !is_baking(&journal) => Err(EngineError::Busy(Box::new(view))),
+        _ => Ok(()),
+    }
+}
+
+async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outcome, EngineError> {
+    let mut baking = None;
+    if let Some(plan) = claimed.open.clone() {
+        let journal = Journal::load(cx.ledger.as_ref(), plan).await?;
+        if is_baking(&journal) {
+            baking = finish_unwatched_bake(cx, &claimed.keeper, journal).await?;
+        } else {
+            cx.events.warn(format!("an interrupted {} is recovered first", journal.plan.kind));
+            let outcome = recover_open(cx, &claimed.keeper, journal).await?;
+            if !matches!(outcome.last(), Outcome::Ended { .. }) {
+                return Ok(outcome);
+            }
+        }
+    }
+    let environment = match &baking {
+        Some(journal) => journal.rows.environment.clone(),
+        None => journal::environment(cx.ledger.as_ref(), &cx.key).await?,
+    };
+    let prepared = prepare(cx, wish, &environment, Keep::Yes).await?;
+    prepared.refuse_on_error()?;
+    for warning in &prepared.warnings {
+        cx.events.warn(warning.clone());
+    }
+    let epoch = claimed.keeper.lease.epoch;
+    let operation = prepared.plan.operation.clone();
+    let mut opened = Journal::open(cx, prepared.plan, &environment, None, epoch)?;
+    opened.add(Change::Release(Box::new(Release::clone(&prepared.release))));
+    match baking {
+        Some(mut old) => {
+            let ending = Ending::Superseded { by: operation };
+            old.end(cx.now(), epoch, &ending, &std::collections::BTreeMap::new())?;
+            opened.rows.environment.folder = Some(cx.folder.clone());
+            Ok(commit_both(cx, &claimed.keeper, &mut old, opened).await?)
+        }
+        None => {
+            opened.flush(cx.ledger.as_ref(), &claimed.keeper.lease).await?;
+            crate::faults::boundary("after_open", "open");
+            cx.events.send(Event::Opened { plan: Box::new(opened.plan.clone()), resumed: false });
+            Ok(Executor::new(cx, &claimed.keeper, opened).run().await)
+        }
+    }
+}

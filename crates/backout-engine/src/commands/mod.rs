@@ -1,0 +1,86 @@
+//! What people and surfaces can ask for, one file a verb.
+
+pub mod adopt;
+pub(crate) mod claim;
+pub mod control;
+pub mod deploy;
+pub mod down;
+pub mod health;
+pub mod recover;
+pub(crate) mod requests;
+pub mod rollback;
+pub(crate) mod take_back;
+
+use backout_core::model::ReadinessCheck;
+use backout_core::plan::Refusal;
+use backout_core::ports::{AdapterError, LeaseView, LedgerError};
+use backout_core::saga::CorruptJournal;
+
+use crate::journal::JournalError;
+
+/// A command that was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub message: String,
+    /// What to do.
+    pub hints: Vec<String>,
+    /// The checks that stand behind it.
+    pub checks: Vec<ReadinessCheck>,
+}
+
+impl Refused {
+    /// A refusal with advice.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: vec![hint.into()], checks: Vec::new() }
+    }
+}
+
+/// Why a command did not run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// A rule says no.
+    #[error("{}", .0.message)]
+    Refused(Box<Refused>),
+    /// Somebody else holds the environment.
+    #[error("{} is busy with `{}` since {}", .0.holder.label, .0.holder.activity, .0.since)]
+    Busy(Box<LeaseView>),
+    /// It could not be done; nothing was changed.
+    #[error("{0}")]
+    Failed(String),
+    /// The store.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        EngineError::Refused(Box::new(refused))
+    }
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        Refused {
+            message: refusal.message,
+            hints: refusal.hint.into_iter().collect(),
+            checks: Vec::new(),
+        }
+        .into()
+    }
+}
+
+impl From<AdapterError> for EngineError {
+    fn from(error: AdapterError) -> Self {
+        EngineError::Failed(error.to_string())
+    }
+}
+
+impl From<CorruptJournal> for EngineError {
+    fn from(error: CorruptJournal) -> Self {
+        EngineError::Journal(error.into())
+    }
+}

@@ -1,0 +1,223 @@
+//! `recover`: an interrupted operation goes forward if the new side is known good, else back.
+
+use backout_core::model::{OperationKind, RequestKind, Severity, Trigger};
+use backout_core::plan::{Action, WatchMode};
+use backout_core::ports::Running;
+use backout_core::saga::{EntryKind, Failure};
+
+use super::EngineError;
+use super::claim::{claim, give_back};
+use crate::context::Context;
+use crate::events::Event;
+use crate::executor::{Executor, Outcome, is_baking};
+use crate::gate;
+use crate::journal::{self, Journal};
+use crate::keeper::Keeper;
+use crate::readiness::{check, refresh};
+use crate::situation;
+
+/// What `recover` found.
+#[derive(Debug, Clone)]
+pub enum Recovered {
+    /// Nothing was open; these services that should run were started again.
+    NothingOpen {
+        /// `web@local#a` and so on.
+        started: Vec<String>,
+    },
+    /// The operation was run to an end.
+    Ran(Box<Outcome>),
+}
+
+/// Finishes what was interrupted.
+///
+/// # Errors
+/// [`EngineError::Busy`] while a living holder works on it.
+pub async fn recover(cx: &Context) -> Result<Recovered, EngineError> {
+    let claimed = claim(cx).await?;
+    let result = match claimed.open.clone() {
+        None => start_what_should_run(cx, &claimed.keeper)
+            .await
+            .map(|started| Recovered::NothingOpen { started }),
+        Some(plan) => match Journal::load(cx.ledger.as_ref(), plan).await {
+            Ok(journal) => recover_open(cx, &claimed.keeper, journal)
+                .await
+                .map(|outcome| Recovered::Ran(Box::new(outcome))),
+            Err(error) => Err(error.into()),
+        },
+    };
+    give_back(cx, claimed.keeper).await;
+    result
+}
+
+/// Runs an open operation whose holder is gone.
+pub(crate) async fn recover_open(
+    cx: &Context,
+    keeper: &Keeper,
+    mut journal: Journal,
+) -> Result<Outcome, EngineError> {
+    let epoch = keeper.lease.epoch;
+    let was_stuck = journal.state.stuck.is_some();
+    journal.note(cx.now(), epoch, EntryKind::Claimed { holder: cx.holder.label.clone() })?;
+    cx.events.send(Event::Opened { plan: Box::new(journal.plan.clone()), resumed: true });
+    if was_stuck {
+        let kind = RequestKind::Retry;
+        let request = backout_core::ids::RequestId::from_entropy((cx.entropy)());
+        journal.note(
+            cx.now(),
+            epoch,
+            EntryKind::Requested { request, kind, by: cx.requested_by.clone() },
+        )?;
+    }
+    let undecided =
+        journal.plan.kind == OperationKind::Deploy && journal.state.failing.is_none() && !was_stuck;
+    if undecided && let Some(failure) = why_back(cx, &journal).await {
+        cx.events.send(Event::Failing {
+            trigger: failure.trigger,
+            evidence: failure.evidence.clone(),
+            at_us: cx.now().as_microsecond(),
+        });
+        journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
+    }
+    journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+    Ok(Executor::new(cx, keeper, journal).run().await)
+}
+
+/// `None`: the new side is known good, and neither trip nor dead-man fired.
+async fn why_back(cx: &Context, journal: &Journal) -> Option<Failure> {
+    let back = |evidence: String, by_router: bool| {
+        Some(Failure {
+            trigger: Trigger::Timeout,
+            evidence: vec![evidence],
+            release_is_bad: false,
+            by_router,
+        })
+    };
+    if let Some(router) = &cx.router
+        && let Ok(Some(traffic)) = router.read().await
+        && let Some(fired) = traffic.fired
+    {
+        let what = if fired.moved {
+            "the proxy moved traffic to the stable side"
+        } else {
+            "the proxy held traffic"
+        };
+        return back(format!("the watcher was gone: {what} at {}", fired.at), fired.moved);
+    }
+    let ready = journal.plan.steps.iter().position(|step| {
+        matches!(step.action, Action::Watch { mode: WatchMode::Ready { .. }, .. })
+    })?;
+    if !journal.state.steps[ready].is_finished() {
+        return back(
+            "the deploy was interrupted before the new side was proven ready".to_owned(),
+            false,
+        );
+    }
+    // After the pivot there is only forward.
+    let baked = journal.plan.steps.iter().zip(&journal.state.steps).any(|(step, state)| {
+        matches!(step.action, Action::Watch { mode: WatchMode::Bake { .. }, .. })
+            && state.is_finished()
+    });
+    if baked {
+        return None;
+    }
+    match gate::require_healthy(cx, journal, journal.plan.slot).await {
+        Ok(()) => None,
+        Err(error) => back(
+            format!("the deploy was interrupted and the new side is not known good: {error}"),
+            false,
+        ),
+    }
+}
+
+/// An unwatched bake: over and healthy it becomes stable (`None`); not over, it is handed back to be superseded.
+pub(crate) async fn finish_unwatched_bake(
+    cx: &Context,
+    keeper: &Keeper,
+    journal: Journal,
+) -> Result<Option<Journal>, EngineError> {
+    let step = journal.state.current().unwrap_or(0);
+    let Action::Watch { mode: WatchMode::Bake { bake_ms, .. }, .. } =
+        journal.plan.steps[step].action
+    else {
+        let outcome = recover_open(cx, keeper, journal).await?;
+        return ended(outcome);
+    };
+    let since = journal.state.steps[step].started_at.unwrap_or(journal.plan.planned_at);
+    let elapsed_ms = cx.now().as_millisecond() - since.as_millisecond();
+    let over = u64::try_from(elapsed_ms).is_ok_and(|elapsed| elapsed >= bake_ms);
+    if !over || !is_baking(&journal) || journal.state.failing.is_some() {
+        let mut journal = journal;
+        journal.note(
+            cx.now(),
+            keeper.lease.epoch,
+            EntryKind::Claimed { holder: cx.holder.label.clone() },
+        )?;
+        return Ok(Some(journal));
+    }
+    let mut journal = journal;
+    let message = "bake unwatched".to_owned();
+    journal.note(cx.now(), keeper.lease.epoch, EntryKind::Warning { message })?;
+    let outcome = recover_open(cx, keeper, journal).await?;
+    ended(outcome)
+}
+
+fn ended(outcome: Outcome) -> Result<Option<Journal>, EngineError> {
+    match outcome.last() {
+        Outcome::Ended { .. } => Ok(None),
+        other => Err(EngineError::Failed(format!(
+            "the operation before this one could not be finished: {}",
+            match other {
+                Outcome::Stuck { reason, .. } | Outcome::Lost { reason, .. } => reason.clone(),
+                _ => "it was interrupted again".to_owned(),
+            }
+        ))),
+    }
+}
+
+/// After a reboot nothing runs: starts what the ledger says should run, and puts its route back.
+async fn start_what_should_run(cx: &Context, keeper: &Keeper) -> Result<Vec<String>, EngineError> {
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let Some(live) = situation::live(cx, &environment).await? else { return Ok(Vec::new()) };
+    let release = situation::release(cx, &live.release).await?;
+    let situation = situation::observe_situation(cx, &environment).await?;
+    let mut down = false;
+    for service in release.content.services.values() {
+        let unit = situation::unit(cx, &service.name, live.slot);
+        down |= situation::observe(cx, &unit, Some(&release)).await.running == Running::No;
+    }
+    let routed_away = environment.routed && cx.router.is_some() && situation.weights.is_none();
+    if !down && !routed_away {
+        refresh(cx).await;
+        return Ok(Vec::new());
+    }
+    let missing = missing_secrets(cx, &release);
+    if missing.status == Severity::Error {
+        return Err(super::Refused::new(
+            missing.message,
+            "set them and run `backout recover` again",
+        )
+        .into());
+    }
+    super::rollback::restart_live(cx, keeper, &environment, &live, release).await
+}
+
+fn missing_secrets(
+    cx: &Context,
+    release: &backout_core::model::Release,
+) -> backout_core::model::ReadinessCheck {
+    let missing: Vec<String> = release
+        .content
+        .secret_env_keys()
+        .into_iter()
+        .filter(|key| !cx.secrets.contains_key(key))
+        .collect();
+    if missing.is_empty() {
+        check("secrets_available", Severity::Pass, "all set")
+    } else {
+        check(
+            "secrets_available",
+            Severity::Error,
+            format!("not set in the environment: {}", missing.join(", ")),
+        )
+    }
+}

@@ -1,0 +1,402 @@
+//! `rollback`: to last known good, or to what a person names.
+
+use std::sync::Arc;
+
+use backout_core::ids::{ReleaseId, Version};
+use backout_core::model::{
+    Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
+    RollbackType, Severity, Trigger,
+};
+use backout_core::plan::{Live, Plan, RollbackWish, lint, plan_rollback};
+use backout_core::saga::Ending;
+use jiff::Timestamp;
+
+use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
+use super::take_back::{made_by, plan_context, way_back_of};
+use super::{EngineError, Refused};
+use crate::context::Context;
+use crate::events::Event;
+use crate::executor::{Executor, Outcome, commit_both};
+use crate::journal::{self, Journal};
+use crate::keeper::Keeper;
+use crate::readiness::{history, last_known_good, rejected_releases};
+use crate::safety::{Subject, checks};
+use crate::situation;
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// Last known good.
+    LastKnownGood,
+    /// The newest deployment of a version.
+    Version(Version),
+    /// A deployment.
+    Revision(u64),
+    /// What was live then.
+    At(Timestamp),
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct RollbackWishes {
+    /// Where to.
+    pub target: RollbackTarget,
+    /// Why.
+    pub reason: Option<String>,
+    /// Although what is live looks healthy.
+    pub forced: bool,
+    /// Advisory checks are skipped.
+    pub skip_validation: bool,
+    /// Lifted checks.
+    pub overrides: Vec<String>,
+}
+
+/// A rollback as it would run.
+#[derive(Debug, Clone)]
+pub struct PreparedRollback {
+    /// The deployment that is gone back to.
+    pub target: Deployment,
+    /// The plan.
+    pub plan: Plan,
+    /// The safety checks.
+    pub checks: Vec<ReadinessCheck>,
+    /// What a person should know first.
+    pub warnings: Vec<String>,
+}
+
+impl PreparedRollback {
+    fn refuse_on_error(&self) -> Result<(), EngineError> {
+        let wrong: Vec<&ReadinessCheck> =
+            self.checks.iter().filter(|c| c.status == Severity::Error).collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let message = wrong
+            .iter()
+            .map(|c| format!("{}: {}", c.name, c.message))
+            .collect::<Vec<_>>()
+            .join("; ");
+        let hints = wrong
+            .iter()
+            .filter(|c| c.name != "already_healthy")
+            .map(|c| format!("lift one failing check with --override {}", c.name))
+            .collect();
+        let refused = Refused {
+            message: format!("the rollback is refused, nothing was changed: {message}"),
+            hints,
+            checks: self.checks.clone(),
+        };
+        Err(EngineError::Refused(Box::new(refused)))
+    }
+
+    /// Only the question whether it looks healthy stands against it: a person's confirmation answers that.
+    #[must_use]
+    pub fn needs_only_force(&self) -> bool {
+        let mut wrong = self.checks.iter().filter(|c| c.status == Severity::Error).peekable();
+        wrong.peek().is_some() && wrong.all(|c| c.name == "already_healthy")
+    }
+}
+
+/// Plans a rollback without changing anything.
+///
+/// # Errors
+/// [`EngineError::Refused`] when there is nothing to go back to.
+pub async fn prepare_rollback(
+    cx: &Context,
+    wishes: &RollbackWishes,
+) -> Result<PreparedRollback, EngineError> {
+    ours_alone(cx).await?;
+    let open = cx.ledger.open_operation(&cx.key).await?;
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    prepare(cx, wishes, &environment, open.as_ref()).await
+}
+
+async fn prepare(
+    cx: &Context,
+    wishes: &RollbackWishes,
+    environment: &EnvironmentRecord,
+    open: Option<&Plan>,
+) -> Result<PreparedRollback, EngineError> {
+    let history = history(cx).await?;
+    let (target, rollback_type) = find_target(cx, wishes, open, &history).await?;
+    let release = situation::release(cx, &target.release).await?;
+    let left = left_by(cx, environment, open).await?;
+    let subject = Subject {
+        environment,
+        history: &history,
+        target: &target,
+        release: &release,
+        during_operation: open.is_some(),
+        forced: wishes.forced,
+        skip_validation: wishes.skip_validation,
+        overrides: &wishes.overrides,
+    };
+    let checks = checks(cx, &subject).await?;
+    let situation = situation::observe_situation(cx, environment).await?;
+    let pcx = plan_context(
+        cx,
+        environment.next_number,
+        wishes.reason.clone(),
+        wishes.forced,
+        wishes.overrides.clone(),
+    );
+    let known_bad =
+        left.as_ref().is_some_and(|left| rejected_releases(&history).contains(&left.release));
+    let wish = RollbackWish {
+        release,
+        was_stable: was_stable(&history, &target),
+        // A person who takes a *finished* deployment back says that it is bad; one that is in its stages
+        // is bad only if a verdict says so.
+        reject_left: known_bad || open.is_none(),
+        left,
+        rollback_type,
+        trigger: Trigger::Manual,
+        evidence: Vec::new(),
+    };
+    let mut plan = plan_rollback(&pcx, &situation, &wish)?;
+    let wrong = lint(&plan);
+    if !wrong.is_empty() {
+        return Err(EngineError::Failed(format!(
+            "the plan is unsound, nothing was changed: {}",
+            wrong.join("; ")
+        )));
+    }
+    let mut warnings = Vec::new();
+    if environment.folder.as_ref().is_some_and(|folder| *folder != cx.folder) {
+        let before = environment.folder.clone().unwrap_or_default();
+        warnings.push(format!(
+            "the last operation here ran from {before}, this one runs from {}",
+            cx.folder
+        ));
+    }
+    let words = checks.iter().filter(|c| c.status == Severity::Warning);
+    warnings.extend(words.map(|c| format!("{}: {}", c.name, c.message)));
+    plan.warnings.clone_from(&warnings);
+    Ok(PreparedRollback { target, plan, checks, warnings })
+}
+
+fn was_stable(history: &[Deployment], target: &Deployment) -> bool {
+    target.status == DeploymentStatus::Stable
+        || history.iter().any(|row| row.release == target.release && row.stable_at.is_some())
+}
+
+/// The deployment that is left: the one an open operation makes, else what is live.
+async fn left_by(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    open: Option<&Plan>,
+) -> Result<Option<Live>, EngineError> {
+    match open {
+        Some(plan) if plan.can_be_taken_back() => Ok(made_by(plan)),
+        Some(plan) => Ok(plan.left.clone().or(situation::live(cx, environment).await?)),
+        None => Ok(situation::live(cx, environment).await?),
+    }
+}
+
+async fn find_target(
+    cx: &Context,
+    wishes: &RollbackWishes,
+    open: Option<&Plan>,
+    history: &[Deployment],
+) -> Result<(Deployment, RollbackType), EngineError> {
+    let found = match &wishes.target {
+        RollbackTarget::LastKnownGood => {
+            return Ok((bare_target(cx, open, history).await?, RollbackType::Previous));
+        }
+        RollbackTarget::Version(version) => history
+            .iter()
+            .find(|row| row.version == *version && row.status != DeploymentStatus::InProgress),
+        RollbackTarget::Revision(number) => history.iter().find(|row| row.number == *number),
+        RollbackTarget::At(at) => {
+            let was_live = |row: &&Deployment| {
+                row.started_at <= *at
+                    && matches!(
+                        row.status,
+                        DeploymentStatus::Stable
+                            | DeploymentStatus::Superseded
+                            | DeploymentStatus::Baking
+                    )
+            };
+            history.iter().find(was_live)
+        }
+    };
+    match found {
+        Some(row) => Ok((row.clone(), RollbackType::Specific)),
+        None => Err(unknown_target(&wishes.target, history)),
+    }
+}
+
+fn unknown_target(target: &RollbackTarget, history: &[Deployment]) -> EngineError {
+    let what = match target {
+        RollbackTarget::LastKnownGood => "last known good".to_owned(),
+        RollbackTarget::Version(version) => format!("version {version}"),
+        RollbackTarget::Revision(number) => format!("deployment #{number}"),
+        RollbackTarget::At(at) => format!("deployment that was live at {at}"),
+    };
+    let mut listed: Vec<String> = Vec::new();
+    for row in history.iter().filter(|row| row.stable_at.is_some()).take(10) {
+        listed.push(format!(
+            "#{} {}{}",
+            row.number,
+            row.version,
+            if row.rejected { " (rejected)" } else { "" }
+        ));
+    }
+    let there = if listed.is_empty() {
+        "nothing was ever stable here".to_owned()
+    } else {
+        listed.join(", ")
+    };
+    Refused::new(
+        format!("there is no {what} in {there_is}", there_is = "this environment"),
+        format!("what exists: {there}"),
+    )
+    .into()
+}
+
+/// Bare: what was live when an open deploy (or the deploy behind an open automatic rollback) began; else last known good.
+async fn bare_target(
+    cx: &Context,
+    open: Option<&Plan>,
+    history: &[Deployment],
+) -> Result<Deployment, EngineError> {
+    let row = |number: u64| history.iter().find(|row| row.number == number).cloned();
+    if let Some(plan) = open {
+        if plan.can_be_taken_back() {
+            if let Some((live, _)) = way_back_of(cx, plan).await?
+                && let Some(row) = row(live.number)
+            {
+                return Ok(row);
+            }
+        } else if let Some(release) = &plan.release {
+            let same = history
+                .iter()
+                .find(|row| row.release == *release && Some(row.number) != plan.deployment);
+            if let Some(row) = same {
+                return Ok(row.clone());
+            }
+        }
+    }
+    let besides: Vec<ReleaseId> = open.and_then(|plan| plan.release.clone()).into_iter().collect();
+    let besides = if open.is_some_and(Plan::can_be_taken_back) { besides } else { Vec::new() };
+    match last_known_good(cx, &besides).await? {
+        Some(row) => Ok(row),
+        None => Err(Refused::new(
+            "there is nothing to go back to: no other release here was ever stable",
+            "deploy a good version, or stop what runs with `backout down`",
+        )
+        .into()),
+    }
+}
+
+/// Runs a rollback to its end.
+///
+/// # Errors
+/// When it was refused or could not begin; nothing was changed then.
+pub async fn rollback(cx: &Context, wishes: &RollbackWishes) -> Result<Outcome, EngineError> {
+    // Refusals come before a running deploy is interrupted for nothing.
+    prepare_rollback(cx, wishes).await?.refuse_on_error()?;
+    let claimed = claim_from_holder(cx, RequestKind::TakeOver).await?;
+    let result = run(cx, wishes, &claimed).await;
+    give_back(cx, claimed.keeper).await;
+    result
+}
+
+async fn run(
+    cx: &Context,
+    wishes: &RollbackWishes,
+    claimed: &Claimed,
+) -> Result<Outcome, EngineError> {
+    let old = match claimed.open.clone() {
+        Some(plan) => Some(Journal::load(cx.ledger.as_ref(), plan).await?),
+        None => None,
+    };
+    let environment = match &old {
+        Some(journal) => journal.rows.environment.clone(),
+        None => journal::environment(cx.ledger.as_ref(), &cx.key).await?,
+    };
+    let prepared =
+        prepare(cx, wishes, &environment, old.as_ref().map(|journal| &journal.plan)).await?;
+    prepared.refuse_on_error()?;
+    for warning in &prepared.warnings {
+        cx.events.warn(warning.clone());
+    }
+    begin(cx, &claimed.keeper, old, &environment, prepared.plan).await
+}
+
+/// Opens a plan, closing what it takes over in the same commit, and runs it.
+pub(crate) async fn begin(
+    cx: &Context,
+    keeper: &Keeper,
+    old: Option<Journal>,
+    environment: &EnvironmentRecord,
+    plan: Plan,
+) -> Result<Outcome, EngineError> {
+    let epoch = keeper.lease.epoch;
+    let operation = plan.operation.clone();
+    let Some(mut old) = old else {
+        let left = match &plan.left {
+            Some(live) => cx.ledger.deployment(&cx.key, live.number).await?,
+            None => None,
+        };
+        let mut opened = Journal::open(cx, plan, environment, left, epoch)?;
+        opened.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+        crate::faults::boundary("after_open", "open");
+        cx.events.send(Event::Opened { plan: Box::new(opened.plan.clone()), resumed: false });
+        return Ok(Executor::new(cx, keeper, opened).run().await);
+    };
+    let failure = old.state.failing.clone();
+    old.end(
+        cx.now(),
+        epoch,
+        &Ending::TakenBack { by: operation, failure },
+        &std::collections::BTreeMap::new(),
+    )?;
+    let left = match &plan.left {
+        Some(live) if Some(live.number) == old.plan.deployment => old.rows.deployment.clone(),
+        Some(live) => cx.ledger.deployment(&cx.key, live.number).await?,
+        None => None,
+    };
+    let opened = Journal::open(cx, plan, &old.rows.environment, left, epoch)?;
+    Ok(commit_both(cx, keeper, &mut old, opened).await?)
+}
+
+/// After a reboot: the live release is started again, as a rollback to itself that rejects nothing.
+pub(crate) async fn restart_live(
+    cx: &Context,
+    keeper: &Keeper,
+    environment: &EnvironmentRecord,
+    live: &Live,
+    release: Arc<Release>,
+) -> Result<Vec<String>, EngineError> {
+    let situation = situation::observe_situation(cx, environment).await?;
+    let reason = Some("started again by recover: it should run and did not".to_owned());
+    let pcx = plan_context(cx, environment.next_number, reason, true, Vec::new());
+    let history = history(cx).await?;
+    let wish = RollbackWish {
+        release,
+        was_stable: history
+            .iter()
+            .any(|row| row.release == live.release && row.stable_at.is_some()),
+        left: None,
+        reject_left: false,
+        rollback_type: RollbackType::Specific,
+        trigger: Trigger::Manual,
+        evidence: Vec::new(),
+    };
+    let plan = plan_rollback(&pcx, &situation, &wish)?;
+    let outcome = begin(cx, keeper, None, environment, plan).await?;
+    match outcome.last() {
+        Outcome::Ended { operation, ending: Ending::Done { .. }, .. } => Ok(operation
+            .plan
+            .steps
+            .iter()
+            .filter(|step| step.name == "start")
+            .map(|step| step.subject.clone())
+            .collect()),
+        Outcome::Stuck { reason, .. } | Outcome::Lost { reason, .. } => {
+            Err(EngineError::Failed(reason.clone()))
+        }
+        _ => Err(EngineError::Failed("the live release could not be started again".to_owned())),
+    }
+}

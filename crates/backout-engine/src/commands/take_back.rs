@@ -1,0 +1,118 @@
+//! The plan of the way back of a deploy that fails, is aborted, or was left alone.
+
+use std::sync::Arc;
+
+use backout_core::model::{DeploymentStatus, RollbackType, Surface, Trigger};
+use backout_core::plan::{
+    Live, Plan, PlanContext, RollbackWish, Situation, lint, plan_down, plan_rollback,
+};
+use backout_core::ports::LedgerError;
+use backout_core::saga::Failure;
+
+use crate::context::Context;
+use crate::journal::{Journal, new_ids};
+use crate::readiness;
+use crate::situation;
+
+/// A context for planning with fresh ids.
+pub(crate) fn plan_context<'a>(
+    cx: &'a Context,
+    number: u64,
+    reason: Option<String>,
+    forced: bool,
+    overrides: Vec<String>,
+) -> PlanContext<'a> {
+    let (operation, deployment_id, rollback_id) = new_ids(cx);
+    PlanContext {
+        operation,
+        deployment_id,
+        rollback_id,
+        key: cx.key.clone(),
+        number,
+        policy: &cx.policy,
+        capabilities: cx.target.capabilities(),
+        surface: cx.surface,
+        requested_by: cx.requested_by.clone(),
+        reason,
+        forced,
+        overrides,
+        now: cx.now(),
+    }
+}
+
+/// The deployment that an operation makes, as planners name it.
+pub(crate) fn made_by(plan: &Plan) -> Option<Live> {
+    Some(Live {
+        number: plan.deployment?,
+        release: plan.release.clone()?,
+        version: plan.version.clone()?,
+        slot: plan.slot,
+    })
+}
+
+/// What a deploy goes back to: what was live as it began, unless that is known bad by now; then last known good.
+pub(crate) async fn way_back_of(
+    cx: &Context,
+    plan: &Plan,
+) -> Result<Option<(Live, bool)>, LedgerError> {
+    let Some(from) = &plan.from else { return Ok(None) };
+    let row = cx.ledger.deployment(&cx.key, from.number).await?;
+    let stable = row.as_ref().is_some_and(|row| row.status == DeploymentStatus::Stable);
+    if !row.is_some_and(|row| row.rejected) {
+        return Ok(Some((from.clone(), stable)));
+    }
+    let good =
+        readiness::last_known_good(cx, &plan.release.iter().cloned().collect::<Vec<_>>()).await?;
+    Ok(good.map(|row| {
+        let stable = row.status == DeploymentStatus::Stable;
+        (
+            Live { number: row.number, release: row.release, version: row.version, slot: row.slot },
+            stable,
+        )
+    }))
+}
+
+/// Plans the way back. The inner error is the reason why there is none.
+pub(crate) async fn plan_take_back(
+    cx: &Context,
+    journal: &Journal,
+    failure: &Failure,
+) -> Result<Result<Plan, String>, LedgerError> {
+    let environment = &journal.rows.environment;
+    let situation: Situation = situation::observe_situation(cx, environment).await?;
+    let number = environment.next_number;
+    let mut pcx = plan_context(cx, number, Some(failure.evidence.join("; ")), false, Vec::new());
+    if failure.by_router {
+        pcx.surface = Surface::Proxy;
+    }
+    let Some(left) = made_by(&journal.plan) else {
+        return Ok(Err("the failed operation made no deployment".to_owned()));
+    };
+    if journal.plan.from.is_none() {
+        let words = (left, failure.trigger, failure.evidence.clone(), failure.release_is_bad);
+        return Ok(Ok(plan_down(&pcx, &situation, Some(words))));
+    }
+    let Some((target, was_stable)) = way_back_of(cx, &journal.plan).await? else {
+        return Ok(Err(
+            "the release before it is known bad too, and there is no other good one".to_owned()
+        ));
+    };
+    let wish = RollbackWish {
+        release: Arc::clone(&situation::release(cx, &target.release).await?),
+        was_stable,
+        left: Some(left),
+        reject_left: failure.release_is_bad,
+        rollback_type: if failure.trigger == Trigger::Manual {
+            RollbackType::Previous
+        } else {
+            RollbackType::Automatic
+        },
+        trigger: failure.trigger,
+        evidence: failure.evidence.clone(),
+    };
+    let planned = plan_rollback(&pcx, &situation, &wish).map_err(|refusal| refusal.message);
+    Ok(planned.and_then(|plan| {
+        let wrong = lint(&plan);
+        if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
+    }))
+}

@@ -1,0 +1,340 @@
+//! Actions as effects, and the observation of whether an action's postcondition holds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backout_core::ids::{HostName, Slot, Unit};
+use backout_core::model::{Release, RouterPolicy};
+use backout_core::plan::{Action, Plan, Step, TrafficStep};
+use backout_core::ports::{
+    AdapterError, DeadMan, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
+    TrafficChange,
+};
+
+use crate::config_snapshot::{self, Keep};
+use crate::context::Context;
+use crate::gate;
+use crate::journal::Journal;
+use crate::situation;
+
+/// Context of one try.
+pub(crate) fn step_cx(
+    cx: &Context,
+    plan: &Plan,
+    step: &Step,
+    attempt: u32,
+    epoch: u64,
+    timeout: Duration,
+) -> StepCx {
+    StepCx {
+        operation: plan.operation.clone(),
+        step_id: plan.effect_key(step),
+        attempt,
+        epoch,
+        timeout,
+        deployment: plan.deployment.or(plan.left.as_ref().map(|live| live.number)).unwrap_or(0),
+        from_version: plan.left.as_ref().or(plan.from.as_ref()).map(|live| live.version.clone()),
+        reason: plan.reason.clone().unwrap_or_else(|| plan.evidence.join("; ")),
+        secrets: cx.secrets.clone(),
+    }
+}
+
+fn unavailable(error: &backout_core::ports::LedgerError) -> AdapterError {
+    AdapterError::transient(error.to_string())
+}
+
+fn unit(
+    cx: &Context,
+    service: &backout_core::ids::ServiceName,
+    host: &HostName,
+    slot: Slot,
+) -> Unit {
+    Unit { key: cx.key.clone(), service: service.clone(), host: host.clone(), slot }
+}
+
+pub(crate) fn router(cx: &Context) -> Result<&dyn Router, AdapterError> {
+    cx.router
+        .as_deref()
+        .ok_or_else(|| AdapterError::permanent("failed to move traffic: no router is configured"))
+}
+
+/// Makes the effect of an action.
+pub(crate) async fn apply(
+    cx: &Context,
+    journal: &Journal,
+    action: &Action,
+    step: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    match action {
+        Action::Snapshot => snapshot(cx).await,
+        Action::PinArtifacts { release } => {
+            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
+            for artifact in release.content.artifacts.iter().filter(|artifact| artifact.kept) {
+                cx.artifacts.pin(&artifact.path, &artifact.digest).await?;
+            }
+            Ok(Receipt::default())
+        }
+        Action::EnsureRouter => router(cx)?.ensure(step).await,
+        Action::Start { service, host, slot, release, deployment, restore } => {
+            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
+            let unit = unit(cx, service, host, *slot);
+            let action =
+                TargetAction::Start { unit, release, deployment: *deployment, restore: *restore };
+            cx.target.apply(&action, step).await
+        }
+        Action::Stop { service, host, slot, release } => {
+            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
+            let grace_ms = cx.policy.shutdown.grace_ms;
+            let unit = unit(cx, service, host, *slot);
+            cx.target.apply(&TargetAction::Stop { unit, release, grace_ms }, step).await
+        }
+        Action::Drain { slot } => {
+            let limit = Duration::from_millis(cx.policy.shutdown.drain_ms);
+            router(cx)?.drain(*slot, step.epoch, limit).await
+        }
+        Action::SetTraffic(traffic) => set_traffic(cx, journal, traffic, step).await,
+        Action::RemoveRoute => router(cx)?.remove(step.epoch).await,
+        Action::Watch { .. } => Ok(Receipt::default()),
+        Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
+        Action::Prune => prune(cx).await,
+    }
+}
+
+async fn snapshot(cx: &Context) -> Result<Receipt, AdapterError> {
+    let files = config_snapshot::take(cx, &cx.config_globs, Keep::Yes).await?;
+    let data = serde_json::to_value(&files).map_err(|e| AdapterError::permanent(e.to_string()))?;
+    Ok(Receipt {
+        message: format!("{} config files saved", files.len()),
+        data,
+        ..Receipt::default()
+    })
+}
+
+async fn restore_config(
+    cx: &Context,
+    plan: &Plan,
+    release: &backout_core::ids::ReleaseId,
+) -> Result<Receipt, AdapterError> {
+    let wanted = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
+    let left = match plan.left.as_ref().or(plan.from.as_ref()) {
+        Some(live) => situation::release(cx, &live.release)
+            .await
+            .map_err(|e| unavailable(&e))?
+            .content
+            .config
+            .clone(),
+        None => Vec::new(),
+    };
+    let changed = config_snapshot::restore(cx, &wanted.content.config, &left).await?;
+    let message =
+        if changed.is_empty() { "nothing differed".to_owned() } else { changed.join(", ") };
+    Ok(Receipt { message, data: serde_json::json!({ "files": changed }), ..Receipt::default() })
+}
+
+/// Keeps what the newest `keep` stable releases and every slot need; forgets the rest of our copies.
+async fn prune(cx: &Context) -> Result<Receipt, AdapterError> {
+    let needed = crate::readiness::needed_artifacts(cx).await.map_err(|e| unavailable(&e))?;
+    let removed = cx.artifacts.prune(&needed).await?;
+    Ok(Receipt {
+        message: format!("{} artifact copies removed", removed.len()),
+        ..Receipt::default()
+    })
+}
+
+async fn set_traffic(
+    cx: &Context,
+    journal: &Journal,
+    traffic: &TrafficStep,
+    step: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let gaining = if traffic.percent == 0 { traffic.rest } else { Some(traffic.side) };
+    if let (true, Some(slot)) = (traffic.gate, gaining) {
+        gate::require_healthy(cx, journal, slot).await?;
+    }
+    let router = router(cx)?;
+    let mut weights = BTreeMap::from([(traffic.side, traffic.percent)]);
+    if let Some(rest) = traffic.rest {
+        weights.insert(rest, 100 - traffic.percent);
+    }
+    let dead_man = match (&cx.policy.router, traffic.dead_man, traffic.rest) {
+        (RouterPolicy::Builtin { dead_man_ms, .. }, true, Some(stable)) => {
+            Some(DeadMan { stable, after_ms: *dead_man_ms })
+        }
+        _ => None,
+    };
+    let going_back = journal.plan.kind != backout_core::model::OperationKind::Deploy;
+    let change = TrafficChange {
+        sides: sides(cx, journal, &weights).await?,
+        weights,
+        new_side: traffic.side,
+        stage: traffic.stage.clone(),
+        dead_man,
+        cut: traffic.cut,
+        // Going back adopts whatever the proxy did by itself meanwhile; going forward must not.
+        acknowledge_fired: going_back,
+    };
+    let now = router.apply(&change, step).await?;
+    Ok(Receipt {
+        message: step_words(traffic),
+        data: serde_json::json!({ "weights": now.weights }),
+        ..Receipt::default()
+    })
+}
+
+fn step_words(traffic: &TrafficStep) -> String {
+    match traffic.rest {
+        Some(rest) => format!(
+            "{} % on slot {}, {} % on slot {rest}",
+            traffic.percent,
+            traffic.side,
+            100 - traffic.percent
+        ),
+        None => format!("{} % on slot {}", traffic.percent, traffic.side),
+    }
+}
+
+/// The sides with their own addresses, as the target shows them now.
+async fn sides(
+    cx: &Context,
+    journal: &Journal,
+    weights: &BTreeMap<Slot, u8>,
+) -> Result<BTreeMap<Slot, RouterSide>, AdapterError> {
+    let mut sides = BTreeMap::new();
+    for (slot, weight) in weights {
+        let Some(record) = journal.rows.environment.slots.get(slot) else {
+            if *weight > 0 {
+                return Err(AdapterError::permanent(format!(
+                    "failed to move traffic: slot {slot} holds nothing"
+                )));
+            }
+            continue;
+        };
+        let release = situation::release(cx, &record.release).await.map_err(|e| unavailable(&e))?;
+        let address = serving_address(cx, &release, *slot).await?;
+        if *weight > 0 && address.is_none() && cx.target.capabilities().addressable {
+            return Err(AdapterError::transient(format!(
+                "failed to move traffic: slot {slot} has no address"
+            )));
+        }
+        sides.insert(
+            *slot,
+            RouterSide {
+                address,
+                deployment: record.deployment,
+                release: record.release.clone(),
+                version: record.version.clone(),
+                check_path: check_path(&release),
+            },
+        );
+    }
+    Ok(sides)
+}
+
+async fn serving_address(
+    cx: &Context,
+    release: &Release,
+    slot: Slot,
+) -> Result<Option<std::net::SocketAddr>, AdapterError> {
+    for service in release.content.services.values().filter(|service| service.traffic) {
+        let unit = situation::unit(cx, &service.name, slot);
+        let observed = cx.target.observe(&unit, Some(release)).await?;
+        if observed.running != Running::No && observed.address.is_some() {
+            return Ok(observed.address);
+        }
+    }
+    Ok(None)
+}
+
+/// Path of the first URL that names a side: what the proxy itself asks before it moves traffic alone.
+fn check_path(release: &Release) -> Option<String> {
+    release.content.services.values().filter(|s| s.traffic).flat_map(|s| &s.health.probes).find_map(
+        |probe| match probe {
+            backout_core::model::ProbeSpec::Http { check, .. } if probe.names_a_side() => {
+                let after_scheme = check.url.split_once("://")?.1;
+                Some(after_scheme.find('/').map_or("/", |at| &after_scheme[at..]).to_owned())
+            }
+            _ => None,
+        },
+    )
+}
+
+/// Whether the postcondition of an action holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Yes,
+    No,
+    /// Can't be told: treated as not applied, since every effect may be repeated.
+    Unknown,
+}
+
+/// Observes an action's postcondition.
+pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> Holds {
+    match action {
+        Action::Start { service, host, slot, release, .. } => {
+            let unit = unit(cx, service, host, *slot);
+            let Ok(release) = situation::release(cx, release).await else { return Holds::Unknown };
+            match cx.target.observe(&unit, Some(&release)).await {
+                Ok(seen) => match (&seen.running, &seen.release, &seen.version) {
+                    (Running::Yes, Some(id), _) if *id == release.id => Holds::Yes,
+                    (Running::Yes, None, Some(version)) if *version == release.content.version => {
+                        Holds::Yes
+                    }
+                    (Running::Unknown, ..) => Holds::Unknown,
+                    _ => Holds::No,
+                },
+                Err(_) => Holds::Unknown,
+            }
+        }
+        Action::Stop { service, host, slot, release } => {
+            let unit = unit(cx, service, host, *slot);
+            let release = situation::release(cx, release).await.ok();
+            match cx.target.observe(&unit, release.as_deref()).await.map(|seen| seen.running) {
+                Ok(Running::No) => Holds::Yes,
+                Ok(Running::Yes) => Holds::No,
+                Ok(Running::Unknown) | Err(_) => Holds::Unknown,
+            }
+        }
+        Action::SetTraffic(traffic) => traffic_holds(cx, journal, traffic).await,
+        Action::RemoveRoute => match router(cx) {
+            Ok(router) => match router.read().await {
+                Ok(None) => Holds::Yes,
+                Ok(Some(_)) => Holds::No,
+                Err(_) => Holds::Unknown,
+            },
+            Err(_) => Holds::Yes,
+        },
+        Action::RestoreConfig { release } => {
+            let Ok(release) = situation::release(cx, release).await else { return Holds::Unknown };
+            match config_snapshot::drift(cx, &release.content.config).await {
+                Ok(differing) if differing.is_empty() => Holds::Yes,
+                Ok(_) => Holds::No,
+                Err(_) => Holds::Unknown,
+            }
+        }
+        // Cheap to do again, and nobody notices.
+        Action::Snapshot
+        | Action::PinArtifacts { .. }
+        | Action::EnsureRouter
+        | Action::Drain { .. }
+        | Action::Prune => Holds::No,
+        Action::Watch { .. } => Holds::No,
+    }
+}
+
+async fn traffic_holds(cx: &Context, journal: &Journal, traffic: &TrafficStep) -> Holds {
+    let Ok(router) = router(cx) else { return Holds::Unknown };
+    let Ok(Some(now)) = router.read().await else { return Holds::Unknown };
+    let share = |slot: Slot| now.weights.get(&slot).copied().unwrap_or(0);
+    let rest = traffic.rest.is_none_or(|rest| share(rest) == 100 - traffic.percent);
+    let wanted = journal.rows.environment.slots.get(&traffic.side).map(|record| record.deployment);
+    let known = now.sides.get(&traffic.side).map(|side| side.deployment);
+    let same_side = traffic.percent == 0 || known.is_none() || known == wanted;
+    // A split must stand with its dead-man; without one it is made again.
+    let guarded = !traffic.dead_man || !router.has_dead_man() || now.dead_man.is_some();
+    if share(traffic.side) == traffic.percent && rest && same_side && guarded && now.fired.is_none()
+    {
+        Holds::Yes
+    } else {
+        Holds::No
+    }
+}

@@ -1,0 +1,88 @@
+//! "Never send traffic to a side that is not known healthy": the check before a traffic move.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use backout_core::ids::{EnvironmentKey, Slot};
+use backout_core::ports::{AdapterError, ProbeSubject, SampleOutcome};
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::journal::Journal;
+use crate::situation;
+
+/// Sides that a watch in this process saw healthy, and when: a fresh local fact spares a probe at rollback.
+static SEEN_HEALTHY: Mutex<Vec<(EnvironmentKey, Slot, u64, Instant)>> = Mutex::new(Vec::new());
+
+/// One probe of the gate may take this long.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Remembers that a side passed its checks just now.
+pub(crate) fn saw_healthy(key: &EnvironmentKey, slot: Slot, deployment: u64) {
+    let mut seen = SEEN_HEALTHY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    seen.retain(|(k, s, ..)| k != key || *s != slot);
+    seen.push((key.clone(), slot, deployment, Instant::now()));
+}
+
+/// Forgets a side that failed a check.
+pub(crate) fn saw_unhealthy(key: &EnvironmentKey, slot: Slot) {
+    let mut seen = SEEN_HEALTHY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    seen.retain(|(k, s, ..)| k != key || *s != slot);
+}
+
+fn is_fresh(cx: &Context, slot: Slot, deployment: u64) -> bool {
+    let seen = SEEN_HEALTHY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    seen.iter().any(|(k, s, d, at)| {
+        *k == cx.key && *s == slot && *d == deployment && at.elapsed() <= cx.fresh_for(true)
+    })
+}
+
+/// Passes if every service that serves in `slot` is known healthy: seen so a moment ago, or probed now.
+///
+/// # Errors
+/// Transient, with what the probe saw.
+pub(crate) async fn require_healthy(
+    cx: &Context,
+    journal: &Journal,
+    slot: Slot,
+) -> Result<(), AdapterError> {
+    let Some(record) = journal.rows.environment.slots.get(&slot) else {
+        return Err(AdapterError::permanent(format!(
+            "failed to move traffic: slot {slot} holds nothing"
+        )));
+    };
+    if is_fresh(cx, slot, record.deployment) {
+        return Ok(());
+    }
+    let release = situation::release(cx, &record.release)
+        .await
+        .map_err(|error| AdapterError::transient(error.to_string()))?;
+    for service in release.content.services.values().filter(|service| service.traffic) {
+        let unit = situation::unit(cx, &service.name, slot);
+        let observed = situation::observe(cx, &unit, Some(&release)).await;
+        for plan in cx.probes.for_unit(&unit, service) {
+            let subject = ProbeSubject {
+                unit: unit.clone(),
+                address: observed.address,
+                version: record.version.clone(),
+                release: record.release.clone(),
+                timeout: PROBE_LIMIT.min(Duration::from_millis(plan.schedule.timeout_ms)),
+                retries: 0,
+            };
+            let refusal = match plan.probe.check(&subject).await {
+                Ok(sample) => match sample.outcome {
+                    SampleOutcome::Pass | SampleOutcome::Warn(_) => continue,
+                    SampleOutcome::Fail(why) | SampleOutcome::NotReady(why) => why,
+                },
+                Err(error) => error.to_string(),
+            };
+            return Err(AdapterError::transient(format!(
+                "refused to send traffic to slot {slot} ({}): {} of {} does not pass: {refusal}",
+                record.version,
+                plan.probe.name(),
+                service.name,
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Keeps the lease, and with it the dead-man: who can't journal stops renewing both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backout_core::ports::{AppendError, Lease, Ledger, Router};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Renewals are a second apart, so that a dead-man of a few seconds is never missed.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What the keeper knows of the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Renewed in time.
+    Yes,
+    /// Lost, with the reason. No further effect may start.
+    Lost(String),
+}
+
+/// An armed dead-man, milliseconds.
+type DeadManSlot = Arc<Mutex<Option<u64>>>;
+
+/// The renewal task; ends when dropped.
+pub(crate) struct Keeper {
+    pub lease: Lease,
+    held: watch::Receiver<Held>,
+    dead_man: DeadManSlot,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Keeper {
+    pub fn spawn(ledger: Arc<dyn Ledger>, router: Option<Arc<dyn Router>>, lease: Lease) -> Self {
+        let (tx, held) = watch::channel(Held::Yes);
+        let dead_man = DeadManSlot::default();
+        let task = tokio::spawn(renew(ledger, router, lease.clone(), dead_man.clone(), tx));
+        Self { lease, held, dead_man, task }
+    }
+
+    /// Says which dead-man is armed, or that none is.
+    pub fn set_dead_man(&self, after_ms: Option<u64>) {
+        *self.dead_man.lock().unwrap_or_else(PoisonError::into_inner) = after_ms;
+    }
+
+    pub fn held(&self) -> Held {
+        self.held.borrow().clone()
+    }
+
+    /// Ends only when the lease is lost.
+    pub async fn lost(&self) -> String {
+        let mut held = self.held.clone();
+        loop {
+            if let Held::Lost(why) = &*held.borrow_and_update() {
+                return why.clone();
+            }
+            if held.changed().await.is_err() {
+                return "the renewal of the lease ended".to_owned();
+            }
+        }
+    }
+}
+
+async fn renew(
+    ledger: Arc<dyn Ledger>,
+    router: Option<Arc<dyn Router>>,
+    lease: Lease,
+    dead_man: DeadManSlot,
+    held: watch::Sender<Held>,
+) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let term = Duration::from_millis(lease.term_ms);
+    let mut renewed_at = Instant::now();
+    loop {
+        ticks.tick().await;
+        match ledger.renew(&lease).await {
+            Ok(()) => renewed_at = Instant::now(),
+            Err(AppendError::Fenced { current, .. }) => {
+                let _ = held
+                    .send(Held::Lost(format!("another command took over with epoch {current}")));
+                return;
+            }
+            Err(error) if renewed_at.elapsed() > term => {
+                let _ = held.send(Held::Lost(error.to_string()));
+                return;
+            }
+            Err(_) => continue,
+        }
+        let after_ms = *dead_man.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(router), Some(after_ms)) = (&router, after_ms) {
+            // A refusal means that it has fired; the watch loop sees that in the router's frames.
+            let _ = router.renew(lease.epoch, after_ms).await;
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Rollback readiness: everything that going back would need, each item proven or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use backout_core::ids::{ReleaseId, Slot};
+use backout_core::model::{
+    Deployment, DeploymentFilter, DeploymentStatus, EnvironmentRecord, FileKind, ReadinessCheck,
+    ReadinessReport, Release, Severity,
+};
+use backout_core::ports::{ArtifactDigest, LedgerError, Running};
+
+use crate::context::Context;
+use crate::situation;
+
+/// How far back history is searched.
+const HISTORY_LIMIT: u32 = 500;
+
+pub(crate) fn check(name: &str, status: Severity, message: impl Into<String>) -> ReadinessCheck {
+    ReadinessCheck { name: name.to_owned(), status, message: message.into() }
+}
+
+/// Newest first.
+pub(crate) async fn history(cx: &Context) -> Result<Vec<Deployment>, LedgerError> {
+    let filter = DeploymentFilter { limit: Some(HISTORY_LIMIT), ..DeploymentFilter::default() };
+    cx.ledger.deployments(&cx.key, &filter).await
+}
+
+/// Releases whose newest deployment is rejected.
+pub(crate) fn rejected_releases(history: &[Deployment]) -> BTreeSet<ReleaseId> {
+    let mut newest: BTreeMap<&ReleaseId, bool> = BTreeMap::new();
+    for row in history {
+        newest.entry(&row.release).or_insert(row.rejected);
+    }
+    newest.into_iter().filter(|(_, rejected)| *rejected).map(|(id, _)| id.clone()).collect()
+}
+
+/// The newest stable release other than the live one and `besides`, and never a rejected one. A superseded
+/// one only where there is no stable one.
+///
+/// # Errors
+/// When the ledger can't be read.
+pub async fn last_known_good(
+    cx: &Context,
+    besides: &[ReleaseId],
+) -> Result<Option<Deployment>, LedgerError> {
+    let environment = crate::journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let history = history(cx).await?;
+    let live = environment.live.and_then(|number| history.iter().find(|row| row.number == number));
+    let rejected = rejected_releases(&history);
+    let candidate = |status: DeploymentStatus| {
+        history.iter().find(|row| {
+            row.status == status
+                && live.is_none_or(|live| live.release != row.release)
+                && !rejected.contains(&row.release)
+                && !besides.contains(&row.release)
+        })
+    };
+    Ok(candidate(DeploymentStatus::Stable)
+        .or_else(|| candidate(DeploymentStatus::Superseded))
+        .cloned())
+}
+
+/// Proves what going back to a release needs.
+pub(crate) async fn way_back_checks(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    release: &Arc<Release>,
+) -> Result<Vec<ReadinessCheck>, LedgerError> {
+    let mut checks = vec![artifact_check(cx, release).await, config_check(cx, release).await?];
+    checks.push(secrets_check(cx, release));
+    let warm = environment
+        .slots
+        .iter()
+        .find(|(_, record)| record.release == release.id)
+        .map(|(slot, _)| *slot);
+    checks.push(warm_check(cx, release, warm).await);
+    if let Some(router) = &cx.router {
+        checks.push(match router.read().await {
+            Ok(_) => check("router_movable", Severity::Pass, "the router answers"),
+            Err(error) if environment.routed => {
+                check("router_movable", Severity::Error, error.to_string())
+            }
+            Err(_) => check(
+                "router_movable",
+                Severity::Pass,
+                "the router starts with the first deployment",
+            ),
+        });
+    }
+    Ok(checks)
+}
+
+async fn artifact_check(cx: &Context, release: &Release) -> ReadinessCheck {
+    let name = "artifact_available";
+    let mut not_kept = Vec::new();
+    for artifact in &release.content.artifacts {
+        if artifact.kept {
+            if let Err(error) = cx.artifacts.verify(&artifact.digest).await {
+                return check(name, Severity::Error, format!("{}: {error}", artifact.path));
+            }
+            continue;
+        }
+        match cx.artifacts.digest(&artifact.path).await {
+            Ok(digest) if digest == artifact.digest => not_kept.push(artifact.path.clone()),
+            Ok(_) => {
+                let message = format!(
+                    "{} was changed since it was deployed: going back would start the new bytes; set `artifact:` so that each release keeps its own",
+                    artifact.path
+                );
+                return check(name, Severity::Error, message);
+            }
+            Err(error) => return check(name, Severity::Error, error.to_string()),
+        }
+    }
+    let is_process = release
+        .content
+        .services
+        .values()
+        .any(|s| matches!(s.target, backout_core::model::TargetSpec::Process(_)));
+    if !not_kept.is_empty() || (is_process && release.content.artifacts.is_empty()) {
+        return check(name, Severity::Warning, "no artifact, other files on disk are not kept");
+    }
+    let count = release.content.artifacts.len();
+    let words = if count == 0 {
+        "the script brings its own".to_owned()
+    } else {
+        format!("{count} copies, each whole")
+    };
+    check(name, Severity::Pass, words)
+}
+
+async fn config_check(cx: &Context, release: &Release) -> Result<ReadinessCheck, LedgerError> {
+    let name = "config_compatibility";
+    for file in &release.content.config {
+        if let FileKind::File { blob, .. } = &file.kind {
+            match cx.ledger.blob(blob).await {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    return Ok(check(
+                        name,
+                        Severity::Error,
+                        format!("{} is not in the ledger any more", file.path),
+                    ));
+                }
+                Err(error) => {
+                    return Ok(check(name, Severity::Error, format!("{}: {error}", file.path)));
+                }
+            }
+        }
+    }
+    let words = match release.content.config.len() {
+        0 => "no config files are versioned".to_owned(),
+        count => format!("{count} config files in the ledger, each whole"),
+    };
+    Ok(check(name, Severity::Pass, words))
+}
+
+fn secrets_check(cx: &Context, release: &Release) -> ReadinessCheck {
+    let name = "secrets_available";
+    let needed = release.content.secret_env_keys();
+    let missing: Vec<&str> =
+        needed.iter().filter(|key| !cx.secrets.contains_key(*key)).map(String::as_str).collect();
+    if missing.is_empty() {
+        check(name, Severity::Pass, format!("{} secrets needed, all set", needed.len()))
+    } else {
+        check(name, Severity::Error, format!("not set in the environment: {}", missing.join(", ")))
+    }
+}
+
+async fn warm_check(cx: &Context, release: &Release, slot: Option<Slot>) -> ReadinessCheck {
+    let name = "old_release_startable";
+    let Some(slot) = slot else {
+        return check(name, Severity::Pass, "not running; it is started from its copy");
+    };
+    for service in release.content.services.values() {
+        let observed =
+            situation::observe(cx, &situation::unit(cx, &service.name, slot), Some(release)).await;
+        if observed.running == Running::No {
+            return check(
+                name,
+                Severity::Pass,
+                format!("{} is not running; it is started from its copy", service.name),
+            );
+        }
+    }
+    check(name, Severity::Pass, format!("runs warm in slot {slot}"))
+}
+
+/// Readiness of what a bare rollback would do now; `None` where there is nothing to go back to.
+///
+/// # Errors
+/// When the ledger can't be read.
+pub async fn readiness(cx: &Context) -> Result<Option<ReadinessReport>, LedgerError> {
+    let environment = crate::journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let open = cx.ledger.open_operation(&cx.key).await?;
+    let target = match open.as_ref().filter(|plan| plan.can_be_taken_back()) {
+        Some(plan) => {
+            super::commands::take_back::way_back_of(cx, plan).await?.map(|(live, _)| live.number)
+        }
+        None => last_known_good(cx, &[]).await?.map(|row| row.number),
+    };
+    let Some(number) = target else { return Ok(None) };
+    let Some(row) = cx.ledger.deployment(&cx.key, number).await? else { return Ok(None) };
+    let release = situation::release(cx, &row.release).await?;
+    let checks = way_back_checks(cx, &environment, &release).await?;
+    let expected_ms = expected_ms(cx, &environment, &release.id).await?;
+    Ok(Some(ReadinessReport {
+        deployment: number,
+        version: row.version,
+        ready: checks.iter().all(|check| check.status != Severity::Error),
+        checked_at: cx.now(),
+        checks,
+        expected_ms,
+    }))
+}
+
+/// Longest of the last rollbacks; nothing measured yet: none. A warm side is a matter of milliseconds.
+async fn expected_ms(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    release: &ReleaseId,
+) -> Result<Option<u64>, LedgerError> {
+    if environment.slots.values().any(|record| record.release == *release) && cx.router.is_some() {
+        return Ok(Some(100));
+    }
+    let filter =
+        DeploymentFilter { rollbacks_only: true, limit: Some(5), ..DeploymentFilter::default() };
+    let past = cx.ledger.deployments(&cx.key, &filter).await?;
+    let spans = past.iter().filter_map(|row| {
+        let span = row.completed_at?.as_millisecond() - row.started_at.as_millisecond();
+        u64::try_from(span).ok()
+    });
+    Ok(spans.max())
+}
+
+/// Proves readiness again and keeps the result for `status`. Failing to do so is no failure of the command.
+pub(crate) async fn refresh(cx: &Context) {
+    match readiness(cx).await {
+        Ok(Some(report)) => {
+            if let Err(error) = cx.ledger.put_readiness(&cx.key, &report).await {
+                cx.events.note(format!("readiness was not kept: {error}"));
+            }
+        }
+        Ok(None) => {}
+        Err(error) => cx.events.note(format!("readiness was not proven: {error}")),
+    }
+}
+
+/// Digests that some release may still need: of every slot, of what is live, and of the newest `keep`
+/// stable releases of every environment in this ledger.
+pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>, LedgerError> {
+    let mut releases = BTreeSet::new();
+    for environment in cx.ledger.environments(None).await? {
+        releases.extend(environment.slots.values().map(|record| record.release.clone()));
+        let filter = DeploymentFilter { limit: Some(HISTORY_LIMIT), ..DeploymentFilter::default() };
+        let mut stable = BTreeSet::new();
+        for row in cx.ledger.deployments(&environment.key, &filter).await? {
+            let in_use = Some(row.number) == environment.live
+                || matches!(
+                    row.status,
+                    DeploymentStatus::InProgress
+                        | DeploymentStatus::Baking
+                        | DeploymentStatus::Stuck
+                );
+            let keepable =
+                matches!(row.status, DeploymentStatus::Stable | DeploymentStatus::Superseded);
+            if in_use || (keepable && (stable.len() as u32) < cx.policy.rollback.keep.max(1) + 1) {
+                stable.insert(row.release.clone());
+                releases.insert(row.release);
+            }
+        }
+    }
+    let mut digests = BTreeSet::new();
+    for id in releases {
+        if let Some(release) = cx.ledger.release_by_id(&id).await? {
+            digests.extend(
+                release.content.artifacts.iter().filter(|a| a.kept).map(|a| a.digest.clone()),
+            );
+        }
+    }
+    Ok(digests.into_iter().collect())
+}

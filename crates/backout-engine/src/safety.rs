@@ -1,0 +1,155 @@
+//! The safety checks of a rollback (`SPEC` §6).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use backout_core::model::{
+    Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, Severity,
+};
+use backout_core::ports::LedgerError;
+
+use crate::commands::health::{self, CheckReport};
+use crate::context::Context;
+use crate::readiness::{check, rejected_releases, way_back_checks};
+
+/// What the checks are given.
+pub(crate) struct Subject<'a> {
+    pub environment: &'a EnvironmentRecord,
+    pub history: &'a [Deployment],
+    pub target: &'a Deployment,
+    pub release: &'a Arc<Release>,
+    /// A deploy or automatic rollback runs: its release is not asked whether it looks healthy.
+    pub during_operation: bool,
+    pub forced: bool,
+    pub skip_validation: bool,
+    pub overrides: &'a [String],
+}
+
+/// All checks in order; lifted ones are warnings that say so.
+pub(crate) async fn checks(
+    cx: &Context,
+    subject: &Subject<'_>,
+) -> Result<Vec<ReadinessCheck>, LedgerError> {
+    let mut all = vec![
+        check(
+            "target_exists",
+            Severity::Pass,
+            format!("#{} {}", subject.target.number, subject.target.version),
+        ),
+        target_status(subject),
+    ];
+    all.extend(way_back_checks(cx, subject.environment, subject.release).await?);
+    all.push(check(
+        "schema_compatibility",
+        Severity::Pass,
+        "no migrations are recorded between the two",
+    ));
+    all.push(dependencies(cx, subject).await);
+    all.push(check(
+        "snapshot_intact",
+        Severity::Pass,
+        "data is left as it is; config is saved before it is replaced",
+    ));
+    all.push(check("policy", Severity::Pass, "no freeze, window or approval stands against it"));
+    all.push(already_healthy(cx, subject).await);
+    if subject.skip_validation {
+        all.retain(|check| check.status != Severity::Warning);
+    }
+    for check in all.iter_mut().filter(|check| check.status == Severity::Error) {
+        if subject.overrides.contains(&check.name) {
+            check.status = Severity::Warning;
+            check.message = format!("lifted by --override: {}", check.message);
+        }
+    }
+    Ok(all)
+}
+
+fn target_status(subject: &Subject<'_>) -> ReadinessCheck {
+    let name = "target_status";
+    let rejected = rejected_releases(subject.history);
+    let label = format!("#{} {}", subject.target.number, subject.target.version);
+    if rejected.contains(&subject.target.release) {
+        return check(
+            name,
+            Severity::Error,
+            format!("{label} was rolled back from; lift this with --override target_status"),
+        );
+    }
+    match subject.target.status {
+        DeploymentStatus::Stable => check(name, Severity::Pass, format!("{label} was stable")),
+        DeploymentStatus::Superseded | DeploymentStatus::Baking | DeploymentStatus::RolledBack => {
+            check(
+                name,
+                Severity::Warning,
+                format!("{label} never finished its bake ({})", subject.target.status),
+            )
+        }
+        status => check(
+            name,
+            Severity::Error,
+            format!("{label} ended {status}; lift this with --override target_status"),
+        ),
+    }
+}
+
+async fn dependencies(cx: &Context, subject: &Subject<'_>) -> ReadinessCheck {
+    let name = "service_dependencies";
+    let there: BTreeSet<_> = subject.release.content.services.keys().collect();
+    let dangling: Vec<String> = subject
+        .release
+        .content
+        .services
+        .values()
+        .flat_map(|s| {
+            s.depends_on
+                .iter()
+                .filter(|d| !there.contains(d))
+                .map(move |d| format!("{} needs {d}", s.name))
+        })
+        .collect();
+    if !dangling.is_empty() {
+        return check(name, Severity::Error, dangling.join("; "));
+    }
+    let gone: Vec<String> = cx
+        .services
+        .keys()
+        .filter(|service| !there.contains(service))
+        .map(ToString::to_string)
+        .collect();
+    if gone.is_empty() {
+        check(name, Severity::Pass, "the same services, each with what it depends on")
+    } else {
+        check(name, Severity::Warning, format!("that release had no {}", gone.join(", ")))
+    }
+}
+
+/// Rolling back what looks healthy needs `--force` or a person's confirmation.
+async fn already_healthy(cx: &Context, subject: &Subject<'_>) -> ReadinessCheck {
+    let name = "already_healthy";
+    if subject.during_operation {
+        return check(name, Severity::Pass, "an operation runs; its release is being judged");
+    }
+    let report: CheckReport = match health::probe_live(cx, subject.environment).await {
+        Ok(Some(report)) => report,
+        Ok(None) => return check(name, Severity::Pass, "nothing is live"),
+        Err(error) => {
+            return check(name, Severity::Warning, format!("health can't be told: {error}"));
+        }
+    };
+    let version = subject.environment.live.map(|n| format!("#{n}")).unwrap_or_default();
+    if !report.healthy() {
+        return check(name, Severity::Pass, format!("{version} does not pass its checks now"));
+    }
+    if subject.forced {
+        return check(
+            name,
+            Severity::Warning,
+            format!("{version} looks healthy; rolled back all the same"),
+        );
+    }
+    check(
+        name,
+        Severity::Error,
+        format!("{version} looks healthy; roll it back all the same with --force"),
+    )
+}

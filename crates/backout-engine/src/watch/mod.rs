@@ -1,0 +1,8 @@
+//! The watch: samplers feed the judge, the loop turns verdicts and requests into outcomes.
+
+mod feed;
+mod run;
+mod sampler;
+
+pub(crate) use run::{WatchEnd, WatchScope, run_watch};
+pub(crate) use sampler::Watcher;

@@ -1,0 +1,485 @@
+//! The watch loop of one step.
+
+use std::time::Duration;
+
+use backout_core::model::{Health, LiveHealth, OnNoData, OperationKind, Trigger};
+use backout_core::plan::{Action, WatchMode};
+use backout_core::ports::{Receipt, SampleOutcome};
+use backout_core::saga::{EntryKind, Failure};
+use backout_judge::{Arm, Event as Seen, Level, Verdict};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::sampler::{Message, Watcher};
+use crate::commands::requests::consume_requests;
+use crate::context::{Context, Interrupt};
+use crate::events::{Event, WatchReading};
+use crate::gate;
+use crate::journal::{Journal, JournalError};
+use crate::keeper::{Held, Keeper};
+
+/// How often the loop looks up when nothing is heard.
+const TICK: Duration = Duration::from_millis(50);
+/// How often request rows are read.
+const REQUESTS_PERIOD: Duration = Duration::from_millis(300);
+/// How often progress is told.
+const READING_PERIOD: Duration = Duration::from_millis(200);
+/// How often health is kept for `status`.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+
+/// How a watch ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum WatchEnd {
+    /// What it waited for was seen.
+    Done(Receipt),
+    /// The release goes back.
+    Failing(Failure),
+    /// It will not become what it waited for, and there is no release to take back.
+    GaveUp(String),
+    /// The holder was asked to yield.
+    Yield,
+    /// A signal: nothing is changed, nobody watches any more.
+    Stopped,
+    /// The lease was lost.
+    Lost(String),
+}
+
+/// What a watch is given.
+pub(crate) struct WatchScope<'a> {
+    pub cx: &'a Context,
+    pub keeper: &'a Keeper,
+    /// Index of the step.
+    pub step: usize,
+    /// Milliseconds that count already, from before a crash.
+    pub elapsed_ms: u64,
+    /// Since the operation began in this process.
+    pub operation_began: Instant,
+}
+
+struct Clock {
+    counted: Duration,
+    last: Instant,
+}
+
+impl Clock {
+    fn tick(&mut self, paused: bool) -> u64 {
+        let now = Instant::now();
+        if !paused {
+            self.counted += now - self.last;
+        }
+        self.last = now;
+        u64::try_from(self.counted.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Runs the watch of one step to its end.
+pub(crate) async fn run_watch(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    watcher: &mut Watcher,
+) -> Result<WatchEnd, JournalError> {
+    let Action::Watch { mode, .. } = journal.plan.steps[scope.step].action.clone() else {
+        return Ok(WatchEnd::Done(Receipt::default()));
+    };
+    begin(watcher, &mode);
+    let mut clock =
+        Clock { counted: Duration::from_millis(scope.elapsed_ms), last: Instant::now() };
+    let (mut asked, mut told, mut kept) = (Instant::now(), None::<Instant>, None::<Instant>);
+    let mut warned = false;
+    loop {
+        take(scope.cx, watcher).await;
+        if let Held::Lost(why) = scope.keeper.held() {
+            return Ok(WatchEnd::Lost(why));
+        }
+        let now = Timestamp::now();
+        let verdict = watcher.judge.verdict(now.as_millisecond());
+        let elapsed_ms = clock.tick(journal.state.paused);
+        if let Some(end) = fired(journal, watcher).or_else(|| failing(journal, &mode, &verdict)) {
+            return Ok(end);
+        }
+        if asked.elapsed() >= REQUESTS_PERIOD {
+            asked = Instant::now();
+            let lease = &scope.keeper.lease;
+            consume_requests(scope.cx, journal, lease, Some(&mode)).await?;
+            if journal.state.yield_to.is_some() {
+                return Ok(WatchEnd::Yield);
+            }
+            if let Some(failure) =
+                journal.state.failing.clone().filter(|_| journal.plan.can_be_taken_back())
+            {
+                return Ok(WatchEnd::Failing(failure));
+            }
+        }
+        if let Some(end) = interrupted(scope.cx, journal) {
+            return Ok(end);
+        }
+        if told.is_none_or(|at| at.elapsed() >= READING_PERIOD) {
+            told = Some(Instant::now());
+            tell(scope, journal, watcher, &mode, elapsed_ms, &verdict);
+        }
+        if kept.is_none_or(|at| at.elapsed() >= HEALTH_PERIOD) {
+            kept = Some(Instant::now());
+            keep_health(scope.cx, journal, watcher).await;
+        }
+        let promoted = journal.state.promoted == Some(scope.step);
+        let progress =
+            Progress { elapsed_ms, promoted, verdict: &verdict, began: scope.operation_began };
+        match judge_mode(scope.cx, journal, watcher, &mode, &progress) {
+            Step::Go(receipt) => return Ok(WatchEnd::Done(receipt)),
+            Step::End(end) => return Ok(end),
+            Step::Stay(Some(warning)) if !warned => {
+                warned = true;
+                scope.cx.events.warn(warning.clone());
+                let epoch = scope.keeper.lease.epoch;
+                journal.note(now, epoch, EntryKind::Warning { message: warning })?;
+                journal.flush(scope.cx.ledger.as_ref(), &scope.keeper.lease).await?;
+            }
+            Step::Stay(_) => {}
+        }
+    }
+}
+
+fn begin(watcher: &mut Watcher, mode: &WatchMode) {
+    let at_ms = Timestamp::now().as_millisecond();
+    match mode {
+        WatchMode::Hold { .. } => watcher.judge.observe(Seen::StageBegan { at_ms }),
+        WatchMode::Bake { .. } => watcher.judge.observe(Seen::BakeBegan { at_ms }),
+        WatchMode::Ready { .. } | WatchMode::Verify { .. } | WatchMode::Keep { .. } => {}
+    }
+}
+
+/// Takes what samplers saw: waits for the first, then takes all that is there.
+async fn take(cx: &Context, watcher: &mut Watcher) {
+    if let Ok(Some(message)) = tokio::time::timeout(TICK, watcher.messages.recv()).await {
+        absorb(cx, watcher, message);
+        while let Ok(message) = watcher.messages.try_recv() {
+            absorb(cx, watcher, message);
+        }
+    }
+}
+
+pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
+    match message {
+        Message::Frame(frame) => {
+            watcher.feed.frame(&mut watcher.judge, &frame);
+            watcher.fired = frame.fired.clone();
+        }
+        Message::Observed { arm, slot, service, observed } => {
+            watcher.feed.observed(
+                &mut watcher.judge,
+                Timestamp::now(),
+                arm,
+                slot,
+                &service,
+                &observed,
+            );
+        }
+        Message::Checked { started_at, arm, slot, check, service, result } => {
+            let Some(side) = watcher.sides.iter().find(|side| side.slot == slot) else { return };
+            let expected = side.release.content.version.as_str().to_owned();
+            let deployment = side.deployment;
+            let interval_ms = side
+                .release
+                .content
+                .services
+                .get(&service)
+                .and_then(|s| {
+                    s.health.probes.iter().map(|p| p.schedule().rollout_interval_ms).max()
+                })
+                .unwrap_or(1_000);
+            let health = match &result {
+                Ok(sample) => match sample.outcome {
+                    SampleOutcome::Pass => Health::Healthy,
+                    SampleOutcome::Warn(_) => Health::Warning,
+                    SampleOutcome::Fail(_) | SampleOutcome::NotReady(_) => Health::Failing,
+                },
+                Err(_) => Health::Unknown,
+            };
+            watcher.remember(arm, &service, check, health);
+            let from = (arm, slot, check, &service);
+            let passed = watcher.feed.checked(
+                &mut watcher.judge,
+                started_at,
+                from,
+                &result,
+                (&expected, interval_ms),
+            );
+            if passed && watcher.side_healthy(arm) {
+                gate::saw_healthy(&cx.key, slot, deployment);
+            } else if !passed {
+                gate::saw_unhealthy(&cx.key, slot);
+            }
+        }
+    }
+}
+
+/// A dead-man deadline that ran out at the router.
+fn fired(journal: &Journal, watcher: &Watcher) -> Option<WatchEnd> {
+    let fired = watcher.fired.as_ref()?;
+    if !journal.plan.can_be_taken_back() {
+        return None;
+    }
+    let what = if fired.moved { "moved traffic to the stable side" } else { "held traffic" };
+    Some(WatchEnd::Failing(Failure {
+        trigger: Trigger::Timeout,
+        evidence: vec![format!(
+            "nobody renewed the dead-man deadline, the proxy {what} at {}",
+            fired.at
+        )],
+        release_is_bad: false,
+        by_router: fired.moved,
+    }))
+}
+
+fn failing(journal: &Journal, mode: &WatchMode, verdict: &Verdict) -> Option<WatchEnd> {
+    if verdict.level != Level::Failing
+        || matches!(mode, WatchMode::Verify { .. } | WatchMode::Keep { .. })
+    {
+        return None;
+    }
+    if !journal.plan.can_be_taken_back() {
+        return Some(WatchEnd::GaveUp(verdict.evidence.clone()));
+    }
+    Some(WatchEnd::Failing(Failure {
+        trigger: verdict.cause.map_or(Trigger::HealthCheckFailed, Trigger::from),
+        evidence: vec![verdict.evidence.clone()],
+        release_is_bad: true,
+        by_router: false,
+    }))
+}
+
+fn interrupted(cx: &Context, journal: &Journal) -> Option<WatchEnd> {
+    if journal.plan.kind != OperationKind::Deploy {
+        return None;
+    }
+    let live = journal.plan.live_at.is_some_and(|index| journal.state.steps[index].is_finished());
+    let aborted = Failure {
+        trigger: Trigger::Manual,
+        evidence: vec!["aborted by a person or a signal".to_owned()],
+        release_is_bad: false,
+        by_router: false,
+    };
+    match *cx.interrupt.borrow() {
+        Interrupt::None => None,
+        Interrupt::Signal if live => Some(WatchEnd::Stopped),
+        Interrupt::Signal | Interrupt::Abort => Some(WatchEnd::Failing(aborted)),
+    }
+}
+
+struct Progress<'a> {
+    elapsed_ms: u64,
+    promoted: bool,
+    verdict: &'a Verdict,
+    began: Instant,
+}
+
+enum Step {
+    Go(Receipt),
+    End(WatchEnd),
+    Stay(Option<String>),
+}
+
+fn go(message: impl Into<String>, warnings: Vec<String>) -> Step {
+    Step::Go(Receipt { message: message.into(), warnings, ..Receipt::default() })
+}
+
+fn judge_mode(
+    cx: &Context,
+    journal: &Journal,
+    watcher: &Watcher,
+    mode: &WatchMode,
+    now: &Progress<'_>,
+) -> Step {
+    let passes = watcher.judge.passes(Arm::Canary).unwrap_or(0);
+    match mode {
+        WatchMode::Keep { keep_ms } if now.elapsed_ms >= *keep_ms => {
+            go("kept long enough", Vec::new())
+        }
+        WatchMode::Keep { .. } => Step::Stay(None),
+        WatchMode::Ready { passes: wanted } => {
+            let limit_ms = journal.plan.steps[journal.state.current().unwrap_or(0)].timeout_ms;
+            if passes >= *wanted {
+                go(format!("{passes} passing checks in a row"), Vec::new())
+            } else if now.elapsed_ms > limit_ms {
+                never_ready(journal, now.verdict)
+            } else {
+                Step::Stay(None)
+            }
+        }
+        WatchMode::Verify { passes: wanted, deadline_ms } => {
+            verify(cx, journal, passes, (*wanted, *deadline_ms), now)
+        }
+        WatchMode::Hold { stage, on_no_data } => {
+            let end = (stage.hold_ms, stage.hold_max_ms);
+            hold(watcher, now, end, *on_no_data)
+        }
+        WatchMode::Bake { bake_ms, passes: wanted } => {
+            bake(journal, passes, (*bake_ms, *wanted), now)
+        }
+    }
+}
+
+fn never_ready(journal: &Journal, verdict: &Verdict) -> Step {
+    let why = format!("it did not become ready in time: {}", verdict.evidence);
+    Step::End(if journal.plan.can_be_taken_back() {
+        WatchEnd::Failing(Failure {
+            trigger: Trigger::StartupFailure,
+            evidence: vec![why],
+            release_is_bad: true,
+            by_router: false,
+        })
+    } else {
+        WatchEnd::GaveUp(why)
+    })
+}
+
+fn hold(
+    watcher: &Watcher,
+    now: &Progress<'_>,
+    (hold_ms, max_ms): (u64, u64),
+    on_no_data: OnNoData,
+) -> Step {
+    if now.promoted {
+        return go("promoted by request", Vec::new());
+    }
+    if now.elapsed_ms < hold_ms {
+        return Step::Stay(None);
+    }
+    let verdict = now.verdict;
+    // A URL that can't name a side judges the mix: alone it promotes nothing.
+    let proven = watcher.names_a_side || watcher.judge.stage_had_traffic(Arm::Canary);
+    if verdict.may_go_on() && proven {
+        return go(verdict.evidence.clone(), verdict.warnings.clone());
+    }
+    if verdict.shared_fault {
+        return Step::Stay(Some(format!(
+            "both versions suffer, the rollout waits: {}",
+            verdict.evidence
+        )));
+    }
+    if now.elapsed_ms < max_ms {
+        return Step::Stay(None);
+    }
+    let missing = verdict.missing.clone().unwrap_or_else(|| verdict.evidence.clone());
+    match on_no_data {
+        OnNoData::Promote => go(
+            "promoted without enough data",
+            vec![format!("promoted without enough data: {missing}")],
+        ),
+        OnNoData::Pause => Step::Stay(Some(format!(
+            "not enough data after hold_max, the rollout waits: {missing}; go on with `backout promote`, or end it with `backout abort`"
+        ))),
+        OnNoData::Rollback => Step::End(WatchEnd::Failing(Failure {
+            trigger: Trigger::NoTraffic,
+            evidence: vec![format!("not enough data after hold_max: {missing}")],
+            release_is_bad: false,
+            by_router: false,
+        })),
+    }
+}
+
+/// Beyond the bake time, how long passing checks are waited for, milliseconds.
+const BAKE_GRACE_MS: u64 = 120_000;
+
+fn bake(journal: &Journal, passes: u32, (bake_ms, wanted): (u64, u32), now: &Progress<'_>) -> Step {
+    if now.elapsed_ms < bake_ms {
+        return Step::Stay(None);
+    }
+    let verdict = now.verdict;
+    if passes >= wanted && !verdict.shared_fault {
+        let mut warnings = verdict.warnings.clone();
+        warnings.extend(
+            verdict
+                .missing
+                .iter()
+                .map(|missing| format!("not enough data at the end of bake: {missing}")),
+        );
+        return go(verdict.evidence.clone(), warnings);
+    }
+    if now.elapsed_ms > bake_ms.saturating_add(BAKE_GRACE_MS) && !verdict.shared_fault {
+        return never_ready(journal, verdict);
+    }
+    Step::Stay(
+        verdict
+            .shared_fault
+            .then(|| format!("both versions suffer, bake goes on: {}", verdict.evidence)),
+    )
+}
+
+fn verify(
+    cx: &Context,
+    journal: &Journal,
+    passes: u32,
+    (wanted, deadline_ms): (u32, u64),
+    now: &Progress<'_>,
+) -> Step {
+    if passes >= wanted {
+        let data = serde_json::json!({ "healthy": true });
+        return Step::Go(Receipt {
+            message: now.verdict.evidence.clone(),
+            data,
+            ..Receipt::default()
+        });
+    }
+    let since_ms = u64::try_from(now.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if since_ms <= deadline_ms {
+        return Step::Stay(None);
+    }
+    if now.verdict.level == Level::Failing {
+        let message = format!("rolled back, but it is failing: {}", now.verdict.evidence);
+        cx.events.warn(message.clone());
+        let data = serde_json::json!({ "healthy": false });
+        return Step::Go(Receipt { message: message.clone(), warnings: vec![message], data });
+    }
+    if since_ms > journal.plan.work_timeout_ms {
+        return Step::End(WatchEnd::GaveUp(format!(
+            "rollback.timeout is over: {}",
+            now.verdict.evidence
+        )));
+    }
+    Step::Stay(Some(format!(
+        "past rollback.deadline and not proven healthy yet: {}",
+        now.verdict.evidence
+    )))
+}
+
+fn tell(
+    scope: &WatchScope<'_>,
+    journal: &Journal,
+    watcher: &Watcher,
+    mode: &WatchMode,
+    elapsed_ms: u64,
+    verdict: &Verdict,
+) {
+    let total_ms = match mode {
+        WatchMode::Hold { stage, .. } => stage.hold_ms,
+        WatchMode::Bake { bake_ms, .. } => *bake_ms,
+        WatchMode::Keep { keep_ms } => *keep_ms,
+        WatchMode::Ready { .. } | WatchMode::Verify { .. } => 0,
+    };
+    scope.cx.events.send(Event::Watch(Box::new(WatchReading {
+        step: journal.plan.steps[scope.step].name.clone(),
+        elapsed_ms,
+        total_ms,
+        paused: journal.state.paused,
+        weights: watcher.feed.weights.clone(),
+        sides: watcher.feed.readings.clone(),
+        passes: watcher.judge.passes(Arm::Canary).unwrap_or(0),
+        verdict: verdict.clone(),
+    })));
+}
+
+/// Keeps the health of what is live: the baseline during stages, the judged side from 100 % on.
+async fn keep_health(cx: &Context, journal: &Journal, watcher: &Watcher) {
+    let judged_is_live = journal.rows.environment.live == journal.plan.deployment;
+    let arm = if judged_is_live { Arm::Canary } else { Arm::Baseline };
+    let services = watcher.health_of(arm);
+    if services.is_empty() {
+        return;
+    }
+    let overall = services.values().copied().max().unwrap_or(Health::Unknown);
+    let fresh_for_ms = u64::try_from(cx.fresh_for(true).as_millis()).unwrap_or(60_000).max(5_000);
+    let health = LiveHealth { overall, services, checked_at: Timestamp::now(), fresh_for_ms };
+    // Only for `status`; a failure here must not end the watch.
+    let _ = cx.ledger.put_health(&cx.key, &health).await;
+}

@@ -1,0 +1,263 @@
+//! Samplers: one task per probe, one per unit for its process, one for the router's counters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backout_core::ids::{ServiceName, Slot, Unit};
+use backout_core::model::{Health, Release, Service};
+use backout_core::ports::{
+    DeadManFired, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
+};
+use backout_judge::{Arm, CheckId, Judge};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::feed::Feed;
+use crate::context::{Context, ProbePlan};
+use crate::situation;
+
+/// How often a unit's process is looked at.
+const OBSERVE_PERIOD: Duration = Duration::from_millis(250);
+/// Before the router's counters are asked for again after they broke off.
+const FRAMES_RETRY: Duration = Duration::from_millis(500);
+
+/// What a sampler saw.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A check was made, or could not be.
+    Checked {
+        started_at: Timestamp,
+        arm: Arm,
+        slot: Slot,
+        check: CheckId,
+        service: ServiceName,
+        result: Result<Sample, ProbeError>,
+    },
+    /// A unit's process.
+    Observed { arm: Arm, slot: Slot, service: ServiceName, observed: Box<Observed> },
+    /// The router's counters.
+    Frame(Box<TrafficFrame>),
+}
+
+/// A side under watch.
+#[derive(Debug, Clone)]
+pub(crate) struct WatchedSide {
+    pub slot: Slot,
+    pub arm: Arm,
+    pub deployment: u64,
+    pub release: Arc<Release>,
+}
+
+/// Samplers and judge of one operation. Ends its tasks when dropped.
+pub(crate) struct Watcher {
+    pub judge: Judge,
+    pub feed: Feed,
+    pub sides: Vec<WatchedSide>,
+    pub messages: mpsc::Receiver<Message>,
+    /// A dead-man deadline that ran out at the router.
+    pub fired: Option<DeadManFired>,
+    /// Some probe of the judged side asks that side alone.
+    pub names_a_side: bool,
+    health: Vec<(Arm, ServiceName, CheckId, Health)>,
+    _tasks: JoinSet<()>,
+}
+
+impl Watcher {
+    /// Starts watching. `judged` is on trial; `baseline` is what it is compared with.
+    pub fn start(
+        cx: &Context,
+        judged: (Slot, u64, Arc<Release>),
+        baseline: Option<(Slot, u64, Arc<Release>)>,
+    ) -> Self {
+        let mut settings = cx.policy.judge.clone();
+        settings.watch_ms =
+            settings.watch_ms.max(i64::try_from(cx.policy.bake_ms).unwrap_or(i64::MAX / 4));
+        let mut judge = Judge::new(settings, Timestamp::now().as_millisecond());
+        let (tx, messages) = mpsc::channel(4096);
+        let mut tasks = JoinSet::new();
+        let mut sides = vec![WatchedSide {
+            slot: judged.0,
+            arm: Arm::Canary,
+            deployment: judged.1,
+            release: judged.2,
+        }];
+        sides.extend(baseline.map(|(slot, deployment, release)| WatchedSide {
+            slot,
+            arm: Arm::Baseline,
+            deployment,
+            release,
+        }));
+        let mut names_a_side = false;
+        for side in &sides {
+            for service in side.release.content.services.values() {
+                // A worker of the old side was stopped before the new one began.
+                if side.arm == Arm::Baseline && !service.traffic {
+                    continue;
+                }
+                let named = spawn_unit(cx, &mut tasks, &tx, &mut judge, side, service);
+                names_a_side |= named && side.arm == Arm::Canary;
+            }
+        }
+        if let Some(router) = cx.router.clone() {
+            tasks.spawn(frames(router, tx));
+        }
+        let feed =
+            Feed::new(sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect());
+        Self {
+            judge,
+            feed,
+            sides,
+            messages,
+            fired: None,
+            names_a_side,
+            health: Vec::new(),
+            _tasks: tasks,
+        }
+    }
+
+    pub fn judged(&self) -> &WatchedSide {
+        &self.sides[0]
+    }
+
+    /// Remembers the last result of a check.
+    pub fn remember(&mut self, arm: Arm, service: &ServiceName, check: CheckId, health: Health) {
+        match self.health.iter_mut().find(|(a, _, c, _)| *a == arm && *c == check) {
+            Some(entry) => entry.3 = health,
+            None => self.health.push((arm, service.clone(), check, health)),
+        }
+    }
+
+    /// By service, the worst of its checks.
+    pub fn health_of(&self, arm: Arm) -> BTreeMap<String, Health> {
+        let mut services = BTreeMap::new();
+        for (_, service, _, health) in self.health.iter().filter(|(a, ..)| *a == arm) {
+            let worst = services.entry(service.to_string()).or_insert(*health);
+            *worst = (*worst).max(*health);
+        }
+        services
+    }
+
+    /// Every check of a side passed last time.
+    pub fn side_healthy(&self, arm: Arm) -> bool {
+        self.health
+            .iter()
+            .filter(|(a, ..)| *a == arm)
+            .all(|(.., h)| matches!(h, Health::Healthy | Health::Warning))
+    }
+}
+
+fn spawn_unit(
+    cx: &Context,
+    tasks: &mut JoinSet<()>,
+    tx: &mpsc::Sender<Message>,
+    judge: &mut Judge,
+    side: &WatchedSide,
+    service: &Service,
+) -> bool {
+    let unit = situation::unit(cx, &service.name, side.slot);
+    let mut names_a_side = false;
+    let address = Arc::new(std::sync::Mutex::new(None));
+    tasks.spawn(observe(
+        cx.target.clone(),
+        unit.clone(),
+        side.clone(),
+        address.clone(),
+        tx.clone(),
+    ));
+    for plan in cx.probes.for_unit(&unit, service) {
+        let interval_ms = i64::try_from(plan.schedule.rollout_interval_ms).unwrap_or(1_000);
+        let check =
+            judge.add_check(plan.probe.name(), service.name.as_str(), side.arm, interval_ms);
+        names_a_side |= plan.names_a_side;
+        tasks.spawn(probe(plan, check, unit.clone(), side.clone(), address.clone(), tx.clone()));
+    }
+    names_a_side
+}
+
+type Address = Arc<std::sync::Mutex<Option<std::net::SocketAddr>>>;
+
+async fn observe(
+    target: Arc<dyn backout_core::ports::Target>,
+    unit: Unit,
+    side: WatchedSide,
+    address: Address,
+    tx: mpsc::Sender<Message>,
+) {
+    loop {
+        if let Ok(observed) = target.observe(&unit, Some(&side.release)).await {
+            if observed.running != Running::No {
+                *address.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    observed.address;
+            }
+            let message = Message::Observed {
+                arm: side.arm,
+                slot: side.slot,
+                service: unit.service.clone(),
+                observed: Box::new(observed),
+            };
+            if tx.send(message).await.is_err() {
+                return;
+            }
+        }
+        // A script's `status` is a process of its own: not four a second.
+        let addressable = target.capabilities().addressable;
+        tokio::time::sleep(if addressable { OBSERVE_PERIOD } else { 4 * OBSERVE_PERIOD }).await;
+    }
+}
+
+async fn probe(
+    plan: ProbePlan,
+    check: CheckId,
+    unit: Unit,
+    side: WatchedSide,
+    address: Address,
+    tx: mpsc::Sender<Message>,
+) {
+    tokio::time::sleep(Duration::from_millis(plan.schedule.rollout_initial_delay_ms)).await;
+    let mut ticks =
+        tokio::time::interval(Duration::from_millis(plan.schedule.rollout_interval_ms.max(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let subject = ProbeSubject {
+            unit: unit.clone(),
+            address: *address.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            version: side.release.content.version.clone(),
+            release: side.release.id.clone(),
+            timeout: Duration::from_millis(plan.schedule.timeout_ms),
+            retries: 0,
+        };
+        let started_at = Timestamp::now();
+        let result = plan.probe.check(&subject).await;
+        let message = Message::Checked {
+            started_at,
+            arm: side.arm,
+            slot: side.slot,
+            check,
+            service: unit.service.clone(),
+            result,
+        };
+        if tx.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn frames(router: Arc<dyn backout_core::ports::Router>, tx: mpsc::Sender<Message>) {
+    loop {
+        match router.frames().await {
+            Ok(Some(mut stream)) => {
+                while let Some(frame) = stream.next().await {
+                    if tx.send(Message::Frame(Box::new(frame))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Ok(None) => return,
+            Err(_) => {}
+        }
+        tokio::time::sleep(FRAMES_RETRY).await;
+    }
+}
