@@ -1,5 +1,6 @@
 //! How fast and how cleanly all traffic moves to the other side.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ struct Switch {
 #[derive(Default)]
 struct Tally {
     first_ms: Vec<f64>,
+    acknowledged_ms: Vec<f64>,
     settled_ms: Vec<f64>,
     /// Requests of the load sent after the acknowledgement and still answered by the old side.
     disobeyed: u64,
@@ -93,22 +95,54 @@ fn switch(
     to: Side,
     tally: &mut Tally,
 ) -> Outcome<Switch> {
-    let commanded = Instant::now();
-    proxy.switch_to(to)?;
-    let acknowledged = Instant::now();
-    while acknowledged.elapsed() < OBEYED_WITHIN {
+    let asking = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let prober = scope.spawn(|| probe(client, to, &asking));
+        while !asking.load(Ordering::Relaxed) && !prober.is_finished() {
+            thread::yield_now();
+        }
+        let commanded = Instant::now();
+        let result = proxy.switch_to(to);
+        let acknowledged = Instant::now();
+        let probed = prober.join().map_err(|_| "the prober panicked".to_owned())?;
+        result?;
+        let obeyed = probed
+            .obeyed
+            .ok_or_else(|| format!("{} did not obey within {OBEYED_WITHIN:?}", proxy.name()))?;
+        tally.seen.absorb(Seen {
+            failed: probed.failed,
+            first_failure: probed.first_failure,
+            ..Seen::default()
+        });
+        Ok(Switch { commanded, acknowledged, obeyed, to })
+    })
+}
+
+#[derive(Default)]
+struct Probed {
+    obeyed: Option<Instant>,
+    failed: u64,
+    first_failure: Option<String>,
+}
+
+/// Asks without a pause, from before the command on: the load alone is too sparse to see the moment.
+fn probe(client: &mut Client, to: Side, asking: &AtomicBool) -> Probed {
+    let (start, mut probed) = (Instant::now(), Probed::default());
+    while start.elapsed() < OBEYED_WITHIN {
         match client.get() {
             Ok(side) if side == to => {
-                return Ok(Switch { commanded, acknowledged, obeyed: Instant::now(), to });
+                probed.obeyed = Some(Instant::now());
+                return probed;
             }
             Ok(_) => {}
             Err(error) => {
-                tally.seen.failed += 1;
-                tally.seen.first_failure.get_or_insert_with(|| error.to_string());
+                probed.failed += 1;
+                probed.first_failure.get_or_insert_with(|| error.to_string());
             }
         }
+        asking.store(true, Ordering::Relaxed);
     }
-    Err(format!("{} did not obey within {OBEYED_WITHIN:?}", proxy.name()))
+    probed
 }
 
 impl Tally {
@@ -128,6 +162,7 @@ impl Tally {
         let after = |at: Instant| at.duration_since(switch.commanded).as_secs_f64() * 1_000.0;
         let first = replies.iter().find(|reply| reply.side == switch.to).map(|reply| reply.done);
         self.first_ms.push(after(first.map_or(switch.obeyed, |done| done.min(switch.obeyed))));
+        self.acknowledged_ms.push(after(switch.acknowledged));
         let mut of_old = replies.iter().rev().filter(|reply| reply.side != switch.to);
         self.settled_ms.push(of_old.clone().next().map_or(0.0, |reply| after(reply.done)));
         let late = of_old.by_ref().filter(|reply| reply.sent > switch.acknowledged).count();
@@ -142,11 +177,15 @@ fn rows([ours, haproxy, nginx]: &[Tally; 3]) -> Vec<Row> {
     let settled = "command sent → end of the last reply of the old side";
     let first = |part| move |tally: &Tally| quantile(&tally.first_ms, part);
     let last = |part| move |tally: &Tally| quantile(&tally.settled_ms, part);
+    let acknowledged = |tally: &Tally| quantile(&tally.acknowledged_ms, 0.99);
+    let durable =
+        "command sent → answer; ours is on disk by then, HAProxy keeps weights in memory only";
     let all = [ours, haproxy, nginx];
     vec![
         time("first obeying reply, median", ours, ("HAProxy", haproxy), first(0.5), &obeyed),
         time("first obeying reply, median", ours, ("nginx", nginx), first(0.5), &obeyed),
         time("first obeying reply, p99", ours, ("HAProxy", haproxy), first(0.99), &obeyed),
+        time("acknowledged, p99", ours, ("HAProxy", haproxy), acknowledged, durable),
         time("settled, p99", ours, ("HAProxy", haproxy), last(0.99), settled),
         time("settled, p99", ours, ("nginx", nginx), last(0.99), settled),
         count("failed requests", all, |tally| tally.seen.failed, &load),
@@ -236,6 +275,7 @@ mod tests {
         let seen = Seen { replies, failed: 1, ..Seen::default() };
         tally.add(&[switch(100, Side::B), switch(200, Side::A)], at(300), seen);
         assert_eq!(tally.first_ms, [3.0, 5.0], "the prober is faster in the second");
+        assert_eq!(tally.acknowledged_ms, [2.0, 2.0]);
         assert_eq!(tally.settled_ms, [7.0, 1.0]);
         assert_eq!(tally.disobeyed, 1, "only the one that was sent after the acknowledgement");
         assert_eq!(tally.seen.failed, 1);
