@@ -1,2 +1,21 @@
-//! The one binary.
-fn main() {}
+//! The one binary: every deployment reversible.
+
+mod cli;
+mod config;
+mod error;
+mod exit_code;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::args::Cli::parse();
+    match cli::run(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error.print();
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}

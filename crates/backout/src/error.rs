@@ -1,0 +1,154 @@
+//! How a command fails: what happened, what to do, and the exit code that says which kind it was.
+
+use std::fmt;
+use std::io::Write as _;
+
+use crate::config::ConfigError;
+use crate::exit_code;
+
+/// The kinds of failure, one for each exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Failed, nothing changed.
+    Failed,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// Stopped watching or waiting.
+    StoppedWatching,
+    /// Refused by a rule or for lack of a confirmation.
+    Refused,
+    /// Somebody else's operation is in the way.
+    Busy,
+    /// Rolled back, healthy.
+    RolledBack,
+    /// Rolled back, unhealthy.
+    RolledBackUnhealthy,
+    /// Could not continue.
+    Stuck,
+    /// Failing and left live.
+    LeftLive,
+}
+
+impl ErrorKind {
+    /// Its exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Failed => exit_code::FAILED,
+            ErrorKind::Usage => exit_code::USAGE,
+            ErrorKind::StoppedWatching => exit_code::STOPPED_WATCHING,
+            ErrorKind::Refused => exit_code::REFUSED,
+            ErrorKind::Busy => exit_code::BUSY,
+            ErrorKind::RolledBack => exit_code::ROLLED_BACK,
+            ErrorKind::RolledBackUnhealthy => exit_code::ROLLED_BACK_UNHEALTHY,
+            ErrorKind::Stuck => exit_code::STUCK,
+            ErrorKind::LeftLive => exit_code::LEFT_LIVE,
+        }
+    }
+}
+
+/// A command's failure as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandError {
+    /// Which kind.
+    pub kind: ErrorKind,
+    /// "failed to …", or what was refused.
+    pub message: String,
+    /// What to do, most useful first.
+    pub hints: Vec<String>,
+}
+
+impl CommandError {
+    /// A failure without hints.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Failed, nothing changed.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    /// Refused, nothing changed.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    /// The command line is wrong.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Writes it to standard error, in colour only where a terminal wants it. A closed standard error is no failure.
+    pub fn print(&self) {
+        let mut out = anstream::stderr().lock();
+        let _ = out.write_all(self.styled().as_bytes());
+    }
+
+    /// With colour codes; [`Self::print`] strips them where they are not wanted.
+    fn styled(&self) -> String {
+        let red = clap::builder::styling::AnsiColor::Red.on_default().bold();
+        let cyan = clap::builder::styling::AnsiColor::Cyan.on_default();
+        let mut text = format!("{red}error:{red:#} {}\n", self.message);
+        for hint in &self.hints {
+            text.push_str(&format!("{cyan}hint:{cyan:#} {hint}\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hints.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_code() {
+        use ErrorKind::*;
+        let kinds = [
+            Failed,
+            Usage,
+            StoppedWatching,
+            Refused,
+            Busy,
+            RolledBack,
+            RolledBackUnhealthy,
+            Stuck,
+            LeftLive,
+        ];
+        let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
+        assert_eq!(codes, [1, 2, 3, 4, 5, 10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn without_colour_only_words_are_left() {
+        let error = CommandError::refused("no terminal and no --yes").hint("add --yes");
+        let plain = anstream::adapter::strip_str(&error.styled()).to_string();
+        assert_eq!(plain, "error: no terminal and no --yes\nhint: add --yes\n");
+    }
+}
