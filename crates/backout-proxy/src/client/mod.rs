@@ -1,6 +1,7 @@
 //! The typed client of the admin socket.
 
 mod error;
+mod router;
 mod subscription;
 
 use std::{
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 pub use error::{AdminError, Certainty};
+pub use router::{BuiltinRouter, BuiltinRouterOptions};
 pub use subscription::Subscription;
 
 use crate::{
