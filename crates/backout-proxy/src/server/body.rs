@@ -93,6 +93,9 @@ impl Relay {
         {
             upstream.drive(cx);
             polled = Pin::new(&mut self.body).poll_frame(cx);
+            if polled.is_pending() && upstream.release() {
+                polled = Pin::new(&mut self.body).poll_frame(cx);
+            }
         }
         self.state.awaits_release.set(polled.is_pending());
         match &polled {

@@ -239,7 +239,8 @@ pub(crate) async fn serve(
     });
     let mut connection = http1::Builder::new()
         .max_headers(limits::HEADERS_MAX)
-        .max_buf_size(limits::HEAD_BYTES_MAX)
+        .max_header_size(limits::HEAD_BYTES_MAX)
+        .max_buf_size(limits::BUFFER_BYTES_MAX)
         .serve_connection(io, service);
     let ended = poll_fn(|cx| {
         if state.must_close() {

@@ -180,7 +180,6 @@ impl Control {
     /// What is tried again each second, and the end of a proxy without work.
     pub(crate) async fn housekeeping(self: Rc<Self>, exit_when_idle: bool) {
         let started = Instant::now();
-        let mut had_routes = false;
         loop {
             sleep(HOUSEKEEPING).await;
             let mut records = self.records.lock().await;
@@ -193,7 +192,7 @@ impl Control {
             {
                 tracing::error!(error = %fault, "the routes are not written down; trying again");
             }
-            had_routes |= !records.is_empty();
+            let had_routes = self.next_route_id.get() > 1;
             let waited = had_routes || started.elapsed() > FIRST_ROUTE_WITHIN;
             if exit_when_idle && records.is_empty() && waited {
                 tracing::info!("stopping: no route is left");

@@ -12,7 +12,8 @@ use super::{
     body::{Download, Relay, Upload},
     connection::{Client, Phase},
     exchange::Exchange,
-    headers, limits,
+    headers::{self, Asked},
+    limits,
     pool::{ConnectError, Upstream},
     reply::Reason,
     route::{LocalSide, LocalTable},
@@ -25,17 +26,17 @@ struct Outgoing {
     request: Option<Request<Upload>>,
     /// Idempotent and without a body: it may be sent again.
     repeatable: bool,
-    wants_upgrade: bool,
+    asked: Asked,
 }
 
 impl Outgoing {
-    fn new(parts: request::Parts, body: Upload, wants_upgrade: bool) -> Self {
+    fn new(parts: request::Parts, body: Upload, asked: Asked) -> Self {
         let is_upload = !body.is_end_stream();
         let idempotent = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         Self {
-            repeatable: idempotent && !is_upload && !wants_upgrade,
+            repeatable: idempotent && !is_upload && !asked.upgrade,
             request: Some(Request::from_parts(parts, body)),
-            wants_upgrade,
+            asked,
         }
     }
 
@@ -71,9 +72,9 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
     state.enter(if has_body { Phase::Upload } else { Phase::Waiting });
     let response = match headers::prepare(&mut parts, has_body, client) {
         Err(reason) => reason.response(),
-        Ok(wants_upgrade) => {
+        Ok(asked) => {
             let body = if has_body { Upload::new(body, state.clone()) } else { Upload::none() };
-            route(client, Outgoing::new(parts, body, wants_upgrade)).await
+            route(client, Outgoing::new(parts, body, asked)).await
         }
     };
     if response.body().is_end_stream() || matches!(response.body(), Download::Text(_)) {
@@ -139,7 +140,11 @@ async fn on_side(
     client.state.on_side(&side.side, table.response_timeout);
     let mut fresh_only = false;
     loop {
-        let kept = if fresh_only { None } else { side.pool.take(!outgoing.repeatable) };
+        let kept = match outgoing.repeatable {
+            _ if fresh_only => None,
+            true => side.pool.newest(),
+            false => side.pool.surest(),
+        };
         let (mut upstream, reused) = match kept {
             Some(kept) => (kept, true),
             None => match Upstream::connect(side.upstream()).await {
@@ -151,8 +156,7 @@ async fn on_side(
         let began = Instant::now();
         match send(client, side, outgoing, &mut upstream, request).await {
             Sent::Answer(response) => {
-                return finish(client, exchange, upstream, response, outgoing.wants_upgrade, began)
-                    .await;
+                return finish(client, exchange, upstream, response, &outgoing.asked, began).await;
             }
             Sent::Unsent(request) => {
                 if !outgoing.repeatable {
@@ -239,7 +243,11 @@ async fn send(
     let mut answer = pin!(upstream.send(request));
     let result = poll_fn(|cx| {
         upstream.drive(cx);
-        if let Poll::Ready(result) = answer.as_mut().poll(cx) {
+        let mut polled = answer.as_mut().poll(cx);
+        if polled.is_pending() && upstream.release() {
+            polled = answer.as_mut().poll(cx);
+        }
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(match result {
                 Ok(response) => Sent::Answer(response),
                 Err(mut error) => match error.take_message() {
@@ -268,17 +276,17 @@ async fn finish(
     mut exchange: Exchange,
     mut upstream: Upstream,
     response: Response<Incoming>,
-    wants_upgrade: bool,
+    asked: &Asked,
     began: Instant,
 ) -> Result<Response<Download>, Failure> {
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational()
-        && !(wants_upgrade && parts.status == StatusCode::SWITCHING_PROTOCOLS)
+        && !(asked.upgrade && parts.status == StatusCode::SWITCHING_PROTOCOLS)
     {
         return Err(lost(exchange, true));
     }
     exchange.answered(parts.status, client.state.answer_due_since(began));
-    headers::prepare_answer(&mut parts, client.state.lame.get());
+    headers::prepare_answer(&mut parts, asked.close || client.state.lame.get());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some((io, early)) = upstream.into_tunnel().await else {
             exchange.broke_off();
@@ -289,7 +297,11 @@ async fn finish(
         return Ok(Response::from_parts(parts, Download::Text(None)));
     }
     if !upstream.is_reusable() {
-        poll_fn(|cx| Poll::Ready(upstream.drive(cx))).await;
+        poll_fn(|cx| {
+            upstream.drive(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
     let upstream = if upstream.is_reusable() {
         exchange.side().pool.put(upstream);

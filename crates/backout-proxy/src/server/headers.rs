@@ -14,12 +14,20 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Checks a request and makes it fit for the release. Returns whether it asks for another protocol.
+/// What the answer to a request depends on.
+pub(crate) struct Asked {
+    /// The client asks for another protocol.
+    pub(crate) upgrade: bool,
+    /// The client's connection must be closed after the answer.
+    pub(crate) close: bool,
+}
+
+/// Checks a request and makes it fit for the release.
 pub(crate) fn prepare(
     parts: &mut request::Parts,
     has_body: bool,
     client: &Client,
-) -> Result<bool, Reason> {
+) -> Result<Asked, Reason> {
     if parts.method == Method::CONNECT {
         return Err(Reason::ConnectMethod);
     }
@@ -28,11 +36,14 @@ pub(crate) fn prepare(
     remove_hop_by_hop(&mut parts.headers);
     let headers = &mut parts.headers;
     headers.remove(header::EXPECT);
-    let asks = upgrade.is_some();
+    // hyper does not tell whether a chunked request also had a length. If so, what another proxy took for the
+    // end of its body may not be served as a request, so nothing is read after it.
+    let close = has_body && !headers.contains_key(header::CONTENT_LENGTH);
+    let asked = Asked { upgrade: upgrade.is_some(), close };
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
-    } else if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+    } else if close {
         // Said explicitly, since a GET without a length would else lose its body.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -50,7 +61,7 @@ pub(crate) fn prepare(
         forward(headers, FORWARDED_HOST, host, client.is_local);
     }
     parts.version = Version::HTTP_11;
-    Ok(asks)
+    Ok(asked)
 }
 
 /// Sets a header; one that came from this host (where TLS may end) is kept.
@@ -168,7 +179,7 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 }
 
 /// Makes an answer of the release fit for the client.
-pub(crate) fn prepare_answer(parts: &mut response::Parts, lame: bool) {
+pub(crate) fn prepare_answer(parts: &mut response::Parts, close: bool) {
     let upgrade = (parts.status == StatusCode::SWITCHING_PROTOCOLS)
         .then(|| parts.headers.get(header::UPGRADE).cloned())
         .flatten();
@@ -176,7 +187,7 @@ pub(crate) fn prepare_answer(parts: &mut response::Parts, lame: bool) {
     if let Some(protocol) = upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(header::UPGRADE, protocol);
-    } else if lame {
+    } else if close {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     parts.version = Version::HTTP_11;

@@ -18,6 +18,9 @@ pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 pub(crate) const POOL_IDLE: Duration = Duration::from_secs(2);
 /// Idle connections kept per side and worker.
 pub(crate) const POOL_SIZE: usize = 256;
+/// A release that closes a connection after an answer has done so within this time. A request that can't be
+/// sent twice takes no connection that was used later than that.
+pub(crate) const CLOSE_ARRIVES_WITHIN: Duration = Duration::from_micros(300);
 /// A reused connection that dies this soon after a request was written was closed by the release before it
 /// saw the request.
 pub(crate) const RACE_WINDOW: Duration = Duration::from_millis(50);
@@ -27,6 +30,8 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Bytes of a message's head at most; more are answered with 431.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a connection buffers at most, per direction.
+pub(crate) const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// How often one request may be taken from a side whose weight went to 0.
 pub(crate) const RESCUES_MAX: u32 = 3;
 /// In-flight requests are given this time to end when the proxy stops.

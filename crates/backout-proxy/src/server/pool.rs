@@ -4,7 +4,14 @@
 //! task of the client's connection. That saves two wake-ups per request.
 
 use std::{
-    cell::RefCell, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, task::Context,
+    cell::RefCell,
+    collections::VecDeque,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -27,8 +34,9 @@ type Driver = http1::Connection<TokioIo<UpstreamIo>, Upload>;
 /// One connection to a release.
 pub(crate) struct Upstream {
     sender: http1::SendRequest<Upload>,
-    /// None once it is over.
     driver: Option<Box<Driver>>,
+    /// The driver is done and must not be polled again.
+    over: bool,
     stream: Arc<TcpStream>,
     idle_since: Instant,
 }
@@ -51,11 +59,18 @@ impl Upstream {
         let stream = Arc::new(stream);
         let (sender, driver) = http1::Builder::new()
             .max_headers(limits::HEADERS_MAX * 2)
-            .max_buf_size(limits::HEAD_BYTES_MAX * 4)
+            .max_header_size(limits::HEAD_BYTES_MAX)
+            .max_buf_size(limits::BUFFER_BYTES_MAX)
             .handshake(TokioIo::new(UpstreamIo(stream.clone())))
             .await
             .map_err(|error| ConnectError::Own(io::Error::other(error)))?;
-        Ok(Self { sender, driver: Some(Box::new(driver)), stream, idle_since: Instant::now() })
+        Ok(Self {
+            sender,
+            driver: Some(Box::new(driver)),
+            over: false,
+            stream,
+            idle_since: Instant::now(),
+        })
     }
 
     /// Queues the request; [`drive`](Self::drive) then sends it.
@@ -70,23 +85,30 @@ impl Upstream {
     /// Does what can be done on the connection now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
-            && Pin::new(&mut **driver).poll(cx).is_ready()
+            && !self.over
         {
-            self.driver = None;
+            self.over = Pin::new(&mut **driver).poll(cx).is_ready();
         }
+    }
+
+    /// Gives back the request that a connection which is over has not taken. True if there may be one.
+    pub(crate) fn release(&mut self) -> bool {
+        self.over && self.driver.take().is_some()
     }
 
     /// Whether the last answer is complete and another request may follow.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready() && !self.sender.is_closed()
+        !self.over && self.sender.is_ready()
     }
 
     /// The bare stream after an answer 101, with what the release has already said on it.
     pub(crate) async fn into_tunnel(mut self) -> Option<(UpstreamIo, bytes::Bytes)> {
-        let mut driver = self.driver.take()?;
-        let over = std::future::poll_fn(|cx| Pin::new(&mut *driver).poll(cx));
-        timeout(limits::CONNECT_TIMEOUT, over).await.ok()?.ok()?;
-        let parts = driver.into_parts();
+        let over = std::future::poll_fn(|cx| {
+            self.drive(cx);
+            if self.over { Poll::Ready(()) } else { Poll::Pending }
+        });
+        timeout(limits::CONNECT_TIMEOUT, over).await.ok()?;
+        let parts = self.driver?.into_parts();
         Some((parts.io.into_inner(), parts.read_buf))
     }
 
@@ -108,21 +130,33 @@ fn connect_error(error: io::Error) -> ConnectError {
 /// The idle connections of one side on one worker, the one used last on top.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<Upstream>>,
+    idle: RefCell<VecDeque<Upstream>>,
 }
 
 impl Pool {
-    /// An idle connection. With `surely` it is also looked at whether the release has closed it: a request
-    /// that can't be sent twice must not find out.
-    pub(crate) fn take(&self, surely: bool) -> Option<Upstream> {
+    /// The idle connection used last: it is the least likely to be closed, and the others may grow old.
+    pub(crate) fn newest(&self) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(upstream) = idle.pop() {
-            if upstream.idle_since.elapsed() > limits::POOL_IDLE {
-                idle.clear();
+        let newest = idle.pop_back()?;
+        if newest.idle_since.elapsed() > limits::POOL_IDLE {
+            idle.clear();
+            return None;
+        }
+        Some(newest)
+    }
+
+    /// An idle connection for a request that can't be sent twice: one that has been idle so long that a close
+    /// of the release must have arrived, and has not.
+    pub(crate) fn surest(&self) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(oldest) = idle.pop_front() {
+            let age = oldest.idle_since.elapsed();
+            if age < limits::CLOSE_ARRIVES_WITHIN {
+                idle.push_front(oldest);
                 return None;
             }
-            if !(surely && upstream.is_spent()) {
-                return Some(upstream);
+            if age <= limits::POOL_IDLE && !oldest.is_spent() {
+                return Some(oldest);
             }
         }
         None
@@ -132,7 +166,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < limits::POOL_SIZE {
             upstream.idle_since = Instant::now();
-            idle.push(upstream);
+            idle.push_back(upstream);
         }
     }
 

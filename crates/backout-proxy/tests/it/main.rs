@@ -3,8 +3,10 @@
 mod admin;
 mod bodies;
 mod dead_man;
+
 mod failures;
 mod parsing;
+
 mod restart;
 mod routing;
 mod support;

@@ -46,8 +46,13 @@ impl Proxy {
     }
 
     pub async fn start_in(dir: PathBuf, home: Option<TempDir>) -> Self {
+        Self::start_with(dir, home, &[]).await
+    }
+
+    pub async fn start_with(dir: PathBuf, home: Option<TempDir>, flags: &[&str]) -> Self {
         let child = Command::new(program())
             .arg(&dir)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -88,6 +93,11 @@ impl Proxy {
     /// kill −9, then a new process in the same folder.
     pub async fn restart(mut self) -> Self {
         self.kill();
+        self.restart_dead().await
+    }
+
+    /// A new process in the folder of one that has ended.
+    pub async fn restart_dead(mut self) -> Self {
         let home = self.home.take();
         Self::start_in(self.dir.clone(), home).await
     }
