@@ -1,0 +1,74 @@
+//! Files that are either the old ones or the new ones, whatever happens in between.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use fs_err as fs;
+
+/// Replaces a file: temporary file beside it, synced, renamed, folder synced. Only its owner may read it
+/// unless `mode` says otherwise.
+///
+/// # Errors
+/// Names the file. The old content stays.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = parent_of(path)?;
+    let mut temporary = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    sync_dir(folder)
+}
+
+/// Makes renames and removals in a folder durable.
+///
+/// # Errors
+/// Names the folder.
+pub fn sync_dir(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Creates a folder and what is missing above it, for its owner only.
+///
+/// # Errors
+/// Names the folder.
+pub fn create_private_dirs(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
+        io::Error::new(e.kind(), format!("failed to create folder `{}`: {e}", folder.display()))
+    })
+}
+
+/// Reads a file of at most `limit` bytes; `None` if there is none.
+///
+/// # Errors
+/// Names the file; a longer one is an error.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("`{}` is longer than {limit} bytes", path.display())));
+    }
+    Ok(Some(bytes))
+}
+
+/// Removes a file durably; a missing one is fine.
+///
+/// # Errors
+/// Names the file.
+pub fn remove_file_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(parent_of(path)?),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn parent_of(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::Error::other(format!("`{}` has no folder", path.display())))
+}

@@ -1,0 +1,334 @@
+//! Runs one command to its end, bounded in time and output.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::capture::Captured;
+use super::group::{GroupGuard, group_exists, signal_group};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+
+/// Between asking a command to end and killing it.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// How long output is still read after the command itself has ended: a service that it left running may hold the pipe.
+const DRAIN: Duration = Duration::from_millis(250);
+/// An output file that grows past this while the command runs is begun anew.
+const FILE_CAP: u64 = 16 << 20;
+
+/// Where output goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Into pipes: for commands that leave nothing running. What they leave loses its output.
+    Pipe,
+    /// Appended to files, so that what a command leaves running can go on writing.
+    Files {
+        /// For stdout.
+        stdout: PathBuf,
+        /// For stderr.
+        stderr: PathBuf,
+    },
+}
+
+/// What to run. Nothing is inherited: no variable, no terminal.
+#[derive(Debug, Clone)]
+pub struct CommandLine {
+    /// The program: a path, or a name looked up in the `PATH` of `env`.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working folder.
+    pub cwd: PathBuf,
+    /// What it reads; nothing: closed.
+    pub stdin: Option<Vec<u8>>,
+    /// Its time limit.
+    pub timeout: Duration,
+    /// Bytes kept of the beginning and of the end of each stream.
+    pub keep: usize,
+    /// Where output goes.
+    pub output: Output,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By a signal that was not ours.
+    Signalled(i32),
+    /// It was ended because its time was over.
+    TimedOut,
+}
+
+/// A command that ran.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// Its stdout.
+    pub stdout: Captured,
+    /// Its stderr.
+    pub stderr: Captured,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+/// Why a command did not start. Nothing happened then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such program.
+    #[error("failed to start `{0}`: no such program")]
+    Missing(String),
+    /// It may not be run.
+    #[error("failed to start `{0}`: it is not executable")]
+    NotExecutable(String),
+    /// The system does not know how to run it.
+    #[error(
+        "failed to start `{0}`: it is neither a program for this machine nor does it begin with `#!`"
+    )]
+    BadFormat(String),
+    /// The interpreter in its first line is missing.
+    #[error("failed to start `{0}`: the interpreter named in its first line is missing")]
+    NoInterpreter(String),
+    /// The working folder is missing.
+    #[error("failed to start `{0}`: the working folder `{1}` is missing")]
+    NoFolder(String, String),
+    /// Something that may pass.
+    #[error("failed to start `{0}`: {1}")]
+    Other(String, io::Error),
+}
+
+/// Runs a command in a process group of its own. Dropping the future ends the whole group.
+///
+/// # Errors
+/// [`StartError`]: it did not start, nothing happened.
+pub async fn run(line: CommandLine) -> Result<Finished, StartError> {
+    run_noting(line, |_| ()).await
+}
+
+/// As [`run`]; `started` is told the process id at once, so that a later process can find what a killed one left.
+///
+/// # Errors
+/// [`StartError`]: it did not start, nothing happened.
+pub async fn run_noting(
+    line: CommandLine,
+    started: impl FnOnce(u32),
+) -> Result<Finished, StartError> {
+    let began = Instant::now();
+    let mut files = OutputFiles::open(&line)?;
+    let mut child = spawn(&line, &files)?;
+    let group = child.id().unwrap_or_default();
+    let mut guard = GroupGuard::new(group, END_GRACE);
+    started(group);
+    let (mut stdout, mut stderr) = (Captured::new(line.keep), Captured::new(line.keep));
+    let (pipe_in, pipe_out, pipe_err) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let bytes = line.stdin.clone().unwrap_or_default();
+    let ended = {
+        let streams = async {
+            tokio::join!(
+                feed(pipe_in, bytes),
+                pump(pipe_out, &mut stdout),
+                pump(pipe_err, &mut stderr)
+            );
+        };
+        tokio::pin!(streams);
+        let mut streams_done = false;
+        let exit = tokio::time::timeout(line.timeout, async {
+            let mut tick = tokio::time::interval(Duration::from_millis(500));
+            loop {
+                tokio::select! {
+                    status = child.wait() => break status,
+                    () = &mut streams, if !streams_done => streams_done = true,
+                    _ = tick.tick() => files.keep_short(),
+                }
+            }
+        })
+        .await;
+        let ended = match exit {
+            Ok(Ok(status)) => ended(status),
+            Ok(Err(_)) | Err(_) => {
+                end_group(&mut child, group).await;
+                Ended::TimedOut
+            }
+        };
+        if !streams_done {
+            let _ = tokio::time::timeout(DRAIN, &mut streams).await;
+        }
+        ended
+    };
+    guard.let_go();
+    files.read_into(&mut stdout, &mut stderr);
+    Ok(Finished { ended, stdout, stderr, took: began.elapsed() })
+}
+
+fn spawn(line: &CommandLine, files: &OutputFiles) -> Result<Child, StartError> {
+    let mut command = Command::new(&line.program);
+    command
+        .args(&line.args)
+        .env_clear()
+        .envs(line.env.iter().map(|(k, v)| (k, v)))
+        .current_dir(&line.cwd);
+    command.stdin(if line.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(files.stdout.stdio(&line.program)?).stderr(files.stderr.stdio(&line.program)?);
+    command.process_group(0);
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            // A file that was just written may still be open for writing in a process about to start.
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(e) => return Err(start_error(&line.program, &line.cwd, e)),
+            Ok(child) => return Ok(child),
+        }
+    }
+}
+
+/// Says why a program could not be started.
+pub(crate) fn start_error(program: &Path, cwd: &Path, error: io::Error) -> StartError {
+    const ENOEXEC: i32 = 8;
+    let name = program.display().to_string();
+    if !cwd.is_dir() {
+        return StartError::NoFolder(name, cwd.display().to_string());
+    }
+    let at = cwd.join(program);
+    match error.kind() {
+        io::ErrorKind::NotFound if at.is_file() => StartError::NoInterpreter(name),
+        io::ErrorKind::NotFound => StartError::Missing(name),
+        io::ErrorKind::PermissionDenied => StartError::NotExecutable(name),
+        _ if error.raw_os_error() == Some(ENOEXEC) => StartError::BadFormat(name),
+        _ => StartError::Other(name, error),
+    }
+}
+
+fn ended(status: ExitStatus) -> Ended {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Exited(code),
+        (None, signal) => Ended::Signalled(signal.unwrap_or_default()),
+    }
+}
+
+async fn end_group(child: &mut Child, group: u32) {
+    signal_group(group, Signal::TERM);
+    let _ = tokio::time::timeout(END_GRACE, async {
+        let _ = child.wait().await;
+        while group_exists(group) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    signal_group(group, Signal::KILL);
+    let _ = tokio::time::timeout(END_GRACE, child.wait()).await;
+}
+
+async fn feed(pipe: Option<tokio::process::ChildStdin>, bytes: Vec<u8>) {
+    if let Some(mut pipe) = pipe {
+        // A command that does not read its input is its own affair.
+        let _ = pipe.write_all(&bytes).await;
+        let _ = pipe.shutdown().await;
+    }
+}
+
+async fn pump(pipe: Option<impl AsyncRead + Unpin>, into: &mut Captured) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        into.push(&buffer[..n]);
+    }
+}
+
+/// The output files of one run, and where its own output begins in them.
+struct OutputFiles {
+    stdout: Sink,
+    stderr: Sink,
+}
+
+enum Sink {
+    Pipe,
+    /// Reading has a handle, and so a position, of its own: the command shares that of `file`.
+    File {
+        file: std::fs::File,
+        reader: std::fs::File,
+        from: u64,
+    },
+}
+
+impl OutputFiles {
+    fn open(line: &CommandLine) -> Result<Self, StartError> {
+        let open = |path: &Path| {
+            Sink::open(path).map_err(|e| StartError::Other(line.program.display().to_string(), e))
+        };
+        Ok(match &line.output {
+            Output::Pipe => Self { stdout: Sink::Pipe, stderr: Sink::Pipe },
+            Output::Files { stdout, stderr } => {
+                Self { stdout: open(stdout)?, stderr: open(stderr)? }
+            }
+        })
+    }
+
+    fn keep_short(&mut self) {
+        self.stdout.keep_short();
+        self.stderr.keep_short();
+    }
+
+    fn read_into(&self, stdout: &mut Captured, stderr: &mut Captured) {
+        self.stdout.read_into(stdout);
+        self.stderr.read_into(stderr);
+    }
+}
+
+impl Sink {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        if file.metadata()?.len() > FILE_CAP / 4 {
+            file.set_len(0)?;
+        }
+        let from = file.metadata()?.len();
+        Ok(Self::File { file, reader: std::fs::File::open(path)?, from })
+    }
+
+    fn stdio(&self, program: &Path) -> Result<Stdio, StartError> {
+        match self {
+            Self::Pipe => Ok(Stdio::piped()),
+            Self::File { file, .. } => file
+                .try_clone()
+                .map(Stdio::from)
+                .map_err(|e| StartError::Other(program.display().to_string(), e)),
+        }
+    }
+
+    /// Appending writers go on at the new end after a file was cut.
+    fn keep_short(&mut self) {
+        if let Self::File { file, from, .. } = self
+            && file.metadata().is_ok_and(|m| m.len() > FILE_CAP)
+            && file.set_len(0).is_ok()
+        {
+            *from = 0;
+        }
+    }
+
+    fn read_into(&self, into: &mut Captured) {
+        use std::io::{Read, Seek, SeekFrom};
+        let Self::File { reader, from, .. } = self else { return };
+        let mut file = reader;
+        if file.seek(SeekFrom::Start(*from)).is_err() {
+            return;
+        }
+        let mut buffer = vec![0; 64 << 10];
+        let mut reader = file.take(2 * FILE_CAP);
+        while let Ok(n @ 1..) = reader.read(&mut buffer) {
+            into.push(&buffer[..n]);
+        }
+    }
+}

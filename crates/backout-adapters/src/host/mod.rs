@@ -1,0 +1,18 @@
+//! This machine: the one place that runs commands, and durable file handling.
+
+mod atomic;
+mod capture;
+mod command;
+mod confine;
+mod group;
+mod lock;
+pub mod procfs;
+
+pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
+pub use capture::Captured;
+pub(crate) use capture::printable;
+pub(crate) use command::start_error;
+pub use command::{CommandLine, Ended, Finished, Output, StartError, run, run_noting};
+pub use confine::{ConfineError, resolve_inside};
+pub use group::{end_processes, signal_group};
+pub use lock::FileLock;
