@@ -1,0 +1,8 @@
+//! The judge from outside: against an independent implementation, against the law of large
+//! numbers, and against the situations it must and must not fail in.
+
+mod families;
+mod properties;
+mod reference;
+mod sim;
+mod ville;
