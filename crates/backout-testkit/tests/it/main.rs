@@ -1,0 +1,4 @@
+//! The fakes obey the same suites as the real adapters, and are strict.
+
+mod fakes;
+mod strictness;
