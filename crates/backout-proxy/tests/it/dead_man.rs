@@ -72,11 +72,9 @@ async fn it_holds_when_the_stable_side_is_dead_or_unwell() {
     })
     .await;
     let proxy = Proxy::start().await;
-    let mut epoch = 0;
     let mut sick = side(unwell.addr, 1);
     sick.check_path = Some("/healthz".to_owned());
-    for stable in [side(dead_address().await, 1), sick] {
-        epoch += 1;
+    for (epoch, stable) in (1..).zip([side(dead_address().await, 1), sick]) {
         let mut args = armed(split(unwell.addr, b.addr, 50), 50);
         args.sides.insert(SideName::A, stable);
         proxy.put(PutArgs { epoch, acknowledge_fired: true, ..args }).await;

@@ -1,5 +1,7 @@
 //! The proxy as its users see it: a real process, real upstreams, raw clients.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod admin;
 mod bodies;
 mod dead_man;

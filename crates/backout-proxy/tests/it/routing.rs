@@ -16,9 +16,7 @@ use crate::support::{
 async fn shares_are_exact_over_all_connections() {
     let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
     let proxy = Proxy::start().await;
-    let mut epoch = 0;
-    for percent in [10, 1, 25, 50, 99] {
-        epoch += 1;
+    for (epoch, percent) in (1..).zip([10, 1, 25, 50, 99]) {
         let addr = proxy.put(PutArgs { epoch, ..split(a.addr, b.addr, percent) }).await;
         let before = b.hits();
         let mut conns = Vec::new();

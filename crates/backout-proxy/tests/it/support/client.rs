@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -124,12 +123,6 @@ impl Load {
             tasks.spawn(client(addr, stop.clone()));
         }
         Self { stop, tasks }
-    }
-
-    pub async fn run(addr: SocketAddr, connections: usize, time: Duration) -> Seen {
-        let load = Self::start(addr, connections);
-        tokio::time::sleep(time).await;
-        load.stop().await
     }
 
     pub async fn stop(mut self) -> Seen {
