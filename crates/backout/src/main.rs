@@ -4,6 +4,8 @@ mod cli;
 mod config;
 mod error;
 mod exit_code;
+mod registry;
+mod state_dir;
 
 use std::process::ExitCode;
 

@@ -388,6 +388,9 @@ pub struct Proxy {
     /// Stop once the last route was removed, or where none came within a minute
     #[arg(long)]
     pub exit_when_idle: bool,
+    /// Leave the terminal's session; a deploy starts it so.
+    #[arg(long, hide = true)]
+    pub detached: bool,
 }
 
 /// `supervise`.

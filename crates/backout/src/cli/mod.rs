@@ -1,14 +1,23 @@
 //! One module per verb, and the dispatch.
 
 pub mod args;
+mod background;
 mod completions;
+mod control;
+mod deploy;
 mod init;
+pub mod report;
+mod rollback;
 mod schema;
+pub mod session;
+mod signals;
 mod values;
 
 use args::{Cli, Command};
+use backout_core::model::RequestKind;
 
 use crate::error::CommandError;
+use crate::exit_code;
 
 pub use values::{DeploymentName, RollbackPoint};
 
@@ -18,11 +27,43 @@ pub use values::{DeploymentName, RollbackPoint};
 /// What went wrong, with the exit code of its kind.
 pub fn run(cli: &Cli) -> Result<u8, CommandError> {
     match &cli.command {
-        Command::Init => init::run(&cli.global).map(|()| crate::exit_code::OK),
-        Command::Schema => schema::run().map(|()| crate::exit_code::OK),
+        Command::Init => init::run(&cli.global).map(|()| exit_code::OK),
+        Command::Schema => schema::run().map(|()| exit_code::OK),
         Command::Completions(completions) => {
-            completions::run(completions.shell).map(|()| crate::exit_code::OK)
+            completions::run(completions.shell).map(|()| exit_code::OK)
         }
+        // These two must be the only thread of their process when they begin.
+        Command::Proxy(args) => background::proxy(&cli.global, args),
+        Command::Supervise(args) => Ok(background::supervise(args)),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .map_err(|error| CommandError::failed(format!("failed to start: {error}")))?;
+            let result = runtime.block_on(run_async(cli));
+            // A blocked read of standard input must not hold the exit up.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}
+
+async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Adopt(args) => control::adopt(global, args).await,
+        Command::Deploy(args) => deploy::run(global, args).await,
+        Command::Rollback(args) => rollback::run(global, args).await,
+        Command::Promote(args) if args.full => control::ask(global, RequestKind::PromoteFull).await,
+        Command::Promote(_) => control::ask(global, RequestKind::Promote).await,
+        Command::Pause => control::ask(global, RequestKind::Pause).await,
+        Command::Resume => control::ask(global, RequestKind::Resume).await,
+        Command::Retry => control::ask(global, RequestKind::Retry).await,
+        Command::Abort => control::ask(global, RequestKind::Abort).await,
+        Command::Recover => control::recover(global).await,
+        Command::Resolve(args) => control::resolve(global, args).await,
+        Command::Down => control::down(global).await,
         other => Err(CommandError::failed(format!("`{other:?}` is not built into this program"))),
     }
 }

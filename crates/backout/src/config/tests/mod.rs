@@ -1,1 +1,4 @@
+mod arbitrary;
+mod examples;
 mod loading;
+mod refused;

@@ -1,0 +1,36 @@
+//! The long-lived processes: `proxy` and the hidden `supervise`.
+
+use super::args::{self, Global};
+use super::session;
+use crate::error::CommandError;
+use crate::exit_code;
+use crate::registry;
+
+/// `proxy`: serves until it is told to end.
+pub fn proxy(global: &Global, args: &args::Proxy) -> Result<u8, CommandError> {
+    if args.detached {
+        // A session of its own: the terminal of whoever started it has no hold on it.
+        let _ = rustix::process::setsid();
+    }
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => {
+            let dirs = session::state_dirs(global)?;
+            registry::proxy_dir(&dirs[0].path)
+        }
+    };
+    let options = backout_proxy::server::Options { dir, exit_when_idle: args.exit_when_idle };
+    backout_proxy::server::run(options).map_err(|error| {
+        let source = std::error::Error::source(&error)
+            .map(|source| format!(": {source}"))
+            .unwrap_or_default();
+        CommandError::failed(format!("{error}{source}"))
+    })?;
+    Ok(exit_code::OK)
+}
+
+/// `supervise`: runs the program of one slot.
+pub fn supervise(args: &args::Supervise) -> u8 {
+    let code = backout_adapters::target::process::supervise::run(&args.spec);
+    u8::try_from(code).unwrap_or(exit_code::FAILED)
+}

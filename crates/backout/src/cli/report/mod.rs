@@ -1,0 +1,7 @@
+//! What people see: progress while it goes on, tables at the end; and JSON for machines.
+
+pub mod confirm;
+pub mod json;
+pub mod outcome;
+pub mod progress;
+pub mod words;

@@ -1,0 +1,224 @@
+//! What a verb needs: configuration, state folder, ledger and adapters, put together in one place.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backout_core::ids::Entropy;
+use backout_core::model::Surface;
+use backout_core::ports::{Ledger, LedgerError};
+use backout_engine::{Context, EngineError, EventSink, Interrupt};
+use backout_ledger::{OpenError, OpenMode, SqliteLedger, holder_for_this_process};
+use tokio::sync::watch;
+
+use super::args::Global;
+use crate::config::{self, Loaded, Wanted};
+use crate::error::{CommandError, ErrorKind};
+use crate::registry;
+use crate::state_dir::{self, StateDir};
+
+/// What a verb asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// The verb, as the lease shows it.
+    pub activity: &'a str,
+    /// It changes something: the state folder is created.
+    pub changes: bool,
+    /// A person's way back: only these are busy against each other.
+    pub way_back: bool,
+    /// Another strategy than the file's.
+    pub strategy: Option<&'a str>,
+}
+
+/// An open configuration with everything behind it.
+pub struct Session {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// The state folder.
+    pub state: StateDir,
+    /// What the engine is given.
+    pub cx: Context,
+    /// To tell a running operation of signals.
+    pub interrupt: watch::Sender<Interrupt>,
+}
+
+/// What a reading verb finds.
+pub enum Found {
+    /// A ledger.
+    Session(Box<Session>),
+    /// No ledger in the state folder: nothing was ever deployed from here.
+    NoLedger {
+        /// The configuration.
+        loaded: Box<Loaded>,
+        /// The state folder.
+        state: StateDir,
+    },
+}
+
+fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads the configuration as the flags want it.
+pub fn load(global: &Global, strategy: Option<&str>) -> Result<Loaded, CommandError> {
+    let wanted = Wanted { environment: global.env.as_deref(), strategy };
+    Ok(config::load_as(global.config_file(), wanted, &var)?)
+}
+
+/// All state folders that the rules name, the chosen one first.
+pub fn state_dirs(global: &Global) -> Result<Vec<StateDir>, CommandError> {
+    state_dir::candidates(global.state_dir.as_deref(), &var).map_err(CommandError::failed)
+}
+
+/// Opens for a verb that changes something.
+pub async fn open(global: &Global, opening: Opening<'_>) -> Result<Session, CommandError> {
+    match find(global, opening).await? {
+        Found::Session(session) => Ok(*session),
+        Found::NoLedger { loaded, state } => Err(not_known(global, &loaded, &state).await),
+    }
+}
+
+/// Opens; a reading verb may find that there is no ledger.
+pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, CommandError> {
+    let loaded = load(global, opening.strategy)?;
+    let Some(state) = state_dirs(global)?.into_iter().next() else {
+        return Err(CommandError::failed("no state folder is known: set --state-dir"));
+    };
+    let mode = if opening.changes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
+    let ledger = match SqliteLedger::open(&state.path, mode).await {
+        Ok(ledger) => ledger,
+        Err(OpenError::NotFound(_)) => {
+            return Ok(Found::NoLedger { loaded: Box::new(loaded), state });
+        }
+        Err(error) => return Err(open_error(&error, &state)),
+    };
+    let session = build(loaded, state, Arc::new(ledger), opening).await?;
+    Ok(Found::Session(Box::new(session)))
+}
+
+fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
+    let error = CommandError::failed(error.to_string());
+    error.hint(format!(
+        "the state folder is {} ({}); name another with --state-dir",
+        state.path.display(),
+        state.rule
+    ))
+}
+
+async fn build(
+    loaded: Loaded,
+    state: StateDir,
+    ledger: Arc<dyn Ledger>,
+    opening: Opening<'_>,
+) -> Result<Session, CommandError> {
+    let holder = holder_for_this_process(opening.activity, opening.way_back)
+        .map_err(|error| CommandError::failed(error.to_string()))?;
+    let ledger_id = ledger.id().await.map_err(|error| ledger_error(&error))?;
+    let exe = this_program()?;
+    let adapters = registry::adapters(&registry::Surroundings {
+        settings: &loaded.settings,
+        folder: &loaded.folder,
+        state_dir: &state.path,
+        ledger: ledger.clone(),
+        ledger_id,
+        exe,
+    });
+    let requested_by =
+        holder.label.rsplit_once(':').map_or(holder.label.as_str(), |(who, _)| who).to_owned();
+    let (interrupt, receiver) = watch::channel(Interrupt::None);
+    let settings = &loaded.settings;
+    let cx = Context {
+        key: settings.key.clone(),
+        folder: loaded.folder.display().to_string(),
+        policy: settings.policy.clone(),
+        services: settings.services.clone(),
+        config_globs: settings.config_globs.clone(),
+        secrets: settings.secrets.clone(),
+        ledger,
+        target: adapters.target,
+        router: adapters.router,
+        probes: adapters.probes,
+        artifacts: adapters.artifacts,
+        config_files: adapters.config_files,
+        holder,
+        requested_by,
+        surface: Surface::Cli,
+        events: EventSink::default(),
+        interrupt: receiver,
+        entropy,
+    };
+    Ok(Session { loaded, state, cx, interrupt })
+}
+
+/// This program's file; still right when it was replaced by a newer build meanwhile.
+pub fn this_program() -> Result<PathBuf, CommandError> {
+    let exe = std::env::current_exe().map_err(|error| {
+        CommandError::failed(format!("failed to find this program's file: {error}"))
+    })?;
+    if exe.exists() {
+        return Ok(exe);
+    }
+    // The kernel marks a replaced file; what lies at its old path is the newer build.
+    let text = exe.display().to_string();
+    Ok(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(&text)))
+}
+
+/// New random bytes.
+pub fn entropy() -> Entropy {
+    let mut bytes = Entropy::default();
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(got, Ok(bytes.len()), "the kernel gives small amounts of randomness whole");
+    bytes
+}
+
+/// The ledger doesn't know this environment: names the folder that was read, and the one that does.
+pub async fn not_known(global: &Global, loaded: &Loaded, state: &StateDir) -> CommandError {
+    let key = &loaded.settings.key;
+    let mut error = CommandError::refused(format!(
+        "{key} is not known in {} ({})",
+        state.path.display(),
+        state.rule
+    ));
+    for other in state_dirs(global).unwrap_or_default().into_iter().skip(1) {
+        if knows(&other, loaded).await {
+            error = error.hint(format!("it is known there: --state-dir {}", other.path.display()));
+        }
+    }
+    if error.hints.is_empty() {
+        error = error.hint("nothing was deployed from here yet: `backout deploy --version V` does, `backout adopt` records what runs");
+    }
+    error
+}
+
+async fn knows(state: &StateDir, loaded: &Loaded) -> bool {
+    let Ok(ledger) = SqliteLedger::open(&state.path, OpenMode::ReadOnly).await else {
+        return false;
+    };
+    matches!(ledger.environment(&loaded.settings.key).await, Ok(Some(_)))
+}
+
+/// A ledger's failure as a command's.
+pub fn ledger_error(error: &LedgerError) -> CommandError {
+    let command = CommandError::failed(error.to_string());
+    match error {
+        LedgerError::DiskFull(_) => {
+            command.hint("free some space; `backout rollback` still works from its reserve")
+        }
+        _ => command,
+    }
+}
+
+/// The engine's refusal as a command's.
+pub fn engine_error(error: &EngineError) -> CommandError {
+    match error {
+        EngineError::Refused(refused) => {
+            let mut command = CommandError::refused(refused.message.clone());
+            command.hints.clone_from(&refused.hints);
+            command
+        }
+        EngineError::Busy(view) => CommandError::new(ErrorKind::Busy, error.to_string()).hint(
+            format!("wait for it, or follow it with `backout status -w` (epoch {})", view.epoch),
+        ),
+        EngineError::Ledger(error) => ledger_error(error),
+        EngineError::Failed(_) | EngineError::Journal(_) => CommandError::failed(error.to_string()),
+    }
+}

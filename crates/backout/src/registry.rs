@@ -1,0 +1,223 @@
+//! The one place that names concrete adapters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backout_adapters::artifact::FileArtifacts;
+use backout_adapters::data::LocalConfigFiles;
+use backout_adapters::probe::{ExecProbe, HttpProbe, ProcessProbe, TcpProbe};
+use backout_adapters::router::{ScriptRouter, ScriptRouterOptions};
+use backout_adapters::target::process::{
+    ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
+};
+use backout_adapters::target::{ScriptTarget, ScriptTargetOptions};
+use backout_core::ids::{LedgerId, ServiceName, Unit};
+use backout_core::model::{
+    CheckSchedule, ConfigFile, FileKind, ProbeSpec, RouterPolicy, Service, TargetKind, TargetSpec,
+    secret_values, unmask_secrets,
+};
+use backout_core::ports::{
+    AdapterError, ArtifactStore, ConfigFiles, Ledger, Router, Secrets, Target,
+};
+use backout_engine::{ProbePlan, Probes};
+use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
+
+use crate::config::Settings;
+
+/// The adapters of one environment.
+pub struct Adapters {
+    /// What runs services.
+    pub target: Arc<dyn Target>,
+    /// What moves traffic.
+    pub router: Option<Arc<dyn Router>>,
+    /// What checks health.
+    pub probes: Arc<dyn Probes>,
+    /// Copies of artifacts.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Config files.
+    pub config_files: Arc<dyn ConfigFiles>,
+}
+
+/// What adapters are built from.
+pub struct Surroundings<'a> {
+    /// Valid settings.
+    pub settings: &'a Settings,
+    /// Folder of `backout.yaml`.
+    pub folder: &'a Path,
+    /// State folder.
+    pub state_dir: &'a Path,
+    /// The store.
+    pub ledger: Arc<dyn Ledger>,
+    /// Its id.
+    pub ledger_id: LedgerId,
+    /// This program.
+    pub exe: PathBuf,
+}
+
+/// Folder of the proxy inside the state folder.
+pub fn proxy_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("proxy")
+}
+
+/// Builds the adapters.
+pub fn adapters(s: &Surroundings<'_>) -> Adapters {
+    let artifacts = Arc::new(FileArtifacts::new(s.folder, s.state_dir));
+    let config_files: Arc<dyn ConfigFiles> = Arc::new(LocalConfigFiles::new(s.folder));
+    let target: Arc<dyn Target> = match s.settings.policy.target {
+        TargetKind::Process => Arc::new(ProcessTarget::new(ProcessTargetOptions {
+            state_dir: s.state_dir.to_owned(),
+            folder: s.folder.to_owned(),
+            supervise_exe: s.exe.clone(),
+            supervise_args: vec!["supervise".to_owned()],
+            ledger: s.ledger_id.clone(),
+            artifacts: artifacts.clone(),
+            blobs: Arc::new(LedgerBlobs {
+                ledger: s.ledger.clone(),
+                files: config_files.clone(),
+                keys: s.settings.policy.secrets.clone(),
+            }),
+            inherited: inherited_environment(),
+            log_cap_bytes: DEFAULT_LOG_CAP_BYTES,
+        })),
+        TargetKind::Script => Arc::new(ScriptTarget::new(ScriptTargetOptions {
+            state_dir: s.state_dir.to_owned(),
+            folder: s.folder.to_owned(),
+            env: std::env::vars_os().collect(),
+            default: s.settings.services.values().find_map(script_of),
+            side_by_side: s.settings.policy.router != RouterPolicy::None,
+            reports_version: false,
+        })),
+    };
+    let probes = Arc::new(AllProbes { target: target.clone(), folder: s.folder.to_owned() });
+    Adapters { router: router(s), target, probes, artifacts, config_files }
+}
+
+fn script_of(service: &Service) -> Option<backout_core::model::ScriptSpec> {
+    match &service.target {
+        TargetSpec::Script(spec) => Some(spec.clone()),
+        TargetSpec::Process(_) => None,
+    }
+}
+
+fn router(s: &Surroundings<'_>) -> Option<Arc<dyn Router>> {
+    let service: ServiceName =
+        s.settings.services.values().find(|service| service.traffic)?.name.clone();
+    match &s.settings.policy.router {
+        RouterPolicy::None => None,
+        RouterPolicy::Builtin { listen, .. } => {
+            let dir = proxy_dir(s.state_dir);
+            let args = ["proxy", "--detached", "--exit-when-idle", "--dir"];
+            let mut args: Vec<String> = args.map(str::to_owned).to_vec();
+            args.push(dir.display().to_string());
+            Some(Arc::new(BuiltinRouter::new(BuiltinRouterOptions {
+                dir,
+                exe: s.exe.clone(),
+                args,
+                key: s.settings.key.clone(),
+                service,
+                listen: *listen,
+                ledger: s.ledger_id.clone(),
+            })))
+        }
+        RouterPolicy::Script => Some(Arc::new(ScriptRouter::new(ScriptRouterOptions {
+            state_dir: s.state_dir.to_owned(),
+            folder: s.folder.to_owned(),
+            env: std::env::vars_os().collect(),
+            spec: s.settings.services.values().find_map(script_of)?,
+            key: s.settings.key.clone(),
+            service,
+            ledger: s.ledger_id.clone(),
+        }))),
+    }
+}
+
+/// Config files of a release for `{config}`, with today's secret values.
+struct LedgerBlobs {
+    ledger: Arc<dyn Ledger>,
+    files: Arc<dyn ConfigFiles>,
+    keys: Vec<String>,
+}
+
+#[async_trait]
+impl ConfigBlobs for LedgerBlobs {
+    async fn unmasked(
+        &self,
+        file: &ConfigFile,
+        secrets: &Secrets,
+    ) -> Result<Vec<u8>, AdapterError> {
+        let FileKind::File { blob, .. } = &file.kind else { return Ok(Vec::new()) };
+        let bytes = self
+            .ledger
+            .blob(blob)
+            .await
+            .map_err(|error| AdapterError::transient(error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| {
+            AdapterError::permanent(format!(
+                "failed to copy {}: its content is not in the ledger",
+                file.path
+            ))
+        })?;
+        let mut today: BTreeMap<String, String> =
+            secrets.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
+        if let Some(disk) = self.files.read_one(&file.path).await? {
+            today.extend(secret_values(&disk.bytes, &self.keys));
+        }
+        unmask_secrets(&bytes, &today).map_err(|key| {
+            AdapterError::permanent(format!(
+                "failed to copy {}: the secret {key} has no value today",
+                file.path
+            ))
+            .with_hint(format!("set {key} in the environment"))
+        })
+    }
+}
+
+/// Probes by their specification.
+struct AllProbes {
+    target: Arc<dyn Target>,
+    folder: PathBuf,
+}
+
+impl Probes for AllProbes {
+    fn for_unit(&self, _unit: &Unit, service: &Service) -> Vec<ProbePlan> {
+        let mut plans: Vec<ProbePlan> = service
+            .health
+            .probes
+            .iter()
+            .map(|spec| ProbePlan {
+                probe: match spec {
+                    ProbeSpec::Http { check, .. } => Arc::new(HttpProbe::new(check.clone())),
+                    ProbeSpec::Tcp { address, .. } => Arc::new(TcpProbe::new(address.clone())),
+                    ProbeSpec::Exec { command, .. } => Arc::new(ExecProbe::new(
+                        command.clone(),
+                        self.folder.clone(),
+                        std::env::vars_os().collect(),
+                    )),
+                },
+                schedule: *spec.schedule(),
+                names_a_side: spec.names_a_side(),
+            })
+            .collect();
+        // What the target knows by itself is checked always; alone it is enough only for a process.
+        let is_process = matches!(service.target, TargetSpec::Process(_));
+        if is_process || plans.is_empty() {
+            let schedule = CheckSchedule::default();
+            plans.push(ProbePlan {
+                probe: Arc::new(ProcessProbe::new(self.target.clone())),
+                schedule,
+                names_a_side: is_process && service.health.probes.is_empty(),
+            });
+        }
+        plans
+    }
+}
+
+/// Gives the reserved space back, so that one rollback can be journaled on a full disk.
+///
+/// # Errors
+/// When the file can't be removed.
+pub fn free_reserve(state_dir: &Path) -> Result<bool, backout_core::ports::LedgerError> {
+    backout_ledger::free_reserve(state_dir)
+}
