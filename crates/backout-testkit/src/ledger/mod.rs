@@ -1,0 +1,10 @@
+//! The `Ledger` port: a strict fake in memory, sample records, and the behaviours that every ledger must show.
+
+mod fake;
+pub mod samples;
+pub mod suite;
+
+pub use fake::{Call, CommitFault, FakeLedger, Harm, Stored};
+
+#[cfg(test)]
+mod tests;
