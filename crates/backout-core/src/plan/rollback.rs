@@ -48,7 +48,7 @@ pub fn plan_rollback(
     b.snapshot();
     let routed = cx.policy.router != RouterPolicy::None;
     let in_place = cx.capabilities.replaces_in_place && !routed;
-    let warm = warm_slot(situation, &wish.release);
+    let warm = warm_slot(situation, wish);
     let (slot, live_at) = match warm {
         _ if in_place => in_place_steps(&mut b, cx, wish),
         Some((slot, side)) if routed => warm_steps(&mut b, cx, situation, wish, slot, side),
@@ -74,8 +74,10 @@ pub fn plan_rollback(
     Ok(plan)
 }
 
-/// The slot in which every traffic-bearing service of the release is seen running.
-fn warm_slot<'a>(situation: &'a Situation, release: &Release) -> Option<(Slot, &'a Side)> {
+/// The slot in which every traffic-bearing service of the release is seen running. The side that is left
+/// is never it, also where both run the same release.
+fn warm_slot<'a>(situation: &'a Situation, wish: &RollbackWish) -> Option<(Slot, &'a Side)> {
+    let release = &wish.release;
     situation
         .slots
         .iter()
@@ -83,6 +85,7 @@ fn warm_slot<'a>(situation: &'a Situation, release: &Release) -> Option<(Slot, &
             let serving = |name| side.services.contains(name);
             side.release.id == release.id
                 && side.running == Running::Yes
+                && wish.left.as_ref().is_none_or(|left| left.number != side.deployment)
                 && release.content.services.values().filter(|s| s.traffic).all(|s| serving(&s.name))
         })
         .map(|(slot, side)| (*slot, side))

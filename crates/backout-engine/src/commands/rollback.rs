@@ -281,12 +281,25 @@ async fn bare_target(
     let besides = if open.is_some_and(Plan::can_be_taken_back) { besides } else { Vec::new() };
     match last_known_good(cx, &besides).await? {
         Some(row) => Ok(row),
-        None => Err(Refused::new(
-            "there is nothing to go back to: no other release here was ever stable",
-            "deploy a good version, or stop what runs with `backout down`",
-        )
-        .into()),
+        None => Err(nothing_to_go_back_to(history)),
     }
+}
+
+fn nothing_to_go_back_to(history: &[Deployment]) -> EngineError {
+    let rejected = rejected_releases(history);
+    let mut refused = Refused::new(
+        "there is nothing to go back to: no other good release was ever stable here",
+        "deploy a good version, or stop what runs with `backout down`",
+    );
+    let once_stable =
+        |row: &&Deployment| row.stable_at.is_some() && rejected.contains(&row.release);
+    if let Some(row) = history.iter().find(once_stable) {
+        refused.hints.push(format!(
+            "#{} {} was stable once and rolled back from since: `--to-revision {} --override target_status` goes there all the same",
+            row.number, row.version, row.number
+        ));
+    }
+    refused.into()
 }
 
 /// Runs a rollback to its end.
