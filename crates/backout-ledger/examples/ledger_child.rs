@@ -1,14 +1,19 @@
 //! A process with a ledger, for tests that kill it, race it or starve it of disk, and for measurements.
 //!
-//! `ledger_child seed DIR N` · `ledger_child status DIR`
+//! `seed DIR N` writes a history, `status DIR` asks what `status` asks, `append DIR` commits entry after entry and
+//! prints each length that was acknowledged, `claim DIR` claims when a line comes, prints the epoch or `busy` and
+//! holds until its input ends, `fill DIR` uses up a small disk and journals a rollback on the full one.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use backout_core::ids::{AppName, EnvironmentKey, EnvironmentName};
 use backout_core::model::DeploymentFilter;
-use backout_core::ports::Ledger;
-use backout_ledger::{OpenMode, SqliteLedger, holder_for_this_process, seed_history};
+use backout_core::ports::{AppendError, Change, ClaimError, Commit, Lease, Ledger, LedgerError};
+use backout_ledger::{
+    OpenError, OpenMode, RESERVE_FILE, SqliteLedger, holder_for_this_process, seed_history,
+};
+use backout_testkit::ledger::samples;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -19,22 +24,23 @@ async fn main() -> Outcome {
     match arguments.as_slice() {
         ["seed", folder, count] => seed(Path::new(folder), count.parse()?).await,
         ["status", folder] => status(Path::new(folder)).await,
+        ["append", folder] => append(Path::new(folder)).await,
+        ["claim", folder] => claim(Path::new(folder)).await,
+        ["fill", folder] => fill(Path::new(folder)).await,
         _ => Err("give a verb and its arguments".into()),
     }
-}
-
-fn key() -> Result<EnvironmentKey, Box<dyn std::error::Error>> {
-    Ok(EnvironmentKey {
-        app: AppName::new("shop")?,
-        environment: EnvironmentName::new("production")?,
-    })
 }
 
 async fn seed(folder: &Path, count: u64) -> Outcome {
     let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
     let began = Instant::now();
-    let newest =
-        seed_history(&ledger, &key()?, &holder_for_this_process("seed", false)?, count).await?;
+    let newest = seed_history(
+        &ledger,
+        &samples::key("shop", "production"),
+        &holder_for_this_process("seed", false)?,
+        count,
+    )
+    .await?;
     println!("#{newest} after {} ms", began.elapsed().as_millis());
     Ok(ledger.close().await?)
 }
@@ -74,4 +80,124 @@ async fn status(folder: &Path) -> Outcome {
         began.elapsed().as_micros()
     );
     Ok(())
+}
+
+fn say(line: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// An open operation `op_one`, or the one that an earlier process left.
+async fn begin(ledger: &SqliteLedger) -> Result<(Lease, u64), Box<dyn std::error::Error>> {
+    let key = samples::key("shop", "production");
+    let lease = ledger.claim(&key, &holder_for_this_process("deploy", false)?).await?;
+    let operation = samples::operation("one");
+    let length = ledger.journal_length(&operation).await?;
+    if length == 0 {
+        let plan = samples::plan(&key, &operation, 1, &samples::release(&key.app, "1.0.0"));
+        let mut first = entry(&lease, 0);
+        first.changes.push(Change::Open(Box::new(plan)));
+        ledger.commit(&lease, &[first]).await?;
+        return Ok((lease, 1));
+    }
+    Ok((lease, length))
+}
+
+/// The next entry, with a message for the outbox: both or none.
+fn entry(lease: &Lease, length: u64) -> Commit {
+    Commit {
+        operation: samples::operation("one"),
+        expected_sequence: length,
+        entries: vec![samples::entry(lease.epoch, &format!("entry {}", length + 1))],
+        changes: vec![Change::Outbox(samples::message(&format!("message {}", length + 1)))],
+    }
+}
+
+async fn append(folder: &Path) -> Outcome {
+    let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
+    let (lease, mut length) = begin(&ledger).await?;
+    loop {
+        ledger.commit(&lease, &[entry(&lease, length)]).await?;
+        length += 1;
+        say(&length.to_string())?;
+    }
+}
+
+async fn claim(folder: &Path) -> Outcome {
+    let holder = holder_for_this_process("deploy", false)?;
+    say("ready")?;
+    std::io::stdin().read_line(&mut String::new())?;
+    let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
+    match ledger.claim(&samples::key("shop", "production"), &holder).await {
+        Ok(lease) => say(&lease.epoch.to_string())?,
+        Err(ClaimError::Busy(view)) => say(&format!("busy: {}", view.holder.label))?,
+        Err(other) => return Err(other.into()),
+    }
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// On a disk of its own that is small.
+async fn fill(disk: &Path) -> Outcome {
+    let state = disk.join("state");
+    let ledger = SqliteLedger::open(&state, OpenMode::ReadWrite).await?;
+    let (lease, mut length) = begin(&ledger).await?;
+    let mut filler = fs_err::File::create(disk.join("filler"))?;
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    length = commit_until_full(&ledger, &lease, length).await?;
+    say(&format!("full after {length}"))?;
+    // Nothing of the failed commit is there, and reading works.
+    let found = ledger.journal_length(&samples::operation("one")).await?;
+    say(&format!("writer reads {found}"))?;
+    let reader = SqliteLedger::open(&state, OpenMode::ReadOnly).await?;
+    say(&format!("reader reads {}", reader.entries(&samples::operation("one")).await?.len()))?;
+    reader.close().await?;
+    say(&format!("freed {}", ledger.free_reserve().await?))?;
+    for _ in 0..JOURNAL_OF_A_ROLLBACK {
+        ledger.commit(&lease, &[entry(&lease, length)]).await?;
+        length += 1;
+    }
+    say(&format!("rolled back at {length}"))?;
+    length = commit_until_full(&ledger, &lease, length).await?;
+    ledger.close().await?;
+    cold(&state, length).await?;
+    drop(filler);
+    fs_err::remove_file(disk.join("filler"))?;
+    let ledger = SqliteLedger::open(&state, OpenMode::ReadWrite).await?;
+    say(&format!("reserve is back: {}", state.join(RESERVE_FILE).exists()))?;
+    ledger.commit(&lease, &[entry(&lease, length)]).await?;
+    say(&format!("chain of {}", ledger.verify_chain().await?))
+}
+
+/// A fresh process on the full disk: whatever it may do, it says why not, and reads.
+async fn cold(state: &Path, length: u64) -> Outcome {
+    let reader = SqliteLedger::open(state, OpenMode::ReadOnly).await?;
+    let found = reader.entries(&samples::operation("one")).await?.len();
+    say(&format!("cold reader misses {}", length - found as u64))?;
+    reader.close().await?;
+    match SqliteLedger::open(state, OpenMode::ReadWrite).await {
+        Ok(_) => say("cold writer opened"),
+        Err(OpenError::Ledger(LedgerError::DiskFull(_))) => say("cold writer: full"),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// More entries, each in a commit of its own, than a rollback of several services writes.
+const JOURNAL_OF_A_ROLLBACK: u32 = 100;
+
+/// Bounded: on a small disk it is full before.
+async fn commit_until_full(
+    ledger: &SqliteLedger,
+    lease: &Lease,
+    mut length: u64,
+) -> Result<u64, Box<dyn std::error::Error>> {
+    for _ in 0..100_000 {
+        match ledger.commit(lease, &[entry(lease, length)]).await {
+            Ok(()) => length += 1,
+            Err(AppendError::Unavailable(LedgerError::DiskFull(_))) => return Ok(length),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err("the disk never got full".into())
 }

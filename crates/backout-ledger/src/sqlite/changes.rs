@@ -6,8 +6,9 @@ use backout_core::plan::Plan;
 use backout_core::ports::{AppendError, Change, Lease, LedgerError, OutboxMessage};
 
 use super::codec::{RECORD_FORMAT, column, encode, signed};
-use super::commit::{refuse, sequence_of};
+use super::commit::refuse;
 use super::database::Write;
+use super::query::sequence_of;
 
 pub(super) async fn apply(
     write: &mut Write<'_>,

@@ -5,9 +5,9 @@ use backout_core::ports::{AppendError, Change, Commit, Lease, LedgerError};
 use backout_core::saga::Entry;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use super::codec::{column, encode, signed, unsigned};
+use super::codec::{column, encode, signed};
 use super::database::{Database, Write};
-use super::{changes, lease};
+use super::{changes, lease, query};
 use crate::chain::{self, Link};
 
 /// Entries that go in with one statement.
@@ -48,7 +48,7 @@ async fn apply(
     commit: &Commit,
     chain: &mut Option<Vec<u8>>,
 ) -> Result<(), AppendError> {
-    let found = sequence_of(write, &commit.operation).await?;
+    let found = query::sequence_of(write, &commit.operation).await?;
     if found != commit.expected_sequence {
         let operation = commit.operation.clone();
         return Err(AppendError::Conflict { operation, expected: commit.expected_sequence, found });
@@ -66,20 +66,6 @@ async fn apply(
         append(write, lease, &commit.operation, first, part, chain).await?;
     }
     Ok(())
-}
-
-/// How many entries an operation has.
-pub(super) async fn sequence_of(
-    write: &mut Write<'_>,
-    operation: &OperationId,
-) -> Result<u64, LedgerError> {
-    let statement =
-        sqlx::query("SELECT coalesce(max(sequence), 0) AS found FROM entries WHERE operation = ?")
-            .bind(operation.as_str());
-    match write.fetch_optional(statement).await? {
-        Some(row) => unsigned(&format!("the journal of {operation}"), &row, "found"),
-        None => Ok(0),
-    }
 }
 
 /// Entries go only to an open operation of the leased environment, or to one that ends with them.

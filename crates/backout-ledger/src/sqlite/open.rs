@@ -21,6 +21,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pages in the write-ahead log before it is copied back, when the reserve is in use: the log must not grow.
 const THRIFTY_CHECKPOINT_PAGES: u32 = 48;
 
+/// SQLite takes a file of a few bytes for an empty database.
+const SMALLEST_BYTES: u64 = 512;
+
 /// Name under which a new ledger is built.
 const BUILD_FILE: &str = "ledger.db.new";
 
@@ -151,6 +154,13 @@ async fn format_of(state: &Path, connection: &mut SqliteConnection) -> Result<i6
         .await
         .and_then(|row| row.try_get(0))
         .map_err(|error| ledger_error(state, &error))?;
+    if found == 0 {
+        let file = state.join(LEDGER_FILE).display().to_string();
+        return Err(LedgerError::Unavailable(format!(
+            "{file} is damaged: it holds no ledger; restore it from a backup"
+        ))
+        .into());
+    }
     if found > migrations::SUPPORTED {
         return Err(LedgerError::NewerFormat { found, supported: migrations::SUPPORTED }.into());
     }
@@ -170,6 +180,7 @@ fn find(file: &Path) -> Result<Option<()>, OpenError> {
     match fs_err::symlink_metadata(file) {
         Ok(meta) if !meta.is_file() => damaged("is not a regular file"),
         Ok(meta) if meta.len() == 0 => damaged("is empty"),
+        Ok(meta) if meta.len() < SMALLEST_BYTES => damaged("is damaged: it was cut short"),
         Ok(meta) => {
             let ours = meta.uid() == rustix::process::geteuid().as_raw();
             if ours && meta.mode() & 0o077 != 0 {

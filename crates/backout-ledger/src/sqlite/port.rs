@@ -82,6 +82,10 @@ impl Ledger for SqliteLedger {
         query::entries(&self.database, operation).await
     }
 
+    async fn journal_length(&self, operation: &OperationId) -> Result<u64, LedgerError> {
+        query::journal_length(&self.database, operation).await
+    }
+
     async fn deployments(
         &self,
         key: &EnvironmentKey,

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::codec::{RECORD_FORMAT, column, corrupt, decode, readable, signed, unsigned};
-use super::database::Database;
+use super::database::{Database, Statement, Write};
 
 type Answer<T> = Result<T, LedgerError>;
 
@@ -85,6 +85,25 @@ pub(super) async fn entries(database: &Database, operation: &OperationId) -> Ans
         decode(&what, row, ENTRY_FORMAT)
     };
     (1..).zip(&rows).map(read).collect()
+}
+
+/// How many entries a journal has, readable or not.
+pub(super) async fn journal_length(database: &Database, operation: &OperationId) -> Answer<u64> {
+    length(operation, database.fetch_optional(count(operation)).await?)
+}
+
+/// The same inside of a transaction.
+pub(super) async fn sequence_of(write: &mut Write<'_>, operation: &OperationId) -> Answer<u64> {
+    length(operation, write.fetch_optional(count(operation)).await?)
+}
+
+fn count(operation: &OperationId) -> Statement<'static> {
+    sqlx::query("SELECT coalesce(max(sequence), 0) AS found FROM entries WHERE operation = ?")
+        .bind(operation.as_str().to_owned())
+}
+
+fn length(operation: &OperationId, row: Option<SqliteRow>) -> Answer<u64> {
+    row.map_or(Ok(0), |row| unsigned(&format!("the journal of {operation}"), &row, "found"))
 }
 
 pub(super) async fn deployments(

@@ -1,7 +1,6 @@
 //! The behaviours of every ledger. [`ledger_conformance!`](crate::ledger_conformance) makes a test of each.
 
-// These are tests: what fails here shall panic.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
 pub mod blobs;
 pub mod commits;
