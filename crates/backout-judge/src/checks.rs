@@ -148,7 +148,7 @@ impl Check {
         let mismatch = sample.version_mismatch.as_ref().map(|words| Failure {
             cause: Cause::VersionMismatch,
             evidence: format!("{}: {words}", self.service),
-            metric: Some("version"),
+            metric: Some("version".into()),
         });
         self.last = Some(counted);
         mismatch.or_else(|| self.failed_in_a_row(settings))
@@ -211,7 +211,7 @@ impl Check {
                 words::times_in_a_row(count),
                 words::duration(apart_ms),
             ),
-            metric: Some("health"),
+            metric: Some("health".into()),
         })
     }
 
@@ -233,7 +233,7 @@ impl Check {
                 self.name,
                 words::duration(settings.startup_timeout_ms),
             ),
-            metric: Some("start"),
+            metric: Some("start".into()),
         })
     }
 

@@ -33,6 +33,20 @@ impl Arm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CheckId(pub(crate) u32);
 
+/// A metric made known with [`Judge::add_metric`](crate::Judge::add_metric).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MetricId(pub(crate) u32);
+
+/// Which way a metric gets worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Worse {
+    /// More is worse: memory, queue length.
+    Higher,
+    /// Less is worse: orders per minute.
+    Lower,
+}
+
 /// How one scheduled check went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckOutcome {
@@ -109,6 +123,43 @@ pub enum Event<'a> {
         /// Latencies as (microseconds, count).
         latency: &'a [(u64, u64)],
     },
+    /// The part of those requests that went to one route, so that one bad endpoint of many is seen.
+    /// Needs [`Budget::routes`](crate::Budget).
+    Route {
+        /// When the counters were read; as the `Requests` of the same reading.
+        at_ms: i64,
+        /// The side that served them.
+        arm: Arm,
+        /// Any number that stands for the route, the same on both sides.
+        route: u64,
+        /// How many went well.
+        ok: u64,
+        /// How many failed.
+        failed: u64,
+    },
+    /// What was usual before, for times without a baseline beside the new side: requests of the
+    /// service's recorded past, best of the same hour of day. May be given anew as time goes on.
+    /// Needs [`Budget::history`](crate::Budget).
+    Reference {
+        /// From when on it is the reference.
+        at_ms: i64,
+        /// Requests recorded.
+        total: u64,
+        /// Those that failed.
+        failed: u64,
+    },
+    /// One reading of a metric made known with [`Judge::add_metric`](crate::Judge::add_metric).
+    /// A gap on either side is left out.
+    Metric {
+        /// When it was read.
+        at_ms: i64,
+        /// Which metric.
+        metric: MetricId,
+        /// The canary's value.
+        canary: Option<f64>,
+        /// The baseline's value.
+        baseline: Option<f64>,
+    },
     /// One scheduled check's outcome.
     Check {
         /// When the check *started*.
@@ -153,6 +204,9 @@ impl Event<'_> {
         match *self {
             Event::Weight { at_ms, .. }
             | Event::Requests { at_ms, .. }
+            | Event::Route { at_ms, .. }
+            | Event::Reference { at_ms, .. }
+            | Event::Metric { at_ms, .. }
             | Event::Check { at_ms, .. }
             | Event::Exited { at_ms, .. }
             | Event::StageBegan { at_ms }

@@ -61,7 +61,7 @@ impl Exits {
             return (seen >= limit).then(|| Failure {
                 cause: Cause::StartupFailure,
                 evidence: format!("{name} {how} {seen} times before its first passing check"),
-                metric: Some("start"),
+                metric: Some("start".into()),
             });
         }
         let ring = service.later_ms.len() as u64;
@@ -71,7 +71,7 @@ impl Exits {
             return Some(Failure {
                 cause: Cause::HealthCheckFailed,
                 evidence: format!("{name} {how} and was not restarted"),
-                metric: Some("process"),
+                metric: Some("process".into()),
             });
         }
         let oldest_ms = service.later_ms[(service.later % ring) as usize];
@@ -82,7 +82,7 @@ impl Exits {
                 "{name} {how} {ring} times in {}: a crash-loop",
                 words::duration(apart_ms)
             ),
-            metric: Some("process"),
+            metric: Some("process".into()),
         })
     }
 

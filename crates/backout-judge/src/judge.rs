@@ -1,7 +1,7 @@
 //! The judge itself: takes events in, keeps the first failure.
 
 use crate::checks::{Availability, Check};
-use crate::event::{Arm, CheckId, CheckSample, Event};
+use crate::event::{Arm, CheckId, CheckSample, Event, MetricId, Worse};
 use crate::exits::{Exit, Exits};
 use crate::sequential::Comparison;
 use crate::settings::Settings;
@@ -74,6 +74,12 @@ impl Judge {
         CheckId(u32::try_from(index).expect("fewer checks than u32 can count"))
     }
 
+    /// Makes a metric known that has a value on both sides; `tolerance` is the relative difference
+    /// that is no reason. Only before the first reading, and at most 64: `None` otherwise.
+    pub fn add_metric(&mut self, name: &str, worse: Worse, tolerance: f64) -> Option<MetricId> {
+        self.comparison.add_metric(name, worse, tolerance)
+    }
+
     /// Takes one event in.
     pub fn observe(&mut self, event: Event<'_>) {
         let at_ms = event.at_ms();
@@ -90,6 +96,15 @@ impl Judge {
             }
             Event::Requests { arm, ok, failed, latency, .. } => {
                 self.take_requests(arm, ok, failed, latency);
+            }
+            Event::Route { arm, route, ok, failed, .. } => {
+                self.comparison.route(self.now_ms, arm, route, ok, failed);
+                self.unsettled = true;
+            }
+            Event::Reference { total, failed, .. } => self.comparison.reference(total, failed),
+            Event::Metric { metric, canary, baseline, .. } => {
+                self.comparison.metric(self.now_ms, metric, canary, baseline);
+                self.unsettled = true;
             }
             Event::Check { at_ms, arm: _, check, sample } => self.check(at_ms, check, &sample),
             Event::Exited { at_ms, arm, service, code, restarts, before_first_pass } => {
@@ -178,8 +193,8 @@ impl Judge {
     }
 
     fn over_threshold(&self, now_ms: i64) -> Option<Failure> {
-        let fail = |metric, evidence| {
-            Some(Failure { cause: Cause::Threshold, evidence, metric: Some(metric) })
+        let fail = |metric: &'static str, evidence| {
+            Some(Failure { cause: Cause::Threshold, evidence, metric: Some(metric.into()) })
         };
         for (drives, finding) in self.findings(now_ms) {
             if let (true, Finding::Fail(metric, evidence)) = (drives, finding) {
@@ -241,6 +256,12 @@ impl Judge {
     /// Whether that side had any request in this stage.
     pub fn stage_had_traffic(&self, arm: Arm) -> bool {
         self.traffic.stage(arm).total > 0
+    }
+
+    /// Whether it is shown that the canary is no worse than the baseline, so that a stage may be
+    /// left before its hold is over.
+    pub fn shows_no_worse(&self) -> bool {
+        self.failure.is_none() && self.comparison.shows_no_worse()
     }
 
     /// The running comparison, for those who explain it.

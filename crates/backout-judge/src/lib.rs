@@ -5,6 +5,7 @@
 //! per request.
 
 mod checks;
+mod counter;
 mod event;
 mod exits;
 mod judge;
@@ -21,7 +22,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event};
+pub use counter::Counter;
+pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event, MetricId, Worse};
 pub use judge::Judge;
 pub use settings::{Budget, ConsecutiveFailures, Limit, Settings, Thresholds};
 pub use traffic::StageRequests;

@@ -231,7 +231,7 @@ impl Replay {
         let change = Change {
             t: self.t,
             verdict: level,
-            metric: alarm.as_ref().map(|alarm| alarm.metric),
+            metric: alarm.as_ref().map(|alarm| &*alarm.metric),
             canary_requests,
             baseline_requests,
             evidence: &alarm

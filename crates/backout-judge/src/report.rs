@@ -7,6 +7,7 @@ use crate::thresholds::Finding;
 use crate::verdict::{Level, Verdict};
 use crate::windows;
 use crate::words;
+use std::borrow::Cow;
 
 /// At most this many warnings are passed on.
 const MAX_WARNINGS: usize = 20;
@@ -43,7 +44,7 @@ impl Judge {
             verdict.level = Level::Failing;
             verdict.cause = Some(failure.cause);
             verdict.evidence = failure.evidence;
-            verdict.metric = failure.metric.map(str::to_owned);
+            verdict.metric = failure.metric.map(Cow::into_owned);
         } else if let Some((evidence, metric)) = notes.shared {
             verdict.level = Level::Warning;
             verdict.shared_fault = true;

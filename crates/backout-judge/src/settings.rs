@@ -93,6 +93,12 @@ pub struct Budget {
     /// Part of each metric's budget for a fault that was there from the start; the rest is for
     /// faults that begin later. 1 switches restarts off.
     pub from_start: f64,
+    /// Part of the errors' budget for single routes. Set it where [`Event::Route`](crate::Event)
+    /// is fed.
+    pub routes: f64,
+    /// Part of the errors' budget for the comparison with the past. Set it where
+    /// [`Event::Reference`](crate::Event) is fed.
+    pub history: f64,
 }
 
 impl Default for Thresholds {
@@ -113,7 +119,7 @@ impl Default for ConsecutiveFailures {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { errors: 0.8, from_start: 0.75 }
+        Budget { errors: 0.8, from_start: 0.75, routes: 0.0, history: 0.0 }
     }
 }
 

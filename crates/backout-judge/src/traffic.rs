@@ -125,7 +125,7 @@ impl Traffic {
         } else {
             return None;
         };
-        Some(Failure { cause: Cause::NoTraffic, evidence, metric: Some("traffic") })
+        Some(Failure { cause: Cause::NoTraffic, evidence, metric: Some("traffic".into()) })
     }
 
     /// Requests came in this stage, but too few of them to the canary.

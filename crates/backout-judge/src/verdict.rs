@@ -1,6 +1,7 @@
 //! What the judge says.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// How a release does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,5 +75,5 @@ impl Verdict {
 pub(crate) struct Failure {
     pub cause: Cause,
     pub evidence: String,
-    pub metric: Option<&'static str>,
+    pub metric: Option<Cow<'static, str>>,
 }

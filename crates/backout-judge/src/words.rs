@@ -30,6 +30,16 @@ pub(crate) fn percent(value: f64) -> String {
     if value == 0.0 || value >= 0.1 { format!("{value:.1} %") } else { format!("{value:.3} %") }
 }
 
+/// "4.8 % of 312 requests".
+pub(crate) fn rate(part: u64, total: u64) -> String {
+    format!("{} requests", rate_of(part, total))
+}
+
+/// "4.8 % of 312".
+pub(crate) fn rate_of(part: u64, total: u64) -> String {
+    format!("{} of {total}", percent(crate::windows::percent(part, total)))
+}
+
 /// "once" or "3 times in a row".
 pub(crate) fn times_in_a_row(count: u64) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times in a row") }

@@ -1,53 +1,21 @@
-//! All metrics under one budget.
-//!
-//! Their e-values are averaged with weights that sum to 1. An average of supermartingales is one
-//! too, so it exceeds 1/α at any time with probability at most α = `false_rollback_probability`,
-//! whatever the metrics have to do with each other. (A maximum would not keep the bound.)
+//! Takes readings in and hands them to the tests. What they come to stands in [`super::combine`].
 
+use super::combine::Alarm;
 use super::errors::ErrorTest;
 use super::evidence::Ledger;
+use super::history::HistoryTest;
 use super::latency::{LatencyTest, Slow};
-use super::schedule::Schedule;
+use super::no_worse::NoWorse;
+use super::routes::Routes;
+use super::scalar::ScalarTest;
+use super::schedule::{Begun, Schedule};
 use super::sessions::Sessions;
 use super::share::ShareGuard;
-use crate::event::Arm;
+use crate::event::{Arm, MetricId, Worse};
 use crate::settings::{Budget, Settings};
-
-/// What a comparison found when it crossed the line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Alarm {
-    /// The metric that weighs most: `errors` or `latency`.
-    pub metric: &'static str,
-    /// The combined e-value.
-    pub e_value: f64,
-    /// The sentence for people.
-    pub evidence: String,
-    /// Requests of the canary up to here.
-    pub canary_requests: u64,
-    /// Requests of the baseline up to here.
-    pub baseline_requests: u64,
-}
-
-/// Where the comparison stands. A failing verdict needs `combined` ≥ `threshold`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct EValues {
-    /// Of errors alone, if compared.
-    pub errors: Option<f64>,
-    /// Of latency alone, if compared.
-    pub latency: Option<f64>,
-    /// The weighted average.
-    pub combined: f64,
-    /// One over the budget, and a little more.
-    pub threshold: f64,
-}
 
 /// The kind of event that a session's first failed request is; the others are quantiles.
 const FAILED: u64 = u64::MAX;
-
-/// The line lies this much above 1/α. The bound holds without it, but nothing is wasted elsewhere:
-/// true rates of 0.92 α were measured, and a bound that nobody can show by simulation convinces
-/// nobody. It costs 0.08 nats of about 7.
-const MARGIN: f64 = 1.08;
 
 /// A reading of both sides that is not judged yet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,11 +30,15 @@ struct Reading {
 /// The running comparison of one rollout.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    errors: Option<ErrorTest>,
-    latency: Option<LatencyTest>,
+    pub(super) errors: Option<ErrorTest>,
+    pub(super) routes: Option<Routes>,
+    pub(super) history: Option<HistoryTest>,
+    pub(super) latency: Option<LatencyTest>,
+    pub(super) scalars: Vec<ScalarTest>,
+    no_worse: NoWorse,
     schedule: Schedule,
-    budget: Budget,
-    threshold: f64,
+    pub(super) budget: Budget,
+    pub(super) threshold: f64,
     warm_up_ms: i64,
     latency_warm_up_ms: i64,
     share: f64,
@@ -74,32 +46,41 @@ pub struct Comparison {
     guard: ShareGuard,
     first_reading_ms: Option<i64>,
     first_canary_ms: Option<i64>,
-    errors_mass: f64,
-    latency_mass: f64,
+    errors_begun: Begun,
+    latency_begun: Begun,
     reading: Option<Reading>,
     sessions: Option<Box<Sessions>>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     alarm: Option<Alarm>,
 }
 
 impl Comparison {
     /// Begins with no traffic seen and no share in force.
     pub fn new(settings: &Settings) -> Self {
-        let errors = settings.compare_errors.then(|| {
-            ErrorTest::new(settings.harmless_error_rate, settings.harmless_error_increase)
-        });
-        let latency = settings.compare_latency.then(|| {
-            LatencyTest::new(settings.harmless_latency_increase, settings.harmless_latency_floor_us)
-        });
+        let harmless = settings.harmless_error_rate;
+        let compares = settings.compare_errors;
+        let budget = settings.budget;
+        let part = |part: f64| if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
+        let routes = part(budget.routes);
+        let history = part(budget.history).min(1.0 - routes);
         Comparison {
-            errors,
-            latency,
+            errors: compares.then(|| ErrorTest::new(harmless, settings.harmless_error_increase)),
+            routes: (compares && routes > 0.0).then(|| Routes::new(harmless)),
+            history: (compares && history > 0.0).then(|| HistoryTest::new(harmless)),
+            latency: settings.compare_latency.then(|| {
+                let floor_us = settings.harmless_latency_floor_us;
+                LatencyTest::new(settings.harmless_latency_increase, floor_us)
+            }),
+            scalars: Vec::new(),
+            no_worse: NoWorse::new(harmless),
             schedule: Schedule::new(settings.watch_ms),
             budget: Budget {
-                errors: settings.budget.errors.clamp(0.0, 1.0),
-                from_start: settings.budget.from_start.clamp(0.0, 1.0),
+                errors: part(budget.errors),
+                from_start: part(budget.from_start),
+                routes,
+                history,
             },
-            threshold: MARGIN / settings.false_rollback_probability.clamp(1e-9, 1.0),
+            threshold: 1.0 / settings.false_rollback_probability.clamp(1e-9, 1.0),
             warm_up_ms: settings.warm_up_ms.max(0),
             latency_warm_up_ms: settings.latency_warm_up_ms.max(settings.warm_up_ms).max(0),
             share: 0.0,
@@ -107,8 +88,8 @@ impl Comparison {
             guard: ShareGuard::default(),
             first_reading_ms: None,
             first_canary_ms: None,
-            errors_mass: 0.0,
-            latency_mass: 0.0,
+            errors_begun: Begun::default(),
+            latency_begun: Begun::default(),
             reading: None,
             sessions: None,
             ledger: Ledger::default(),
@@ -132,16 +113,20 @@ impl Comparison {
         if let Some(latency) = &mut self.latency {
             latency.set_share(share);
         }
+        if let Some(routes) = &mut self.routes
+            && share > 0.0
+            && share < 1.0
+        {
+            routes.set_share(share);
+        }
+        self.no_worse.set_share(share);
     }
 
     /// Takes a batch of one side in: (microseconds, count) are the latencies of those that did not
     /// fail. Batches of the same time are judged together, by [`settle`](Self::settle).
     pub fn requests(&mut self, at_ms: i64, arm: Arm, ok: u64, failed: u64, latency: &[(u64, u64)]) {
-        if self.reading.is_some_and(|reading| reading.at_ms != at_ms) {
-            self.settle();
-        }
         let side = arm.index();
-        let mut reading = self.reading.take().unwrap_or(Reading { at_ms, ..Reading::default() });
+        let mut reading = self.reading_at(at_ms);
         reading.total[side] = reading.total[side].saturating_add(ok.saturating_add(failed));
         reading.ok[side] = reading.ok[side].saturating_add(ok);
         reading.failed[side] = reading.failed[side].saturating_add(failed);
@@ -191,6 +176,57 @@ impl Comparison {
         self.reading = Some(reading);
     }
 
+    /// Takes the part of a reading in that went to one route.
+    pub fn route(&mut self, at_ms: i64, arm: Arm, route: u64, ok: u64, failed: u64) {
+        let reading = self.reading_at(at_ms);
+        self.reading = Some(reading);
+        let elapsed_ms = self.elapsed(at_ms, self.warm_up_ms);
+        if let (Some(routes), Some(elapsed_ms), true) =
+            (&mut self.routes, elapsed_ms, is_split(self.share))
+        {
+            routes.record(route, arm, (ok, failed), &self.schedule, elapsed_ms);
+        }
+    }
+
+    /// What was usual before: total and failed requests of the past.
+    pub fn reference(&mut self, total: u64, failed: u64) {
+        self.settle();
+        if let Some(history) = &mut self.history {
+            history.set_reference(total, failed);
+        }
+    }
+
+    /// Makes a metric known that has a value on both sides. All of them share, with latency, what
+    /// errors leave of the budget, so they must be known before the first reading: `None` after it,
+    /// or from the 65th on.
+    pub fn add_metric(&mut self, name: &str, worse: Worse, tolerance: f64) -> Option<MetricId> {
+        if self.first_reading_ms.is_some() || self.reading.is_some() || self.scalars.len() >= 64 {
+            return None;
+        }
+        self.scalars.push(ScalarTest::new(name, worse, tolerance));
+        Some(MetricId(self.scalars.len() as u32 - 1))
+    }
+
+    /// Takes a reading of such a metric in.
+    pub fn metric(
+        &mut self,
+        at_ms: i64,
+        metric: MetricId,
+        canary: Option<f64>,
+        baseline: Option<f64>,
+    ) {
+        let reading = self.reading_at(at_ms);
+        if reading.total == [0, 0] && self.first_reading_ms.is_none() {
+            // The metrics' own beginning closes the list of metrics too.
+            self.first_reading_ms = is_split(self.share).then_some(at_ms);
+        }
+        self.reading = Some(reading);
+        let warm = self.warm_up_ms == 0 || self.elapsed(at_ms, self.warm_up_ms).is_some();
+        if let (Some(test), true) = (self.scalars.get_mut(metric.0 as usize), warm) {
+            test.record(at_ms, canary, baseline, &self.schedule);
+        }
+    }
+
     /// The reading of this moment; one of another moment is judged first.
     fn reading_at(&mut self, at_ms: i64) -> Reading {
         if self.reading.is_some_and(|reading| reading.at_ms != at_ms) {
@@ -220,7 +256,7 @@ impl Comparison {
 
     fn judge(&mut self, reading: &Reading) {
         let [canary, baseline] = reading.total;
-        let comparing = self.share > 0.0 && self.share < 1.0;
+        let comparing = is_split(self.share);
         if comparing && self.first_reading_ms.is_none() {
             self.first_reading_ms = Some(reading.at_ms);
         }
@@ -242,6 +278,7 @@ impl Comparison {
         if let Some(elapsed_ms) = self.elapsed(reading.at_ms, self.latency_warm_up_ms) {
             self.judge_latency(elapsed_ms, reading);
         }
+        self.judge_history(reading);
         if let Some(latency) = &mut self.latency {
             latency.refresh();
         }
@@ -258,76 +295,32 @@ impl Comparison {
 
     fn judge_errors(&mut self, elapsed_ms: i64, reading: &Reading) {
         let Some(errors) = &mut self.errors else { return };
-        let mass = self.schedule.mass(elapsed_ms);
-        if mass > self.errors_mass {
-            errors.start(mass - self.errors_mass);
-            self.errors_mass = mass;
-        }
+        errors.start(self.errors_begun.advance(&self.schedule, elapsed_ms));
         errors.record(reading.ok[0], reading.failed[0], reading.failed[1]);
+        self.no_worse.record_errors(reading.ok[0], reading.failed);
     }
 
     fn judge_latency(&mut self, elapsed_ms: i64, reading: &Reading) {
         let Some(latency) = &mut self.latency else { return };
-        let mass = self.schedule.mass(elapsed_ms);
-        if mass > self.latency_mass {
-            latency.start(mass - self.latency_mass);
-            self.latency_mass = mass;
-        }
+        latency.start(self.latency_begun.advance(&self.schedule, elapsed_ms));
         latency.record(&reading.slow[0], &reading.slow[1]);
+        self.no_worse.record_latency(&reading.slow);
     }
 
-    /// Where the comparison stands.
-    pub fn e_values(&self) -> EValues {
-        let from_start = self.budget.from_start;
-        let errors = self.errors.as_ref().map(|test| test.value(from_start));
-        let latency = self.latency.as_ref().map(|test| test.value(from_start));
-        let part = self.budget.errors;
-        let combined = match (errors, latency) {
-            (Some(errors), Some(latency)) => part * errors + (1.0 - part) * latency,
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => 1.0,
-        };
-        EValues { errors, latency, combined, threshold: self.threshold }
-    }
-
-    fn alarm_now(&self) -> Option<Alarm> {
-        let values = self.e_values();
-        if values.combined < values.threshold {
-            return None;
+    fn judge_history(&mut self, reading: &Reading) {
+        let warm = self.warm_up_ms == 0 || self.elapsed(reading.at_ms, self.warm_up_ms).is_some();
+        if let (Some(history), true) = (&mut self.history, warm && !is_split(self.share)) {
+            history.record(reading.at_ms, reading.ok[0], reading.failed[0], &self.schedule);
         }
-        let of_errors = values.errors.unwrap_or(0.0) * self.budget.errors;
-        let of_latency = values.latency.unwrap_or(0.0) * (1.0 - self.budget.errors);
-        let blames_errors =
-            self.latency.is_none() || (self.errors.is_some() && of_errors >= of_latency);
-        let (metric, evidence) = if blames_errors {
-            ("errors", self.ledger.errors(values.combined))
-        } else {
-            let strongest = self.latency.as_ref().and_then(|t| t.strongest(self.budget.from_start));
-            ("latency", self.ledger.latency(strongest, values.combined))
-        };
-        let [canary_requests, baseline_requests] = self.ledger.requests();
-        let e_value = values.combined;
-        Some(Alarm { metric, e_value, evidence, canary_requests, baseline_requests })
     }
 
-    /// How many failed requests of the canary in a row, from here on, would be an alarm; `None` if
-    /// more than 1000 or if errors are not compared now.
-    pub fn errors_to_alarm(&self) -> Option<u32> {
-        let mut trial = self.clone();
-        trial.settle();
-        let errors = trial.errors.as_mut()?;
-        errors.is_comparing().then_some(())?;
-        for more in 0..=1000 {
-            if trial.e_values().combined >= trial.threshold {
-                return Some(more);
-            }
-            trial.errors.as_mut()?.record(0, 1, 0);
-        }
-        None
+    /// Whether it is shown that the canary is no worse (see [`super::no_worse`]).
+    pub fn shows_no_worse(&self) -> bool {
+        self.no_worse.is_shown(self.errors.is_some(), self.latency.is_some())
     }
+}
 
-    /// Requests that were looked at, of canary and baseline.
-    pub fn requests_seen(&self) -> [u64; 2] {
-        self.ledger.requests()
-    }
+/// Whether both sides have a part.
+fn is_split(share: f64) -> bool {
+    share > 0.0 && share < 1.0
 }

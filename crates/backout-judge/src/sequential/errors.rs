@@ -55,7 +55,7 @@ impl ErrorTest {
             self.against_baseline.get_or_insert_with(|| Mixture::new(&self.prior)).set_share(
                 &RISKS,
                 share,
-                self.tolerance,
+                1.0 + self.tolerance,
             );
         }
     }

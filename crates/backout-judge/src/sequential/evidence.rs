@@ -1,7 +1,6 @@
 //! The counts behind an alarm, and the sentence made of them.
 
 use super::latency::{QUANTILES, Slow};
-use crate::windows;
 use crate::words;
 
 /// Recent means the present and the last of these.
@@ -87,48 +86,37 @@ impl Ledger {
         format!(" in the last {}", words::duration(ms))
     }
 
-    /// The sentence about errors.
-    pub fn errors(&self, e_value: f64) -> String {
+    /// The figures of errors.
+    pub fn errors(&self) -> String {
         let counts = self.recent();
-        let rate =
-            |side: usize| words::percent(windows::percent(counts.failed[side], counts.total[side]));
         format!(
-            "canary errors {} of {} requests, baseline {} of {}{}; odds of a false alarm {}",
-            rate(0),
-            counts.total[0],
-            rate(1),
-            counts.total[1],
+            "canary errors {}, baseline {}{}",
+            words::rate(counts.failed[0], counts.total[0]),
+            words::rate_of(counts.failed[1], counts.total[1]),
             self.when(),
-            words::odds(e_value),
         )
     }
 
-    /// The sentence about latency: `strongest` is (quantile, its value for the baseline, the limit
+    /// The figures of latency: `strongest` is (quantile, its value for the baseline, the limit
     /// for the canary).
-    pub fn latency(&self, strongest: Option<(usize, u64, u64)>, e_value: f64) -> String {
+    pub fn latency(&self, strongest: Option<(usize, u64, u64)>) -> String {
         let counts = self.recent();
         let Some((quantile, us, limit_us)) = strongest else {
-            return format!("canary is slower; odds of a false alarm {}", words::odds(e_value));
+            return "canary is slower".to_owned();
         };
-        let part = |side: usize| {
-            words::percent(windows::percent(counts.slow[side][quantile], counts.total[side]))
-        };
+        let slow = |side: usize| counts.slow[side][quantile];
         let limit = if limit_us == us {
             String::new()
         } else {
             format!(" (for the canary {})", words::latency(limit_us as f64))
         };
         format!(
-            "canary slower than the baseline's p{:.0} of {}{limit} in {} of {} requests, baseline \
-             in {} of {}{}; odds of a false alarm {}",
+            "canary slower than the baseline's p{:.0} of {}{limit} in {}, baseline in {}{}",
             QUANTILES[quantile] * 100.0,
             words::latency(us as f64),
-            part(0),
-            counts.total[0],
-            part(1),
-            counts.total[1],
+            words::rate(slow(0), counts.total[0]),
+            words::rate_of(slow(1), counts.total[1]),
             self.when(),
-            words::odds(e_value),
         )
     }
 }

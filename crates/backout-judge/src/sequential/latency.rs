@@ -61,7 +61,7 @@ impl LatencyTest {
         self.comparing = share > 0.0 && share < 1.0;
         if self.comparing {
             for (test, risks) in self.tests.iter_mut().zip(&RISKS) {
-                test.set_share(risks, share, 0.0);
+                test.set_share(risks, share, 1.0);
             }
         }
     }

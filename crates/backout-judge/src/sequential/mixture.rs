@@ -21,6 +21,12 @@
 //! **Rate.** The same against a fixed rate h of one side alone: each request contributes q/h if it
 //! failed and (1−q)/(1−h) if not, a supermartingale for every true rate up to h.
 //!
+//! Both work the other way round too: with alternatives below the null they gather evidence that
+//! the canary is *better* than it (the factor's mean then falls with the probability of c = 1).
+//!
+//! **Sign.** A bet of a part λ of the stake on a coin that should not fall in one's favour more often
+//! than not multiplies it by 1+λ or 1−λ (Shafer and Vovk 2019; Waudby-Smith and Ramdas 2024).
+//!
 //! **Restarts.** Besides the product from the start there is the sum over start times of products
 //! from then on, weighted by a mass that sums to at most 1 over the whole watch (see
 //! [`super::schedule`]). It obeys S ← (S + mass)·factor, and is a supermartingale with mean at most
@@ -50,19 +56,13 @@ impl<const N: usize> Mixture<N> {
         Mixture { fresh: *prior, restarted: [0.0; N], up: [1.0; N], down: [1.0; N], remaining: 1.0 }
     }
 
-    /// Sets the factors for relative risks `risks` at this share. Alternatives within the tolerance
-    /// say nothing.
-    pub fn set_share(&mut self, risks: &[f64; N], share: f64, tolerance: f64) {
-        let null = risk_share(1.0 + tolerance, share);
+    /// Sets the factors for relative risks `risks` against a relative risk of `null`.
+    pub fn set_share(&mut self, risks: &[f64; N], share: f64, null: f64) {
+        let null = risk_share(null, share);
         for (i, &risk) in risks.iter().enumerate() {
             let alternative = risk_share(risk, share);
-            if risk > 1.0 + tolerance {
-                self.up[i] = alternative / null;
-                self.down[i] = (1.0 - alternative) / (1.0 - null);
-            } else {
-                self.up[i] = 1.0;
-                self.down[i] = 1.0;
-            }
+            self.up[i] = alternative / null;
+            self.down[i] = (1.0 - alternative) / (1.0 - null);
         }
     }
 
@@ -72,6 +72,14 @@ impl<const N: usize> Mixture<N> {
             let alternative = times * rate / (1.0 - rate + times * rate);
             self.up[i] = alternative / rate;
             self.down[i] = (1.0 - alternative) / (1.0 - rate);
+        }
+    }
+
+    /// Sets the factors of a bet of these parts of the stake on a sign.
+    pub fn set_bets(&mut self, stakes: &[f64; N]) {
+        for (i, &stake) in stakes.iter().enumerate() {
+            self.up[i] = 1.0 + stake;
+            self.down[i] = 1.0 - stake;
         }
     }
 

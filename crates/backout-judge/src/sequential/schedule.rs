@@ -23,6 +23,20 @@ impl Schedule {
     }
 }
 
+/// How much of the schedule one test has begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begun(f64);
+
+impl Begun {
+    /// The mass that begins between the last call and now.
+    pub fn advance(&mut self, schedule: &Schedule, elapsed_ms: i64) -> f64 {
+        let mass = schedule.mass(elapsed_ms);
+        let begins = (mass - self.0).max(0.0);
+        self.0 += begins;
+        begins
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! numbers, and against the situations it must and must not fail in.
 
 mod families;
+mod others;
 mod properties;
 mod reference;
 mod sim;

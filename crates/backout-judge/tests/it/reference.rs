@@ -24,7 +24,7 @@ fn settings(harmless: f64, tolerance: f64, from_start: f64) -> Settings {
         watch_ms: HORIZON_MS as i64,
         compare_latency: false,
         false_rollback_probability: 1e-9,
-        budget: Budget { errors: 0.8, from_start },
+        budget: Budget { from_start, ..Budget::default() },
         ..Settings::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Ville's bound, checked by simulation: among many harmless releases, watched at every request,
 //! at most the budget's part is taken back. Fixed seeds, exact binomial interval.
 
-use crate::sim::{Answer, Rng, run, shows_at_most};
+use crate::sim::{Answer, Rng, binomial_tail, run, shows_at_most};
 use backout_judge::Settings;
 use backout_judge::sequential::Comparison;
 
@@ -42,9 +42,10 @@ fn equal_sides_stay_within_the_budget() {
     let seen = alarms(4_000, &settings(0.05), |comparison, rng| {
         run(comparison, rng, |_| 0.2, 700, 10, |rng, _, at| world(rng, at))
     });
-    assert!(shows_at_most(0.05, seen, 4_000), "{seen} of 4000");
-    // Not by being blind: a test that wastes nothing comes near its bound.
-    assert!(seen > 40, "{seen} of 4000");
+    // With an error in ten requests nothing is wasted and the true rate comes near the bound, so
+    // 4000 runs can only show that it is not above.
+    assert!(binomial_tail(4_000, 0.05, seen) > 0.05, "{seen} of 4000");
+    assert!(seen > 40, "{seen} of 4000: blind?");
 }
 
 #[test]
