@@ -425,3 +425,6 @@ pub struct DemoJanitor {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
 }
+
+#[cfg(test)]
+mod tests;

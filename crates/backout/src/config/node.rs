@@ -98,10 +98,15 @@ fn shorten(text: &str) -> String {
 /// # Errors
 /// The first thing that is no YAML.
 pub fn parse(source: &str) -> Result<Node, Problem> {
-    let parsed: Spanned<Parsed> = serde_saphyr::from_str(source).map_err(|error| {
-        let at = error.location().map(|location| position(&location));
-        Problem { message: yaml_message(&error), at, hints: Vec::new() }
-    })?;
+    // The format is less than ten levels deep; each costs some tens of KiB of stack while it is read.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: 20, max_nodes: 50_000, max_events: 200_000 },
+    };
+    let parsed: Spanned<Parsed> =
+        serde_saphyr::from_str_with_options(source, options).map_err(|error| {
+            let at = error.location().map(|location| position(&location));
+            Problem { message: yaml_message(&error), at, hints: Vec::new() }
+        })?;
     Ok(parsed.into_node(source))
 }
 

@@ -49,7 +49,29 @@ pub fn schema() -> Value {
     top.insert("title".to_owned(), json!("backout.yaml"));
     top.insert("required".to_owned(), json!(["app"]));
     top.insert("$defs".to_owned(), Value::Object(definitions));
-    Value::Object(top)
+    public_names(Value::Object(top))
+}
+
+/// The types' own prefix says nothing to people.
+fn public_names(value: Value) -> Value {
+    let public = |name: &str| name.strip_prefix("Raw").unwrap_or(name).to_owned();
+    match value {
+        Value::Object(map) => {
+            let renamed = map.into_iter().map(|(key, value)| {
+                let value = match (key.as_str(), value) {
+                    ("$ref", Value::String(target)) => match target.rsplit_once('/') {
+                        Some((path, name)) => Value::String(format!("{path}/{}", public(name))),
+                        None => Value::String(target),
+                    },
+                    (_, value) => public_names(value),
+                };
+                (public(&key), value)
+            });
+            Value::Object(renamed.collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(public_names).collect()),
+        other => other,
+    }
 }
 
 fn as_object(value: Value) -> Map<String, Value> {

@@ -107,8 +107,9 @@ impl Maker<'_> {
             );
             return None;
         };
-        self.check_words(url.at, &url.value, found);
-        check_url(url, found);
+        if self.check_words(url.at, &url.value, found) {
+            check_url(url, found);
+        }
         let fields = own
             .value
             .required_fields
@@ -227,15 +228,19 @@ impl Maker<'_> {
         }
     }
 
-    fn check_words(&self, at: Position, text: &str, found: &mut Findings) {
+    /// Whether all words in braces are filled in in a check.
+    fn check_words(&self, at: Position, text: &str, found: &mut Findings) -> bool {
         self.check_port(at, text, found);
+        let mut known = true;
         for word in braced_words(text).filter(|word| !PLACEHOLDERS.contains(word)) {
             let hint = match nearest(word, PLACEHOLDERS.iter().copied()) {
                 Some(near) => format!("did you mean `{{{near}}}`?"),
                 None => "filled in here: {port}, {slot}, {version} and {release}".to_owned(),
             };
             found.refuse_at(at, format!("`{{{word}}}` is not filled in in a check"), hint);
+            known = false;
         }
+        known
     }
 }
 

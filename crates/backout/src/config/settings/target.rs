@@ -244,6 +244,13 @@ fn artifacts(written: &At<OneOrMany>, found: &mut Findings) -> Vec<String> {
             paths.push(path.to_owned());
         }
     }
+    if paths.len() > 1 && paths.iter().any(|path| path == ".") {
+        found.refuse_at(
+            written.at,
+            "`.` already holds the other artifacts",
+            "write `artifact: .`, or only the others",
+        );
+    }
     paths
 }
 

@@ -1,5 +1,7 @@
 //! Turns the tree into the raw types, and every mismatch into a problem with a place.
 
+mod fault;
+
 use std::fmt;
 
 use serde::de::{
@@ -8,8 +10,9 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::errors::{Problem, nearest};
-use super::later;
+use fault::{DeError, Fault};
+
+use super::errors::Problem;
 use super::node::{Key, Node, Position, Value};
 
 /// The struct name by which [`super::raw::At`] asks for its place.
@@ -21,104 +24,6 @@ pub(super) const AT: &str = "$at";
 /// The first mismatch.
 pub(super) fn from_node<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Problem> {
     T::deserialize(NodeDe { node, key: None }).map_err(DeError::into_problem)
-}
-
-#[derive(Debug)]
-enum Fault {
-    Message(String),
-    UnknownKey { key: String, valid: &'static [&'static str], place: &'static str },
-    UnknownWord { word: String, valid: &'static [&'static str], place: &'static str },
-}
-
-/// A mismatch; the place is added where it is known first.
-#[derive(Debug)]
-pub(super) struct DeError {
-    fault: Fault,
-    at: Option<Position>,
-    hint: Option<&'static str>,
-}
-
-impl DeError {
-    fn at(mut self, at: Position) -> Self {
-        self.at.get_or_insert(at);
-        self
-    }
-
-    /// The raw type in which an unknown key or word was met decides whether a later version knows it.
-    fn inside(mut self, name: &'static str) -> Self {
-        if let Fault::UnknownKey { place, .. } | Fault::UnknownWord { place, .. } = &mut self.fault
-            && place.is_empty()
-        {
-            *place = name;
-        }
-        self
-    }
-
-    fn into_problem(self) -> Problem {
-        let at = self.at;
-        let problem = |message: String| Problem { message, at, hints: Vec::new() };
-        match self.fault {
-            Fault::Message(message) => {
-                let problem = problem(message);
-                match self.hint {
-                    Some(hint) => problem.hint(hint),
-                    None => problem,
-                }
-            }
-            Fault::UnknownKey { key, valid, place } => unknown(problem, "key", &key, valid, place),
-            Fault::UnknownWord { word, valid, place } => {
-                unknown(problem, "choice", &word, valid, place)
-            }
-        }
-    }
-}
-
-fn unknown(
-    problem: impl Fn(String) -> Problem,
-    what: &str,
-    word: &str,
-    valid: &'static [&'static str],
-    place: &str,
-) -> Problem {
-    if later::is_known(place, word) {
-        return problem(format!("`{word}` is not supported by this version"))
-            .hint(format!("remove it; supported here: {}", valid.join(", ")));
-    }
-    if let Some(elsewhere) = later::elsewhere(word).filter(|_| !valid.contains(&word)) {
-        return problem(format!("unknown {what} `{word}`"))
-            .hint(format!("`{word}` belongs under {elsewhere}"));
-    }
-    let problem = problem(format!("unknown {what} `{word}`"));
-    match nearest(word, valid.iter().copied()) {
-        Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem.hint(format!("valid here: {}", valid.join(", "))),
-    }
-}
-
-impl fmt::Display for DeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.fault {
-            Fault::Message(message) => f.write_str(message),
-            Fault::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
-            Fault::UnknownWord { word, .. } => write!(f, "unknown choice `{word}`"),
-        }
-    }
-}
-
-impl std::error::Error for DeError {}
-
-impl de::Error for DeError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { fault: Fault::Message(message.to_string()), at: None, hint: None }
-    }
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let fault = Fault::UnknownKey { key: field.to_owned(), valid: expected, place: "" };
-        Self { fault, at: None, hint: None }
-    }
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let fault = Fault::UnknownWord { word: variant.to_owned(), valid: expected, place: "" };
-        Self { fault, at: None, hint: None }
-    }
 }
 
 /// One node. `key` is what leads to it, so that a key without a useful place below can be shown.
@@ -411,7 +316,8 @@ impl<'de> MapAccess<'de> for EntryAccess<'de> {
         let Some((key, node)) = self.value.take() else {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
-        seed.deserialize(NodeDe { node, key: Some(key) })
+        let value = NodeDe { node, key: Some(key) };
+        seed.deserialize(value).map_err(|error| error.at(value.at()))
     }
 }
 

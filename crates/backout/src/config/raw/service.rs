@@ -1,0 +1,49 @@
+//! `services`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::health::RawServiceHealth;
+use super::target::{RawPort, RawRestart};
+use super::written::{At, Entries, EnvText, OneOrMany};
+use crate::config::scalar::Duration;
+
+/// A deployable part of the application, with what differs from the target's settings.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawService {
+    /// Services that must run before it.
+    pub depends_on: Option<Vec<At<String>>>,
+    /// `none` for a service that serves no requests.
+    pub traffic: Option<RawTraffic>,
+    /// What is checked for this service.
+    pub health: Option<At<RawServiceHealth>>,
+    /// Process target: program and arguments, as a list.
+    pub command: Option<At<Vec<String>>>,
+    /// Process target: environment, merged over the target's.
+    pub env: Option<At<Entries<EnvText>>>,
+    /// Process target: working folder.
+    pub workdir: Option<At<String>>,
+    /// Process target: file or folder that is copied per release, or a list of them.
+    pub artifact: Option<At<OneOrMany>>,
+    /// Process target: port it listens on, or auto.
+    pub port: Option<At<RawPort>>,
+    /// Process target: name of the variable that carries the port.
+    pub port_env: Option<At<String>>,
+    /// Process target: restarts by the supervisor.
+    pub restart: Option<At<RawRestart>>,
+    /// Script target: the program.
+    pub program: Option<At<String>>,
+    /// Script target: arguments before the verb.
+    pub args: Option<At<Vec<String>>>,
+    /// Script target: limit of one call.
+    pub timeout: Option<At<Duration>>,
+}
+
+/// Whether requests go to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawTraffic {
+    /// It serves no requests; it stops before its new version starts, so that no job runs twice.
+    None,
+}
