@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::commands::requests::consume_requests;
-use crate::commands::take_back::plan_take_back;
+use crate::commands::take_back::{plan_take_back, replan_cold};
 use crate::context::Context;
 use crate::effects::{self, Holds};
 use crate::events::{Event, StepMark};
@@ -184,10 +184,7 @@ impl<'a> Executor<'a> {
             }
             Decision::TakeBack { failure } => self.take_back(failure).await,
             Decision::Yield => self.give_way().await,
-            Decision::BecomeStuck { step, reason } => {
-                self.note(EntryKind::Stuck { step, reason })?;
-                Ok(Turn::Again)
-            }
+            Decision::BecomeStuck { step, reason } => self.become_stuck(step, reason).await,
             Decision::IsStuck { reason, .. } => {
                 self.flush().await?;
                 Ok(Turn::Over(Box::new(Outcome::Stuck { operation: self.finished(), reason })))
@@ -481,6 +478,24 @@ impl<'a> Executor<'a> {
         Ok(Turn::Over(Box::new(outcome)))
     }
 
+    /// A rollback whose warm side turned out not to be healthy starts it again; anything else waits for a person.
+    async fn become_stuck(&mut self, step: usize, reason: String) -> Result<Turn, JournalError> {
+        if let Some(next) = replan_cold(self.cx, &self.journal, step).await? {
+            let message = format!("{reason}; it is started again");
+            self.cx.events.warn(message.clone());
+            self.note(EntryKind::Warning { message })?;
+            let ending = Ending::TakenBack { by: next.operation.clone(), failure: None };
+            let then = self.hand_over(next, ending).await?;
+            let ending =
+                self.journal.state.ended.clone().unwrap_or(Ending::Done { healthy: false });
+            let outcome =
+                Outcome::Ended { operation: self.finished(), ending, then: Some(Box::new(then)) };
+            return Ok(Turn::Over(Box::new(outcome)));
+        }
+        self.note(EntryKind::Stuck { step, reason })?;
+        Ok(Turn::Again)
+    }
+
     async fn stuck_without_a_way_back(
         &mut self,
         step: usize,
@@ -497,7 +512,11 @@ impl<'a> Executor<'a> {
         let epoch = self.keeper.lease.epoch;
         let health = self.health();
         self.journal.end(self.cx.now(), epoch, &ending, &health)?;
-        let left = self.journal.rows.deployment.clone();
+        // A rollback that is planned anew leaves what the first one left.
+        let made_by_this =
+            next.left.as_ref().map(|left| left.number) == self.journal.plan.deployment;
+        let rows = &self.journal.rows;
+        let left = if made_by_this { rows.deployment.clone() } else { rows.left.clone() };
         let opened = Journal::open(self.cx, next, &self.journal.rows.environment, left, epoch)?;
         commit_both(self.cx, self.keeper, &mut self.journal, opened).await
     }

@@ -16,6 +16,7 @@ mod readiness;
 mod release;
 mod safety;
 mod situation;
+mod view;
 mod watch;
 
 pub use commands::adopt::{AdoptWish, adopt};
@@ -32,3 +33,4 @@ pub use context::{Context, Interrupt, ProbePlan, Probes};
 pub use events::{Event, EventSink, SideReading, StepMark, WatchReading};
 pub use executor::{Finished, Outcome};
 pub use readiness::{last_known_good, readiness};
+pub use view::{Operation, Standing, TrafficView, View, look};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use backout_core::model::{DeploymentStatus, RollbackType, Surface, Trigger};
 use backout_core::plan::{
-    Live, Plan, PlanContext, RollbackWish, Situation, lint, plan_down, plan_rollback,
+    Action, Live, Plan, PlanContext, RollbackWish, Situation, TrafficStep, lint, plan_down,
+    plan_rollback,
 };
-use backout_core::ports::LedgerError;
+use backout_core::ports::{LedgerError, Running};
 use backout_core::saga::Failure;
 
 use crate::context::Context;
@@ -115,4 +116,44 @@ pub(crate) async fn plan_take_back(
         let wrong = lint(&plan);
         if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
     }))
+}
+
+/// A rollback that meant to move traffic to a warm side which is not healthy: the plan that starts that release
+/// again. `None` for everything else, and for a second time.
+pub(crate) async fn replan_cold(
+    cx: &Context,
+    journal: &Journal,
+    step: usize,
+) -> Result<Option<Plan>, LedgerError> {
+    let plan = &journal.plan;
+    let to_warm_side = matches!(
+        &plan.steps[step].action,
+        Action::SetTraffic(TrafficStep { gate: true, percent: 0, .. })
+    );
+    let (true, Some(release), Some(trigger)) = (to_warm_side, &plan.release, plan.trigger) else {
+        return Ok(None);
+    };
+    let environment = &journal.rows.environment;
+    let mut situation = situation::observe_situation(cx, environment).await?;
+    if let Some(side) = situation.slots.get_mut(&plan.slot) {
+        side.running = Running::No;
+    }
+    let mut pcx = plan_context(
+        cx,
+        environment.next_number,
+        plan.reason.clone(),
+        plan.forced,
+        plan.overrides.clone(),
+    );
+    pcx.surface = plan.surface;
+    let wish = RollbackWish {
+        release: situation::release(cx, release).await?,
+        was_stable: plan.target_was_stable,
+        left: plan.left.clone(),
+        reject_left: plan.reject_left,
+        rollback_type: plan.rollback_type.unwrap_or(RollbackType::Previous),
+        trigger,
+        evidence: plan.evidence.clone(),
+    };
+    Ok(plan_rollback(&pcx, &situation, &wish).ok().filter(|plan| lint(plan).is_empty()))
 }

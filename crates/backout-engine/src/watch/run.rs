@@ -72,8 +72,29 @@ impl Clock {
     }
 }
 
-/// Runs the watch of one step to its end.
+/// Readiness is proven anew this often while somebody watches.
+const READINESS_PERIOD: Duration = Duration::from_secs(30);
+
+/// Runs the watch of one step to its end; rollback readiness is kept fresh beside it.
 pub(crate) async fn run_watch(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    watcher: &mut Watcher,
+) -> Result<WatchEnd, JournalError> {
+    let refresh = async {
+        loop {
+            crate::readiness::refresh(scope.cx).await;
+            tokio::time::sleep(READINESS_PERIOD).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        end = watch_step(scope, journal, watcher) => end,
+        () = refresh => Ok(WatchEnd::Stopped),
+    }
+}
+
+async fn watch_step(
     scope: &WatchScope<'_>,
     journal: &mut Journal,
     watcher: &mut Watcher,

@@ -1,6 +1,7 @@
 //! Progress on standard error: one line that changes on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backout_core::ids::Slot;
@@ -9,6 +10,7 @@ use backout_core::plan::Plan;
 use backout_engine::{Event, EventSink, SideReading, StepMark, WatchReading};
 use backout_judge::Level;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
@@ -20,6 +22,7 @@ const PLAIN_PERIOD: Duration = Duration::from_secs(10);
 /// Follows an engine's events until they end.
 pub struct Progress {
     task: JoinHandle<()>,
+    over: Arc<Notify>,
 }
 
 impl Progress {
@@ -27,21 +30,30 @@ impl Progress {
     pub fn follow(events: &EventSink, verbose: bool) -> Self {
         let mut receiver = events.subscribe();
         let mut printer = Printer::new(verbose);
+        let over = Arc::new(Notify::new());
+        let told = over.clone();
         let task = tokio::spawn(async move {
             loop {
-                match receiver.recv().await {
+                let event = tokio::select! {
+                    biased;
+                    event = receiver.recv() => event,
+                    () = told.notified() => break,
+                };
+                match event {
                     Ok(event) => printer.print(&event),
                     Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return printer.end(),
+                    Err(RecvError::Closed) => break,
                 }
             }
+            printer.end();
         });
-        Self { task }
+        Self { task, over }
     }
 
-    /// Prints what is left. The sender must be gone by then, or this gives up after a moment.
+    /// Prints what is left, and clears the line that changes.
     pub async fn finish(self) {
-        let _ = tokio::time::timeout(Duration::from_millis(200), self.task).await;
+        self.over.notify_one();
+        let _ = self.task.await;
     }
 }
 
