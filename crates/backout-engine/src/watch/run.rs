@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backout_core::model::{Health, LiveHealth, OnNoData, OperationKind, Trigger};
+use backout_core::model::{Health, LiveHealth, OnNoData, OperationKind, Stage, Trigger};
 use backout_core::plan::{Action, WatchMode};
 use backout_core::ports::{Receipt, SampleOutcome};
 use backout_core::saga::{EntryKind, Failure};
@@ -330,10 +330,7 @@ fn judge_mode(
         WatchMode::Verify { passes: wanted, deadline_ms } => {
             verify(cx, journal, passes, (*wanted, *deadline_ms), now)
         }
-        WatchMode::Hold { stage, on_no_data } => {
-            let end = (stage.hold_ms, stage.hold_max_ms);
-            hold(watcher, now, end, *on_no_data)
-        }
+        WatchMode::Hold { stage, on_no_data } => hold(watcher, now, stage, *on_no_data),
         WatchMode::Bake { bake_ms, passes: wanted } => {
             bake(journal, passes, (*bake_ms, *wanted), now)
         }
@@ -354,16 +351,12 @@ fn never_ready(journal: &Journal, verdict: &Verdict) -> Step {
     })
 }
 
-fn hold(
-    watcher: &Watcher,
-    now: &Progress<'_>,
-    (hold_ms, max_ms): (u64, u64),
-    on_no_data: OnNoData,
-) -> Step {
+fn hold(watcher: &Watcher, now: &Progress<'_>, stage: &Stage, on_no_data: OnNoData) -> Step {
     if now.promoted {
         return go("promoted by request", Vec::new());
     }
-    if now.elapsed_ms < hold_ms {
+    let early = now.elapsed_ms >= stage.hold_min_ms && watcher.judge.shows_no_worse();
+    if now.elapsed_ms < stage.hold_ms && !early {
         return Step::Stay(None);
     }
     let verdict = now.verdict;
@@ -378,7 +371,7 @@ fn hold(
             verdict.evidence
         )));
     }
-    if now.elapsed_ms < max_ms {
+    if now.elapsed_ms < stage.hold_max_ms {
         return Step::Stay(None);
     }
     let missing = verdict.missing.clone().unwrap_or_else(|| verdict.evidence.clone());
