@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use backout_core::ids::{AppName, EnvironmentName};
 
 pub use errors::{ConfigError, Problem, nearest};
-pub use scalar::{format_duration_ms, parse_duration_ms};
+pub use scalar::parse_duration_ms;
 pub use schema::schema;
-pub use settings::{Settings, artifact_paths};
+pub use settings::Settings;
 
 use node::{Node, Value};
 use raw::Raw;

@@ -20,8 +20,6 @@ use super::raw::{At, Raw};
 use super::scalar::Duration;
 use super::variables::Lookup;
 
-pub use target::artifact_paths;
-
 /// An environment's settings, valid and whole.
 #[derive(Debug, Clone)]
 pub struct Settings {

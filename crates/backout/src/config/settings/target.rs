@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use backout_core::ids::Version;
 use backout_core::model::{EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec};
 
 use super::Findings;
@@ -14,12 +13,6 @@ use crate::config::raw::{
 
 /// What is filled in in commands and environments when a process starts.
 const PLACEHOLDERS: &[&str] = &["version", "release", "slot", "port", "artifact", "config"];
-
-/// The artifact paths of a release of this version.
-#[must_use]
-pub fn artifact_paths(spec: &ProcessSpec, version: &Version) -> Vec<String> {
-    spec.artifact.iter().map(|path| path.replace("{version}", version.as_str())).collect()
-}
 
 /// The words in braces in a text, such as `port` in `{port}`.
 pub(super) fn braced_words(text: &str) -> impl Iterator<Item = &str> {
@@ -302,21 +295,6 @@ fn check_placeholders(spec: &ProcessSpec, at: Position, around: &Around<'_>, fou
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_is_filled_in_in_artifacts() {
-        let spec = ProcessSpec {
-            command: vec!["{artifact}".to_owned()],
-            env: BTreeMap::new(),
-            workdir: ".".to_owned(),
-            artifact: vec!["dist/{version}/app".to_owned(), "assets".to_owned()],
-            port: None,
-            port_env: "PORT".to_owned(),
-            restart: RestartPolicy::default(),
-        };
-        let version = Version::new("1.4.2").unwrap();
-        assert_eq!(artifact_paths(&spec, &version), ["dist/1.4.2/app", "assets"]);
-    }
 
     #[test]
     fn words_in_braces_are_found() {

@@ -40,8 +40,6 @@ fn seeds() -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn any_text(source in "\\PC{0,200}") {
         check(&source);

@@ -76,68 +76,15 @@ fn conform(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Ve
                 conform(root, &root["$defs"][name], value, at, wrong);
             }
             "anyOf" | "oneOf" => {
-                let fitting = wanted.as_array().unwrap().iter().filter(|schema| {
-                    let mut wrong = Vec::new();
-                    conform(root, schema, value, at, &mut wrong);
-                    wrong.is_empty()
-                });
-                let count = fitting.count();
+                let choices = wanted.as_array().unwrap().iter();
+                let count = choices.filter(|schema| fits(root, schema, value)).count();
                 if count == 0 || (rule == "oneOf" && count > 1) {
                     wrong.push(format!("{at}: fits {count} of the choices"));
-                }
-            }
-            "type" => {
-                let fits = |kind: &Value| match kind.as_str().unwrap() {
-                    "null" => value.is_null(),
-                    "boolean" => value.is_boolean(),
-                    "integer" => value.is_i64() || value.is_u64(),
-                    "number" => value.is_number(),
-                    "string" => value.is_string(),
-                    "array" => value.is_array(),
-                    "object" => value.is_object(),
-                    other => panic!("unexpected type {other}"),
-                };
-                let fits =
-                    wanted.as_array().map_or_else(|| fits(wanted), |kinds| kinds.iter().any(fits));
-                if !fits {
-                    wrong.push(format!("{at}: {value} is not {wanted}"));
-                }
-            }
-            "const" => {
-                if value != wanted {
-                    wrong.push(format!("{at}: {value} is not {wanted}"));
-                }
-            }
-            "enum" => {
-                if !wanted.as_array().unwrap().contains(value) {
-                    wrong.push(format!("{at}: {value} is none of {wanted}"));
-                }
-            }
-            "minimum" | "maximum" => {
-                if let (Some(number), Some(limit)) = (value.as_f64(), wanted.as_f64())
-                    && if rule == "minimum" { number < limit } else { number > limit }
-                {
-                    wrong.push(format!("{at}: {value} is beyond {wanted}"));
-                }
-            }
-            "pattern" => {
-                let pattern = regex_lite(wanted.as_str().unwrap());
-                if let Some(text) = value.as_str()
-                    && !pattern(text)
-                {
-                    wrong.push(format!("{at}: {text} does not match {wanted}"));
                 }
             }
             "items" => {
                 for item in value.as_array().into_iter().flatten() {
                     conform(root, wanted, item, at, wrong);
-                }
-            }
-            "required" => {
-                for key in wanted.as_array().unwrap() {
-                    if value.is_object() && value.get(key.as_str().unwrap()).is_none() {
-                        wrong.push(format!("{at}: {key} is missing"));
-                    }
                 }
             }
             "properties" | "additionalProperties" => {
@@ -152,28 +99,67 @@ fn conform(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Ve
                     }
                 }
             }
-            other => panic!("unexpected rule {other}"),
+            rule if !simple(rule, wanted, value) => {
+                wrong.push(format!("{at}: {value} breaks {rule} {wanted}"))
+            }
+            _ => {}
         }
     }
 }
 
+fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
+    let mut wrong = Vec::new();
+    conform(root, schema, value, "", &mut wrong);
+    wrong.is_empty()
+}
+
+/// Rules that look at one value only.
+fn simple(rule: &str, wanted: &Value, value: &Value) -> bool {
+    let is_a = |kind: &Value| match kind.as_str().unwrap() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("unexpected type {other}"),
+    };
+    match rule {
+        "type" => wanted.as_array().map_or_else(|| is_a(wanted), |kinds| kinds.iter().any(is_a)),
+        "const" => value == wanted,
+        "enum" => wanted.as_array().unwrap().contains(value),
+        "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
+        "pattern" => {
+            value.as_str().is_none_or(|text| matches_pattern(wanted.as_str().unwrap(), text))
+        }
+        "required" => {
+            let has = |key: &Value| value.get(key.as_str().unwrap()).is_some();
+            !value.is_object() || wanted.as_array().unwrap().iter().all(has)
+        }
+        other => panic!("unexpected rule {other}"),
+    }
+}
+
 /// The patterns of the schema are alternatives of simple classes; the readers' own parsers decide what they mean.
-fn regex_lite(pattern: &str) -> impl Fn(&str) -> bool {
-    let pattern = pattern.to_owned();
-    move |text: &str| {
-        text.contains("${")
-            || if pattern.contains("(ms|s|m|h|d)") {
-                super::super::parse_duration_ms(text).is_ok()
-            } else if pattern.contains("%?$") {
-                text.trim_end_matches('%').bytes().all(|b| b.is_ascii_digit() || b == b'.')
-            } else if pattern.contains("%$") {
-                text.ends_with('%')
-            } else {
-                assert!(
-                    pattern.contains("auto") || pattern == "\\$\\{.+\\}",
-                    "unexpected pattern {pattern}"
-                );
-                text == "auto" && pattern.contains("auto")
-            }
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    if text.contains("${") {
+        return true;
+    }
+    let number =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if pattern.contains("(ms|s|m|h|d)") {
+        super::super::parse_duration_ms(text).is_ok()
+    } else if pattern.contains("%?$") {
+        number(text.trim_end_matches('%'))
+    } else if pattern.contains("%$") {
+        text.strip_suffix('%').is_some_and(number)
+    } else {
+        assert!(
+            pattern.contains("auto") || pattern == "\\$\\{.+\\}",
+            "unexpected pattern {pattern}"
+        );
+        text == "auto" && pattern.contains("auto")
     }
 }

@@ -75,8 +75,8 @@ fn six_lines_are_enough_and_the_rest_is_default() {
     assert_eq!(settings.policy.rollback.keep, 5);
     assert!(settings.policy.rollback.automatic);
     assert_eq!(settings.policy.shutdown.drain_ms, ms("30s"));
-    let mut judge = backout_judge::Settings::default();
-    judge.watch_ms = 30 * 60_000;
+    let judge =
+        backout_judge::Settings { watch_ms: 30 * 60_000, ..backout_judge::Settings::default() };
     assert_eq!(settings.policy.judge, judge, "SPEC §3 is the judge's default");
     assert_eq!(process(&loaded, "shop").port, Some(PortSpec::Fixed(8080)));
     assert_eq!(process(&loaded, "shop").port_env, "PORT");
