@@ -165,9 +165,11 @@ impl Check {
         let words = match &sample.outcome {
             CheckOutcome::Unreachable(words) => return Counted::Unreachable(words.clone()),
             CheckOutcome::Starting(words) if !self.passed_once => {
+                self.breaches = Breaches::default();
                 return Counted::Starting(words.clone());
             }
             CheckOutcome::Starting(words) | CheckOutcome::Fail(words) => {
+                self.breaches = Breaches::default();
                 return Counted::Fail(words.clone());
             }
             CheckOutcome::Pass => None,

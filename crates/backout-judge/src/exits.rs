@@ -60,7 +60,7 @@ impl Exits {
             let seen = service.before_first_pass;
             return (seen >= limit).then(|| Failure {
                 cause: Cause::StartupFailure,
-                evidence: format!("{name} {how} {seen} times before its first passing check"),
+                evidence: format!("{name} {how}, {seen} times before its first passing check"),
                 metric: Some("start".into()),
             });
         }
@@ -79,7 +79,7 @@ impl Exits {
         (service.later >= ring && apart_ms <= settings.window_short_ms).then(|| Failure {
             cause: Cause::HealthCheckFailed,
             evidence: format!(
-                "{name} {how} {ring} times in {}: a crash-loop",
+                "{name} {how}, {ring} times in {}: a crash-loop",
                 words::duration(apart_ms)
             ),
             metric: Some("process".into()),

@@ -6,6 +6,7 @@ use crate::exits::{Exit, Exits};
 use crate::sequential::Comparison;
 use crate::settings::Settings;
 use crate::thresholds::{self, Finding};
+use crate::trace::Trace;
 use crate::traffic::Traffic;
 use crate::verdict::{Cause, Failure};
 use crate::windows::{Tally, Window};
@@ -31,8 +32,9 @@ pub struct Judge {
     /// Short, medium and long, each for canary and baseline.
     windows: [[Window; 2]; 3],
     pub(crate) comparison: Comparison,
-    baking: bool,
+    pub(crate) baking: bool,
     unsettled: bool,
+    trace: Trace,
     failure: Option<Failure>,
 }
 
@@ -54,6 +56,7 @@ impl Judge {
             comparison: Comparison::new(&settings),
             baking: false,
             unsettled: false,
+            trace: Trace::default(),
             failure: None,
             settings,
         }
@@ -161,6 +164,7 @@ impl Judge {
     fn settle(&mut self) {
         if std::mem::take(&mut self.unsettled) && self.failure.is_none() {
             self.comparison.settle();
+            self.trace.note(self.now_ms, self.comparison.e_values().combined);
             let found = self.failure_at(self.now_ms);
             self.latch(found);
         }
@@ -256,6 +260,11 @@ impl Judge {
     /// Whether that side had any request in this stage.
     pub fn stage_had_traffic(&self, arm: Arm) -> bool {
         self.traffic.stage(arm).total > 0
+    }
+
+    /// How the evidence grew.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Whether it is shown that the canary is no worse than the baseline, so that a stage may be

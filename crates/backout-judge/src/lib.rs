@@ -4,6 +4,7 @@
 //! says what they come to, with evidence in a sentence. State is bounded and nothing is allocated
 //! per request.
 
+pub mod chart;
 mod checks;
 mod counter;
 mod event;
@@ -14,6 +15,7 @@ mod report;
 pub mod sequential;
 mod settings;
 mod thresholds;
+mod trace;
 mod traffic;
 mod verdict;
 mod windows;
@@ -26,5 +28,5 @@ pub use counter::Counter;
 pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event, MetricId, Worse};
 pub use judge::Judge;
 pub use settings::{Budget, ConsecutiveFailures, Limit, Settings, Thresholds};
-pub use traffic::StageRequests;
+pub use trace::Trace;
 pub use verdict::{Cause, Level, Verdict};

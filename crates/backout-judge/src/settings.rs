@@ -75,6 +75,9 @@ pub struct Settings {
     pub latency_warm_up_ms: i64,
     /// How long the watch is expected to last; restarts spread their budget over it.
     pub watch_ms: i64,
+    /// Sessions stay on their side. A canary without requests is then not failed for it: one busy
+    /// client may be all the traffic there is.
+    pub sticky_sessions: bool,
     /// Whether errors of requests are compared.
     pub compare_errors: bool,
     /// Whether latencies of requests are compared.
@@ -96,8 +99,8 @@ pub struct Budget {
     /// Part of the errors' budget for single routes. Set it where [`Event::Route`](crate::Event)
     /// is fed.
     pub routes: f64,
-    /// Part of the errors' budget for the comparison with the past. Set it where
-    /// [`Event::Reference`](crate::Event) is fed.
+    /// Part of the errors' budget for the comparison with the past, where there is no baseline:
+    /// with [`Event::Reference`](crate::Event), else with the baseline's part of this watch.
     pub history: f64,
 }
 
@@ -119,7 +122,7 @@ impl Default for ConsecutiveFailures {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { errors: 0.8, from_start: 0.75, routes: 0.0, history: 0.0 }
+        Budget { errors: 0.8, from_start: 0.75, routes: 0.0, history: 0.08 }
     }
 }
 
@@ -144,6 +147,7 @@ impl Default for Settings {
             warm_up_ms: 0,
             latency_warm_up_ms: 30_000,
             watch_ms: 3 * 3_600_000,
+            sticky_sessions: false,
             compare_errors: true,
             compare_latency: true,
             budget: Budget::default(),

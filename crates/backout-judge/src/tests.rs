@@ -193,7 +193,7 @@ fn exits_before_the_first_pass_are_startup_failures() {
     exit(&mut judge, 300, 2, true);
     let verdict = judge.verdict(300);
     assert_eq!(verdict.cause, Some(Cause::StartupFailure));
-    assert_eq!(verdict.evidence, "web exited with code 3 3 times before its first passing check");
+    assert_eq!(verdict.evidence, "web exited with code 3, 3 times before its first passing check");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_restarted_exit_warns_and_a_crash_loop_fails() {
     exit(&mut judge, 22 * SECOND, 3, false);
     let verdict = judge.verdict(22 * SECOND);
     assert_eq!(verdict.cause, Some(Cause::HealthCheckFailed));
-    assert_eq!(verdict.evidence, "web exited with code 3 3 times in 20 s: a crash-loop");
+    assert_eq!(verdict.evidence, "web exited with code 3, 3 times in 20 s: a crash-loop");
 }
 
 #[test]
@@ -419,6 +419,30 @@ fn warm_up_mutes_comparisons_only() {
         show(&mut judge, second * SECOND, check, fail("status 500"));
     }
     assert_eq!(judge.verdict(3 * SECOND).cause, Some(Cause::HealthCheckFailed));
+}
+
+#[test]
+fn under_sticky_routing_requests_say_nothing_of_starvation() {
+    let mut judge = Judge::new(Settings { sticky_sessions: true, ..Settings::default() }, 0);
+    judge.observe(Event::Weight { at_ms: 0, canary_share: 0.5 });
+    judge.observe(Event::StageBegan { at_ms: 0 });
+    traffic(&mut judge, 60 * SECOND, (0, 0), (0, 10_000));
+    let verdict = judge.verdict(60 * SECOND);
+    assert_eq!(verdict.level, Level::NotEnoughData, "one busy client may be all there is");
+}
+
+#[test]
+fn too_few_requests_while_baking_are_a_warning() {
+    let (mut judge, check) = with_check(Settings::default());
+    judge.observe(Event::Weight { at_ms: 0, canary_share: 1.0 });
+    judge.observe(Event::BakeBegan { at_ms: 0 });
+    for second in 0..3 {
+        show(&mut judge, second * SECOND, check, CheckOutcome::Pass);
+    }
+    traffic(&mut judge, 2 * SECOND, (0, 7), (0, 0));
+    let verdict = judge.verdict(2 * SECOND);
+    assert_eq!(verdict.level, Level::Warning);
+    assert_eq!(verdict.evidence, "canary has answered 7 of 20 requests in this stage");
 }
 
 #[test]

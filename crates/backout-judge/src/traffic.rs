@@ -17,7 +17,7 @@ const SILENCE_MS: i64 = 10_000;
 
 /// Requests of one side in this stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StageRequests {
+pub(crate) struct StageRequests {
     /// All of them.
     pub total: u64,
     /// Those that failed.
@@ -106,7 +106,8 @@ impl Traffic {
 
     /// The canary gets nothing while the baseline gets plenty.
     pub fn starved(&self, now_ms: i64, settings: &Settings) -> Option<Failure> {
-        if self.gap_baseline < u64::from(settings.minimum_samples).max(1) {
+        let enough = self.gap_baseline >= u64::from(settings.minimum_samples).max(1);
+        if !enough || settings.sticky_sessions {
             return None;
         }
         let lasted_ms = now_ms.saturating_sub(self.gap_began_ms);

@@ -103,6 +103,13 @@ impl Comparison {
         self.share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         self.guard = ShareGuard::default();
         self.use_share(self.share);
+        if let Some(history) = &mut self.history
+            && self.share >= 1.0
+            && history.reference.is_none()
+        {
+            let (total, failed) = self.ledger.baseline();
+            history.set_reference(total, failed);
+        }
     }
 
     fn use_share(&mut self, share: f64) {
@@ -263,7 +270,7 @@ impl Comparison {
         if canary > 0 && self.first_canary_ms.is_none() {
             self.first_canary_ms = Some(reading.at_ms);
         }
-        self.ledger.seen(reading.total);
+        self.ledger.seen(reading.total, reading.failed);
         let by_request = self.sessions.is_none();
         if by_request && comparing {
             let share = self.guard.observe(self.share, canary, baseline);

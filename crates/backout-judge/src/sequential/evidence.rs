@@ -31,6 +31,7 @@ impl Counts {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     all: [u64; 2],
+    baseline_failed: u64,
     began_ms: Option<i64>,
     epoch_ms: i64,
     now_ms: i64,
@@ -41,7 +42,8 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Requests of a reading, muted or not.
-    pub fn seen(&mut self, total: [u64; 2]) {
+    pub fn seen(&mut self, total: [u64; 2], failed: [u64; 2]) {
+        self.baseline_failed = self.baseline_failed.saturating_add(failed[1]);
         for (all, more) in self.all.iter_mut().zip(total) {
             *all = all.saturating_add(more);
         }
@@ -66,6 +68,11 @@ impl Ledger {
 
     pub fn requests(&self) -> [u64; 2] {
         self.all
+    }
+
+    /// Total and failed requests of the baseline in the whole watch.
+    pub fn baseline(&self) -> (u64, u64) {
+        (self.all[1], self.baseline_failed)
     }
 
     fn recent(&self) -> Counts {

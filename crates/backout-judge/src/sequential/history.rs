@@ -1,5 +1,8 @@
 //! Without a baseline beside it: against the service's own past.
 //!
+//! The past is what the caller recorded (best of the same hour of day), or, once the canary has all
+//! the traffic and nothing was given, what the baseline did in this very watch.
+//!
 //! The reference rate is the upper end of a Wilson interval (1927) at three standard errors around
 //! the recorded rate, times [`SLACK`], and never below what is harmless. Against a *fixed* rate the
 //! Bernoulli mixture keeps its bound exactly; that the past bounds the present is an assumption
@@ -9,7 +12,8 @@
 use super::mixture::Mixture;
 use super::schedule::{Begun, Schedule};
 
-const SLACK: f64 = 1.5;
+/// Hours and weekdays differ by this much without any fault.
+const SLACK: f64 = 3.0;
 /// A shorter past is no reference.
 const NEEDED: u64 = 1_000;
 const ODDS: [f64; 6] = [2.0, 4.0, 10.0, 30.0, 100.0, 1000.0];

@@ -74,6 +74,32 @@ fn without_a_baseline_the_past_is_the_measure() {
 }
 
 #[test]
+fn a_fault_that_begins_with_all_the_traffic_is_found() {
+    let run = |bad: f64, seed: u64| {
+        let mut rng = Rng::new(seed);
+        let mut comparison = Comparison::new(&Settings::default());
+        let mut last = -1.0;
+        (1..=60_000i64).find_map(|number| {
+            let share = if number < 30_000 { 0.5 } else { 1.0 };
+            if share != last {
+                comparison.weight(share);
+                last = share;
+            }
+            let arm = if rng.uniform() < share { Arm::Canary } else { Arm::Baseline };
+            let rate = if share == 1.0 { bad } else { 0.002 };
+            let failed = u64::from(rng.uniform() < rate);
+            comparison.requests(number * 10, arm, 1 - failed, failed, &[]);
+            comparison.settle().map(|_| number)
+        })
+    };
+    for seed in 1..=5 {
+        assert!(run(0.05, seed).is_some_and(|number| (30_000..31_000).contains(&number)));
+        // Twice as many, as at another hour of the day, are no reason.
+        assert_eq!(run(0.004, seed), None);
+    }
+}
+
+#[test]
 fn a_short_past_is_no_reference() {
     let mut comparison = Comparison::new(&with(Budget { history: 0.5, ..Budget::default() }));
     comparison.reference(999, 0);

@@ -24,7 +24,7 @@ fn settings(harmless: f64, tolerance: f64, from_start: f64) -> Settings {
         watch_ms: HORIZON_MS as i64,
         compare_latency: false,
         false_rollback_probability: 1e-9,
-        budget: Budget { from_start, ..Budget::default() },
+        budget: Budget { from_start, history: 0.0, ..Budget::default() },
         ..Settings::default()
     }
 }
