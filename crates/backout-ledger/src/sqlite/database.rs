@@ -1,5 +1,5 @@
-//! The one connection. Whatever fails or is dropped half-way costs the connection, never leaves a
-//! transaction open.
+//! The one connection. Whatever fails or is dropped half-way costs the connection; it never leaves a
+//! transaction open, and what follows sees what became of it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use backout_core::ports::LedgerError;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Connection, Sqlite, SqliteConnection};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::OpenMode;
 use super::error::{OpenError, is_busy, ledger_error};
@@ -16,7 +16,7 @@ use super::open::{self, Opened};
 /// A statement with its values.
 pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// Tries to get the write lock; SQLite waits three seconds in each. All of them end before a lease's term.
+/// Tries to get the write lock; SQLite waits two seconds in each. All of them end well before a lease's term.
 const BEGIN_TRIES: u32 = 3;
 
 /// The file and the connection to it.
@@ -46,14 +46,25 @@ impl Database {
     /// The connection, opened again if the last one was lost.
     pub(super) async fn hold(&self) -> Result<Held<'_>, LedgerError> {
         let mut home = self.connection.lock().await;
-        let Opened { connection, lasting } = match home.take() {
-            Some(opened) => opened,
-            None => open::open(&self.folder, self.mode).await.map_err(|error| match error {
-                OpenError::Ledger(error) => error,
-                other => LedgerError::Unavailable(other.to_string()),
-            })?,
-        };
-        Ok(Held { home, lasting, connection })
+        if let Some(opened) = home.as_mut().filter(|opened| opened.lost) {
+            // Its thread may still be committing: what is read next must show that.
+            let _ = opened.connection.ping().await;
+            *home = None;
+        }
+        if home.is_none() {
+            let opened =
+                open::open(&self.folder, self.mode).await.map_err(|error| match error {
+                    OpenError::Ledger(error) => error,
+                    other => LedgerError::Unavailable(other.to_string()),
+                })?;
+            *home = Some(opened);
+        }
+        if let Some(opened) = home.as_mut() {
+            opened.lost = true;
+        }
+        MutexGuard::try_map(home, Option::as_mut).map(|opened| Held { opened }).map_err(|_| {
+            LedgerError::Unavailable("the connection to the ledger is gone".to_owned())
+        })
     }
 
     pub(super) async fn fetch_optional(
@@ -62,7 +73,7 @@ impl Database {
     ) -> Result<Option<SqliteRow>, LedgerError> {
         let mut held = self.hold().await?;
         let row = statement
-            .fetch_optional(&mut held.connection)
+            .fetch_optional(held.connection())
             .await
             .map_err(|error| self.error(&error))?;
         held.give_back();
@@ -75,7 +86,7 @@ impl Database {
     ) -> Result<Vec<SqliteRow>, LedgerError> {
         let mut held = self.hold().await?;
         let rows =
-            statement.fetch_all(&mut held.connection).await.map_err(|error| self.error(&error))?;
+            statement.fetch_all(held.connection()).await.map_err(|error| self.error(&error))?;
         held.give_back();
         Ok(rows)
     }
@@ -98,7 +109,7 @@ impl Database {
         let mut held = self.hold().await?;
         let mut tries = 1;
         loop {
-            match sqlx::query("BEGIN IMMEDIATE").execute(&mut held.connection).await {
+            match sqlx::query("BEGIN IMMEDIATE").execute(held.connection()).await {
                 Ok(_) => return Ok(Write { database: self, held }),
                 Err(error) if is_busy(&error) && tries < BEGIN_TRIES => tries += 1,
                 Err(error) => {
@@ -123,24 +134,23 @@ impl Database {
     }
 }
 
-/// The connection away from its place. Dropped without [`Held::give_back`] it is closed: a future that was
-/// cancelled may have left anything in it.
+/// The connection in use. Until [`Held::give_back`] it counts as lost: a future that was cancelled may have left
+/// anything in it.
 pub(super) struct Held<'a> {
-    home: MutexGuard<'a, Option<Opened>>,
-    lasting: bool,
-    pub(super) connection: SqliteConnection,
+    opened: MappedMutexGuard<'a, Opened>,
 }
 
 impl Held<'_> {
-    pub(super) fn give_back(self) {
-        let Self { mut home, lasting, connection } = self;
-        if lasting {
-            *home = Some(Opened { connection, lasting });
-        }
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.opened.connection
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.opened.lost = !self.opened.lasting;
     }
 }
 
-/// A transaction that may write. Dropped, it is rolled back with its connection.
+/// A transaction that may write. Dropped, it is rolled back with its connection, unless its COMMIT was on the way.
 pub(super) struct Write<'a> {
     database: &'a Database,
     held: Held<'a>,
@@ -149,7 +159,7 @@ pub(super) struct Write<'a> {
 impl Write<'_> {
     pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, LedgerError> {
         let result = statement
-            .execute(&mut self.held.connection)
+            .execute(self.held.connection())
             .await
             .map_err(|error| self.database.error(&error))?;
         Ok(result.rows_affected())
@@ -160,7 +170,7 @@ impl Write<'_> {
         statement: Statement<'_>,
     ) -> Result<Option<SqliteRow>, LedgerError> {
         statement
-            .fetch_optional(&mut self.held.connection)
+            .fetch_optional(self.held.connection())
             .await
             .map_err(|error| self.database.error(&error))
     }

@@ -113,7 +113,7 @@ impl SqliteLedger {
         let freed = free_reserve(self.folder())?;
         // A connection that is opened from now on finds no reserve and does this by itself.
         let mut held = self.database.hold().await?;
-        open::be_thrifty(self.folder(), &mut held.connection).await?;
+        open::be_thrifty(self.folder(), held.connection()).await?;
         held.give_back();
         Ok(freed)
     }

@@ -16,7 +16,7 @@ use super::folder::{self, FolderLock};
 use super::{LEDGER_FILE, OpenMode, migrations, space};
 
 /// How long SQLite itself waits for another process, per statement.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pages in the write-ahead log before it is copied back, when the reserve is in use: the log must not grow.
 const THRIFTY_CHECKPOINT_PAGES: u32 = 48;
@@ -31,6 +31,8 @@ const BUILD_FILE: &str = "ledger.db.new";
 pub(super) struct Opened {
     pub(super) connection: SqliteConnection,
     pub(super) lasting: bool,
+    /// In use, or left by a caller that was stopped half-way.
+    pub(super) lost: bool,
 }
 
 /// Opens, and in [`OpenMode::ReadWrite`] creates or migrates.
@@ -54,7 +56,7 @@ async fn open_for_writing(state: &Path) -> Result<Opened, OpenError> {
         let _lock = FolderLock::take(state).await?;
         migrations::run(state, &mut connection).await?;
     }
-    Ok(Opened { connection, lasting: true })
+    Ok(Opened { connection, lasting: true, lost: false })
 }
 
 async fn open_for_reading(state: &Path) -> Result<Opened, OpenError> {
@@ -87,7 +89,9 @@ async fn connect_for_reading(
 ) -> Result<(Opened, i64), OpenError> {
     if !foreign {
         match connect_and_read(state, base(file).pragma("query_only", "ON")).await {
-            Ok((connection, found)) => return Ok((Opened { connection, lasting: true }, found)),
+            Ok((connection, found)) => {
+                return Ok((Opened { connection, lasting: true, lost: false }, found));
+            }
             Err(OpenError::Ledger(newer @ LedgerError::NewerFormat { .. })) => {
                 return Err(newer.into());
             }
@@ -98,7 +102,7 @@ async fn connect_for_reading(
         fs_err::metadata(with_suffix(file, "-wal")).map_or(true, |meta| meta.len() == 0);
     let options = base(file).read_only(true).immutable(log_is_empty);
     let (connection, found) = connect_and_read(state, options).await?;
-    Ok((Opened { connection, lasting: !log_is_empty }, found))
+    Ok((Opened { connection, lasting: !log_is_empty, lost: false }, found))
 }
 
 /// Connecting alone touches nothing; the first read does.

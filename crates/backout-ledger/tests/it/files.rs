@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use backout_core::model::EnvironmentRecord;
 use backout_core::ports::{Ledger, LedgerError};
 use backout_ledger::{
     LEDGER_FILE, OpenError, OpenMode, RESERVE_BYTES, RESERVE_FILE, SqliteLedger,
@@ -10,6 +11,9 @@ use backout_ledger::{
 };
 use backout_testkit::ledger::samples;
 use backout_testkit::ledger::suite::{Leased, LedgerHarness};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::harness::{fresh, tamper};
 
@@ -81,14 +85,18 @@ async fn readers_change_nothing_and_leave_nothing() {
     assert!(matches!(reader.put_blob(b"x").await, Err(LedgerError::Unavailable(_))));
     assert!(reader.claim(leased.key(), &harness.holder()).await.is_err());
     reader.close().await.unwrap();
-    // Alone.
-    let state = harness.state();
-    drop(leased);
-    let before = names(&state);
-    let reader = SqliteLedger::open(&state, OpenMode::ReadOnly).await.unwrap();
-    assert_eq!(reader.entries(&samples::operation("one")).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_reader_alone_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path()).await;
+    let before = std::fs::read(folder.path().join(LEDGER_FILE)).unwrap();
+    let reader = SqliteLedger::open(folder.path(), OpenMode::ReadOnly).await.unwrap();
+    assert_eq!(reader.environments(None).await.unwrap(), vec![]);
     reader.close().await.unwrap();
-    assert_eq!(names(&state), before);
+    assert_eq!(names(folder.path()), ["ledger.db", "reserve"]);
+    assert_eq!(std::fs::read(folder.path().join(LEDGER_FILE)).unwrap(), before);
 }
 
 #[tokio::test]
@@ -125,8 +133,23 @@ async fn a_folder_of_somebody_else_is_read_but_never_written() {
     let reader = SqliteLedger::open(folder.path(), OpenMode::ReadOnly).await.unwrap();
     assert_eq!(reader.environments(None).await.unwrap(), vec![]);
     reader.id().await.unwrap();
-    reader.close().await.unwrap();
     assert_eq!((names(folder.path()), mode(&file), std::fs::read(&file).unwrap()), before);
+    // Its owner goes on; the reader sees it, although it had read the files as they lay.
+    let sql =
+        "INSERT INTO environments SELECT 'shop', 'production', 1, '{}' FROM ledger".to_owned();
+    let json =
+        serde_json::to_string(&EnvironmentRecord::new(samples::key("shop", "production"))).unwrap();
+    let sql = sql.replace("'{}'", &format!("'{json}'"));
+    let mut owner = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    let during = names(folder.path());
+    assert_eq!(reader.environments(None).await.unwrap().len(), 1, "in the log");
+    assert_eq!(names(folder.path()), during);
+    owner.close().await.unwrap();
+    let late = SqliteLedger::open(folder.path(), OpenMode::ReadOnly).await.unwrap();
+    assert_eq!(late.environments(None).await.unwrap().len(), 1, "in the file");
+    late.close().await.unwrap();
+    reader.close().await.unwrap();
 }
 
 #[tokio::test]

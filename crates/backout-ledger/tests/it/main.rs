@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
+mod cancel;
 mod crash;
 mod files;
 mod harness;
+mod history;
 mod processes;
 mod space;
 
