@@ -49,6 +49,7 @@ async fn open_for_writing(state: &Path) -> Result<Opened, OpenError> {
     if find(&file)?.is_none() {
         create(state, &file).await?;
     }
+    tighten(&file)?;
     let reserved = space::ensure_reserve(state);
     let mut connection = connect(state, writing(&file, reserved)).await?;
     let found = format_of(state, &mut connection).await?;
@@ -185,14 +186,7 @@ fn find(file: &Path) -> Result<Option<()>, OpenError> {
         Ok(meta) if !meta.is_file() => damaged("is not a regular file"),
         Ok(meta) if meta.len() == 0 => damaged("is empty"),
         Ok(meta) if meta.len() < SMALLEST_BYTES => damaged("is damaged: it was cut short"),
-        Ok(meta) => {
-            let ours = meta.uid() == rustix::process::geteuid().as_raw();
-            if ours && meta.mode() & 0o077 != 0 {
-                fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600))
-                    .map_err(io_error)?;
-            }
-            Ok(Some(()))
-        }
+        Ok(_) => Ok(Some(())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let log = with_suffix(file, "-wal");
             if fs_err::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
@@ -203,6 +197,15 @@ fn find(file: &Path) -> Result<Option<()>, OpenError> {
         }
         Err(error) => Err(io_error(error)),
     }
+}
+
+/// A copy that was put back may have come with another mode.
+fn tighten(file: &Path) -> Result<(), OpenError> {
+    let mode = fs_err::metadata(file).map_err(io_error)?.mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600)).map_err(io_error)
 }
 
 /// Builds the ledger under another name, whole and durable, and renames it: there is never half a ledger.
