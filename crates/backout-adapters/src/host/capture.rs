@@ -30,6 +30,14 @@ impl Captured {
         self.tail.extend(rest);
     }
 
+    /// Counts bytes that were not read.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        self.total += bytes;
+        if bytes > 0 {
+            self.tail.clear();
+        }
+    }
+
     /// How many bytes there were.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -166,7 +166,7 @@ pub async fn run_noting(
         ended
     };
     guard.let_go();
-    files.read_into(&mut stdout, &mut stderr);
+    files.read_into(&mut stdout, &mut stderr, line.keep);
     Ok(Finished { ended, stdout, stderr, took: began.elapsed() })
 }
 
@@ -281,9 +281,9 @@ impl OutputFiles {
         self.stderr.keep_short();
     }
 
-    fn read_into(&self, stdout: &mut Captured, stderr: &mut Captured) {
-        self.stdout.read_into(stdout);
-        self.stderr.read_into(stderr);
+    fn read_into(&self, stdout: &mut Captured, stderr: &mut Captured, keep: usize) {
+        self.stdout.read_into(stdout, keep);
+        self.stderr.read_into(stderr, keep);
     }
 }
 
@@ -318,17 +318,27 @@ impl Sink {
         }
     }
 
-    fn read_into(&self, into: &mut Captured) {
-        use std::io::{Read, Seek, SeekFrom};
+    /// Reads both ends of what was written since the file was opened.
+    fn read_into(&self, into: &mut Captured, keep: usize) {
         let Self::File { reader, from, .. } = self else { return };
-        let mut file = reader;
-        if file.seek(SeekFrom::Start(*from)).is_err() {
-            return;
+        let keep = keep as u64;
+        let end = reader.metadata().map_or(0, |m| m.len());
+        let middle = end.saturating_sub(*from).saturating_sub(2 * keep);
+        if middle > 0 {
+            read_part(reader, *from, keep, into);
+            into.skip(middle);
+            read_part(reader, end - keep, keep, into);
+        } else {
+            read_part(reader, *from, end.saturating_sub(*from), into);
         }
-        let mut buffer = vec![0; 64 << 10];
-        let mut reader = file.take(2 * FILE_CAP);
-        while let Ok(n @ 1..) = reader.read(&mut buffer) {
-            into.push(&buffer[..n]);
-        }
+    }
+}
+
+fn read_part(mut file: &std::fs::File, from: u64, length: u64, into: &mut Captured) {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(from)).is_ok() && file.take(length).read_to_end(&mut bytes).is_ok()
+    {
+        into.push(&bytes);
     }
 }

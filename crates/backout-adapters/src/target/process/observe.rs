@@ -36,7 +36,9 @@ pub(crate) fn observe(slot: &SlotFolder) -> Result<Observed, AdapterError> {
 }
 
 fn without_spec(slot: &SlotFolder, status: &Status, supervised: bool) -> Observed {
-    let running = if supervised { Running::Unknown } else { Running::No };
+    // A supervisor that has written its last word holds its lock for a moment more.
+    let over = matches!(status.phase, Phase::Stopped | Phase::GaveUp | Phase::Failed);
+    let running = if supervised && !over { Running::Unknown } else { Running::No };
     Observed {
         running,
         last_exit: status.last_exit,

@@ -292,6 +292,7 @@ async fn first_report(
             .filter(|s| s.instance == spec.instance && s.phase != Phase::Starting);
         match status {
             Some(status) if status.phase == Phase::Failed => {
+                let _ = tokio::time::timeout(patience, supervisor.wait()).await;
                 let why = status.error.unwrap_or_default();
                 let _ = slot.forget_spec();
                 return Err(AdapterError::permanent(why)
