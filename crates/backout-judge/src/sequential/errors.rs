@@ -12,7 +12,7 @@ pub(crate) const RISKS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.
 /// most 1/ρ, so at large shares the alarm takes many errors in a row, and every alternative short
 /// of "all errors are the canary's" costs one more: there the weight lies on large risks.
 const RISK_PRIORS: [(f64, [f64; 8]); 3] = [
-    (0.10, [0.125; 8]),
+    (0.10, [0.11, 0.12, 0.12, 0.12, 0.15, 0.15, 0.13, 0.10]),
     (0.25, [0.08, 0.16, 0.12, 0.09, 0.08, 0.07, 0.15, 0.25]),
     (0.50, [0.02, 0.03, 0.03, 0.04, 0.04, 0.05, 0.20, 0.59]),
 ];

@@ -6,6 +6,8 @@ use backout_judge::sequential::Comparison;
 use backout_judge::{Arm, Budget, Settings};
 
 const RISKS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
+/// Weights up to a share of 10 %.
+const PRIOR: [f64; 8] = [0.11, 0.12, 0.12, 0.12, 0.15, 0.15, 0.13, 0.10];
 const ODDS: [f64; 6] = [2.0, 4.0, 10.0, 30.0, 100.0, 1000.0];
 const HORIZON_MS: f64 = 10.0 * 60_000.0;
 
@@ -58,14 +60,16 @@ fn log_rate(seen: &Seen, times: f64, harmless: f64) -> f64 {
 /// The e-value by its definition.
 fn definition(
     events: &[Seen],
-    alternatives: &[f64],
+    alternatives: &[(f64, f64)],
     from_start: f64,
     log_factor: impl Fn(&Seen, f64) -> f64,
 ) -> f64 {
     let began_ms = events[0].at_ms;
     let since = |start: usize| -> f64 {
-        let of = |r: &f64| events[start..].iter().map(|e| log_factor(e, *r)).sum::<f64>().exp();
-        alternatives.iter().map(of).sum::<f64>() / alternatives.len() as f64
+        let of = |&(r, weight): &(f64, f64)| {
+            weight * events[start..].iter().map(|e| log_factor(e, r)).sum::<f64>().exp()
+        };
+        alternatives.iter().map(of).sum::<f64>()
     };
     let mut restarted = 1.0 - mass(events[events.len() - 1].at_ms - began_ms);
     let mut before = 0.0;
@@ -75,6 +79,14 @@ fn definition(
         before = now;
     }
     from_start * since(0) + (1.0 - from_start) * restarted
+}
+
+/// Relative risks above the tolerance with their weights, which sum to 1 again.
+fn weighted(tolerance: f64) -> Vec<(f64, f64)> {
+    let all = RISKS.iter().copied().zip(PRIOR);
+    let kept: Vec<_> = all.filter(|(r, _)| *r > 1.0 + tolerance).collect();
+    let sum: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    kept.into_iter().map(|(r, weight)| (r, weight / sum)).collect()
 }
 
 fn events(seed: u64, canary_rate: f64, baseline_rate: f64) -> Vec<Seen> {
@@ -116,7 +128,7 @@ fn relative_risk_equals_its_definition() {
     {
         for (from_start, tolerance) in [(1.0, 0.0), (0.75, 0.0), (0.0, 0.0), (0.75, 1.2)] {
             let events = events(seed, canary, baseline);
-            let kept: Vec<f64> = RISKS.iter().copied().filter(|r| *r > 1.0 + tolerance).collect();
+            let kept = weighted(tolerance);
             let wanted = definition(&events, &kept, from_start, |e, r| log_risk(e, r, tolerance));
             let found = recursion(&settings(0.0, tolerance, from_start), &events);
             assert_close(found, wanted, &format!("seed {seed}, from start {from_start}"));
@@ -129,8 +141,9 @@ fn the_union_with_harmless_equals_its_definition() {
     let harmless = 0.02;
     for (seed, canary, baseline) in [(5, 0.01, 0.0), (6, 0.3, 0.02), (7, 0.08, 0.08)] {
         let events = events(seed, canary, baseline);
-        let risk = definition(&events, &RISKS, 0.75, |e, r| log_risk(e, r, 0.0));
-        let rate = definition(&events, &ODDS, 0.75, |e, times| log_rate(e, times, harmless));
+        let risk = definition(&events, &weighted(0.0), 0.75, |e, r| log_risk(e, r, 0.0));
+        let odds = ODDS.map(|times| (times, 1.0 / 6.0));
+        let rate = definition(&events, &odds, 0.75, |e, times| log_rate(e, times, harmless));
         let found = recursion(&settings(harmless, 0.0, 0.75), &events);
         assert_close(found, risk.min(rate), &format!("seed {seed}: {risk} or {rate}"));
     }
@@ -141,9 +154,10 @@ fn three_errors_by_hand() {
     // ρ = 0.1 and r = 5 give θ = 0.5/1.4; three canary errors and one of the baseline.
     let by_hand: f64 = RISKS
         .iter()
-        .map(|r| {
+        .zip(PRIOR)
+        .map(|(r, weight)| {
             let theta = r * 0.1 / (r * 0.1 + 0.9);
-            (theta / 0.1).powi(3) * (1.0 - theta) / 0.9 / 8.0
+            weight * (theta / 0.1).powi(3) * (1.0 - theta) / 0.9
         })
         .sum();
     let mut comparison = Comparison::new(&settings(0.0, 0.0, 1.0));
@@ -152,7 +166,7 @@ fn three_errors_by_hand() {
     comparison.requests(5, Arm::Baseline, 100, 1, &[]);
     comparison.settle();
     assert_close(comparison.e_values().combined, by_hand, "by hand");
-    assert!((by_hand - 40.967).abs() < 0.001, "{by_hand}");
+    assert!((by_hand - 45.619).abs() < 0.001, "{by_hand}");
 }
 
 #[test]
