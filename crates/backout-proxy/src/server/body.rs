@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -80,7 +81,7 @@ impl Relay {
         if let Some(mut upstream) = self.upstream.take() {
             upstream.drive(cx);
             if upstream.is_reusable() {
-                self.exchange.side().pool.put(upstream);
+                self.exchange.side().pool.put(upstream, Instant::now());
             }
         }
         self.state.enter(Phase::Flush);

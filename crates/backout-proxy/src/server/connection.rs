@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     forward, limits,
-    route::{LocalRoute, Side},
+    route::{LocalRoute, LocalSide},
     socket::ClientIo,
     upgrade::{self, Tunnel},
     worker::Worker,
@@ -73,7 +73,7 @@ pub(crate) struct ConnState {
     /// The end of the upload; the release's time counts from there.
     upload_ended: Cell<Option<Instant>>,
     /// The side that the current request is on, and its cuts before.
-    current: RefCell<Option<(std::sync::Arc<Side>, u64)>>,
+    current: RefCell<Option<(Rc<LocalSide>, u64)>>,
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
 
@@ -122,10 +122,10 @@ impl ConnState {
     }
 
     /// A request goes to a side.
-    pub(crate) fn on_side(&self, side: &std::sync::Arc<Side>, response_timeout: Duration) {
+    pub(crate) fn on_side(&self, side: &Rc<LocalSide>, response_timeout: Duration) {
         self.timed_out.set(false);
         self.response_timeout.set(response_timeout);
-        self.current.replace(Some((side.clone(), side.cuts())));
+        self.current.replace(Some((side.clone(), side.side.cuts())));
         self.moved();
     }
 
@@ -143,7 +143,7 @@ impl ConnState {
 
     /// Whether the side of the current request was cut since.
     fn is_cut(&self) -> bool {
-        self.current.borrow().as_ref().is_some_and(|(side, before)| side.cuts() != *before)
+        self.current.borrow().as_ref().is_some_and(|(side, before)| side.side.cuts() != *before)
     }
 
     pub(crate) fn is_answering(&self) -> bool {
@@ -238,7 +238,6 @@ pub(crate) async fn serve(
         async move { Ok::<_, Infallible>(forward::answer(&client, request).await) }
     });
     let mut connection = http1::Builder::new()
-        .max_headers(limits::HEADERS_MAX)
         .max_header_size(limits::HEAD_BYTES_MAX)
         .max_buf_size(limits::BUFFER_BYTES_MAX)
         .serve_connection(io, service);

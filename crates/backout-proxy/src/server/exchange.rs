@@ -1,10 +1,10 @@
 //! Keeps the books of one request on one side; whatever way it ends, it is counted once.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, time::Duration};
 
 use hyper::StatusCode;
 
-use super::route::{LocalSide, Route};
+use super::route::{LocalRoute, LocalSide};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -16,13 +16,13 @@ enum State {
 /// A request on a side. Dropped while it waits for the answer, it counts as a client that left.
 pub(crate) struct Exchange {
     side: Rc<LocalSide>,
-    route: Arc<Route>,
+    route: Rc<LocalRoute>,
     state: State,
     tunnel: bool,
 }
 
 impl Exchange {
-    pub(crate) fn begin(side: Rc<LocalSide>, route: Arc<Route>) -> Self {
+    pub(crate) fn begin(side: Rc<LocalSide>, route: Rc<LocalRoute>) -> Self {
         side.shard().began();
         Self { side, route, state: State::Waiting, tunnel: false }
     }
@@ -32,11 +32,11 @@ impl Exchange {
     }
 
     /// The head of the answer has come.
-    pub(crate) fn answered(&mut self, status: StatusCode, since: Instant) {
-        let failed = self.side.shard().answered(status.as_u16(), since.elapsed());
+    pub(crate) fn answered(&mut self, status: StatusCode, latency: Duration) {
+        let failed = self.side.shard().answered(status.as_u16(), latency);
         self.state = State::Answered { failed };
         if failed {
-            self.route.tell();
+            self.route.shared.tell();
         }
     }
 
@@ -54,7 +54,7 @@ impl Exchange {
             self.side.shard().broke(failed);
             self.side.shard().answer_ended();
             self.state = State::Over;
-            self.route.tell();
+            self.route.shared.tell();
         }
     }
 
@@ -62,7 +62,7 @@ impl Exchange {
     pub(crate) fn no_answer(mut self) {
         self.side.shard().no_answer();
         self.state = State::Over;
-        self.route.tell();
+        self.route.shared.tell();
     }
 
     /// The request met a connection that the release had just closed, and can't be sent again.

@@ -136,24 +136,27 @@ async fn on_side(
     side: &Rc<LocalSide>,
     outgoing: &mut Outgoing,
 ) -> Result<Response<Download>, Failure> {
-    let exchange = Exchange::begin(side.clone(), client.route.shared.clone());
-    client.state.on_side(&side.side, table.response_timeout);
+    let exchange = Exchange::begin(side.clone(), client.route.clone());
+    client.state.on_side(side, table.response_timeout);
     let mut fresh_only = false;
     loop {
+        let mut began = Instant::now();
         let kept = match outgoing.repeatable {
             _ if fresh_only => None,
-            true => side.pool.newest(),
-            false => side.pool.surest(),
+            true => side.pool.newest(began),
+            false => side.pool.surest(began),
         };
         let (mut upstream, reused) = match kept {
             Some(kept) => (kept, true),
             None => match Upstream::connect(side.upstream()).await {
-                Ok(fresh) => (fresh, false),
+                Ok(fresh) => {
+                    began = Instant::now();
+                    (fresh, false)
+                }
                 Err(error) => return Err(unreachable_side(exchange, error)),
             },
         };
         let Some(request) = outgoing.next() else { return Err(lost(exchange, false)) };
-        let began = Instant::now();
         match send(client, side, outgoing, &mut upstream, request).await {
             Sent::Answer(response) => {
                 return finish(client, exchange, upstream, response, &outgoing.asked, began).await;
@@ -223,7 +226,7 @@ async fn raced_or_dead(exchange: Exchange) -> Failure {
             let side = exchange.side().clone();
             side.shard().pool_race();
             exchange.raced();
-            side.pool.put(fresh);
+            side.pool.put(fresh, Instant::now());
             Failure::Other(Reason::ConnectionRace)
         }
         Err(_) => lost(exchange, false),
@@ -285,7 +288,9 @@ async fn finish(
     {
         return Err(lost(exchange, true));
     }
-    exchange.answered(parts.status, client.state.answer_due_since(began));
+    let now = Instant::now();
+    let due_since = client.state.answer_due_since(began);
+    exchange.answered(parts.status, now.saturating_duration_since(due_since));
     headers::prepare_answer(&mut parts, asked.close || client.state.lame.get());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some((io, early)) = upstream.into_tunnel().await else {
@@ -304,7 +309,7 @@ async fn finish(
         .await;
     }
     let upstream = if upstream.is_reusable() {
-        exchange.side().pool.put(upstream);
+        exchange.side().pool.put(upstream, now);
         None
     } else {
         Some(upstream)

@@ -26,9 +26,8 @@ pub(crate) const CLOSE_ARRIVES_WITHIN: Duration = Duration::from_micros(300);
 pub(crate) const RACE_WINDOW: Duration = Duration::from_millis(50);
 /// How often a worker looks for what has taken too long.
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
-/// Header lines of a message at most; more are answered with 431.
-pub(crate) const HEADERS_MAX: usize = 100;
-/// Bytes of a message's head at most; more are answered with 431.
+/// Bytes of a message's head at most; more are answered with 431, as are more than 100 header lines (hyper's
+/// own limit; setting another makes each parse slower).
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that a connection buffers at most, per direction.
 pub(crate) const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;

@@ -58,7 +58,6 @@ impl Upstream {
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let (sender, driver) = http1::Builder::new()
-            .max_headers(limits::HEADERS_MAX * 2)
             .max_header_size(limits::HEAD_BYTES_MAX)
             .max_buf_size(limits::BUFFER_BYTES_MAX)
             .handshake(TokioIo::new(UpstreamIo(stream.clone())))
@@ -135,10 +134,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// The idle connection used last: it is the least likely to be closed, and the others may grow old.
-    pub(crate) fn newest(&self) -> Option<Upstream> {
+    pub(crate) fn newest(&self, now: Instant) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         let newest = idle.pop_back()?;
-        if newest.idle_since.elapsed() > limits::POOL_IDLE {
+        if now.saturating_duration_since(newest.idle_since) > limits::POOL_IDLE {
             idle.clear();
             return None;
         }
@@ -147,10 +146,10 @@ impl Pool {
 
     /// An idle connection for a request that can't be sent twice: one that has been idle so long that a close
     /// of the release must have arrived, and has not.
-    pub(crate) fn surest(&self) -> Option<Upstream> {
+    pub(crate) fn surest(&self, now: Instant) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(oldest) = idle.pop_front() {
-            let age = oldest.idle_since.elapsed();
+            let age = now.saturating_duration_since(oldest.idle_since);
             if age < limits::CLOSE_ARRIVES_WITHIN {
                 idle.push_front(oldest);
                 return None;
@@ -162,10 +161,10 @@ impl Pool {
         None
     }
 
-    pub(crate) fn put(&self, mut upstream: Upstream) {
+    pub(crate) fn put(&self, mut upstream: Upstream, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < limits::POOL_SIZE {
-            upstream.idle_since = Instant::now();
+            upstream.idle_since = now;
             idle.push_back(upstream);
         }
     }
