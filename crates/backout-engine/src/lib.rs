@@ -23,7 +23,7 @@ pub use commands::adopt::{AdoptWish, adopt};
 pub use commands::control::{ControlAnswer, ask, resolve};
 pub use commands::deploy::{ConfigChoice, DeployWish, Prepared, deploy, prepare_deploy};
 pub use commands::down::{down, prepare_down};
-pub use commands::health::{CheckReport, check_now};
+pub use commands::health::{CheckReport, check_now, judge_check};
 pub use commands::recover::{Recovered, recover};
 pub use commands::rollback::{
     PreparedRollback, RollbackTarget, RollbackWishes, prepare_rollback, rollback,

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backout_core::model::{EnvironmentRecord, Health, LiveHealth, Service};
-use backout_core::ports::{LedgerError, ProbeSubject, SampleOutcome};
+use backout_core::ports::{LedgerError, ProbeError, ProbeSubject, Sample, SampleOutcome};
+use backout_judge::Thresholds;
+use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::journal;
 use crate::situation;
+
+/// Clocks may differ by this, milliseconds.
+const SKEW_MS: u64 = 30_000;
 
 /// One look at everything that is live.
 #[derive(Debug, Clone)]
@@ -19,6 +24,10 @@ pub struct CheckReport {
     pub services: BTreeMap<String, Health>,
     /// What did not pass, for people.
     pub findings: Vec<String>,
+    /// When.
+    pub checked_at: Timestamp,
+    /// Two intervals of the slowest check, milliseconds.
+    pub fresh_for_ms: u64,
 }
 
 impl CheckReport {
@@ -26,6 +35,17 @@ impl CheckReport {
     #[must_use]
     pub fn healthy(&self) -> bool {
         matches!(self.health, Health::Healthy | Health::Warning)
+    }
+
+    /// As the ledger keeps it.
+    #[must_use]
+    pub fn live_health(&self) -> LiveHealth {
+        LiveHealth {
+            overall: self.health,
+            services: self.services.clone(),
+            checked_at: self.checked_at,
+            fresh_for_ms: self.fresh_for_ms,
+        }
     }
 }
 
@@ -37,16 +57,80 @@ pub async fn check_now(cx: &Context) -> Result<Option<CheckReport>, LedgerError>
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     let report = probe_live(cx, &environment).await?;
     if let Some(report) = &report {
-        let health = LiveHealth {
-            overall: report.health,
-            services: report.services.clone(),
-            checked_at: cx.now(),
-            fresh_for_ms: u64::try_from(cx.fresh_for(false).as_millis()).unwrap_or(60_000),
-        };
         // A reading command may stand on a read-only ledger: then the result is only shown.
-        let _ = cx.ledger.put_health(&cx.key, &health).await;
+        let _ = cx.ledger.put_health(&cx.key, &report.live_health()).await;
     }
     Ok(report)
+}
+
+/// What one check says of health: a bad answer, another version than expected, a broken threshold, or figures
+/// that are too old to mean anything. The words say why it is not healthy.
+#[must_use]
+pub fn judge_check(
+    result: Result<Sample, ProbeError>,
+    expected: Option<&str>,
+    thresholds: &Thresholds,
+    interval_ms: u64,
+) -> (Health, String) {
+    let sample = match result {
+        Ok(sample) => sample,
+        Err(error) => return (Health::Unknown, error.to_string()),
+    };
+    if let (Some(version), Some(expected)) = (&sample.version, expected)
+        && version != expected
+    {
+        return (
+            Health::Failing,
+            format!("version {version} answers where {expected} was deployed"),
+        );
+    }
+    let (health, why) = match &sample.outcome {
+        SampleOutcome::Fail(why) | SampleOutcome::NotReady(why) => {
+            return (Health::Failing, why.clone());
+        }
+        SampleOutcome::Warn(why) => (Health::Warning, Some(why.clone())),
+        SampleOutcome::Pass => (Health::Healthy, None),
+    };
+    let stale_ms = i64::try_from(interval_ms.saturating_mul(2).saturating_add(SKEW_MS));
+    let age_ms =
+        sample.timestamp.map(|at| sample.started_at.as_millisecond() - at.as_millisecond());
+    if age_ms.is_some_and(|age| age > stale_ms.unwrap_or(i64::MAX)) {
+        return (Health::Unknown, "its `timestamp` is older than two intervals".to_owned());
+    }
+    let (limits, broken) = limits(&sample, thresholds);
+    let words: Vec<String> = why.into_iter().chain(broken).collect();
+    (health.max(limits), words.join(", "))
+}
+
+/// The fixed thresholds on what one check reports, bounds inclusive.
+fn limits(sample: &Sample, thresholds: &Thresholds) -> (Health, Vec<String>) {
+    let mut worst = Health::Healthy;
+    let mut words = Vec::new();
+    let mut judge = |fails: bool, warns: bool, text: String| {
+        if fails || warns {
+            worst = worst.max(if fails { Health::Failing } else { Health::Warning });
+            words.push(text);
+        }
+    };
+    if let Some(rate) = sample.error_rate {
+        let limit = thresholds.error_rate_percent;
+        judge(rate >= limit.fail, rate >= limit.warn, format!("error rate {rate:.1} %"));
+    }
+    if let Some(percent) = sample.availability {
+        let limit = thresholds.availability_percent;
+        let text = format!("availability {percent:.1} %");
+        judge(percent <= limit.fail, percent <= limit.warn, text);
+    }
+    let response_ms = sample.response_time_ms.unwrap_or(sample.latency_ms);
+    let limit = thresholds.response_time_ms;
+    let text = format!("response time {response_ms:.0} ms");
+    judge(response_ms >= limit.fail, response_ms >= limit.warn, text);
+    (worst, words)
+}
+
+/// A failure that was seen counts for more than what could not be seen.
+fn worse(a: Health, b: Health) -> Health {
+    if a == Health::Failing || b == Health::Failing { Health::Failing } else { a.max(b) }
 }
 
 pub(crate) async fn probe_live(
@@ -55,12 +139,17 @@ pub(crate) async fn probe_live(
 ) -> Result<Option<CheckReport>, LedgerError> {
     let Some(live) = situation::live(cx, environment).await? else { return Ok(None) };
     let release = situation::release(cx, &live.release).await?;
-    let mut report =
-        CheckReport { health: Health::Healthy, services: BTreeMap::new(), findings: Vec::new() };
+    let mut report = CheckReport {
+        health: Health::Healthy,
+        services: BTreeMap::new(),
+        findings: Vec::new(),
+        checked_at: cx.now(),
+        fresh_for_ms: u64::try_from(cx.fresh_for(false).as_millis()).unwrap_or(60_000),
+    };
     for service in release.content.services.values() {
         let health = probe_service(cx, &live, &release, service, &mut report.findings).await;
         report.services.insert(service.name.to_string(), health);
-        report.health = report.health.max(health);
+        report.health = worse(report.health, health);
     }
     Ok(Some(report))
 }
@@ -84,24 +173,76 @@ async fn probe_service(
             timeout: Duration::from_millis(plan.schedule.timeout_ms),
             retries: plan.schedule.retries,
         };
-        let (health, finding) = match plan.probe.check(&subject).await {
-            Ok(sample) => match (&sample.version, sample.outcome) {
-                (Some(version), _) if *version != live.version.as_str() => (
-                    Health::Failing,
-                    format!("version {version} answers where {} was deployed", live.version),
-                ),
-                (_, SampleOutcome::Pass) => (Health::Healthy, String::new()),
-                (_, SampleOutcome::Warn(why)) => (Health::Warning, why),
-                (_, SampleOutcome::Fail(why) | SampleOutcome::NotReady(why)) => {
-                    (Health::Failing, why)
-                }
-            },
-            Err(error) => (Health::Unknown, error.to_string()),
-        };
+        let (health, finding) = judge_check(
+            plan.probe.check(&subject).await,
+            Some(live.version.as_str()),
+            &cx.policy.judge.thresholds,
+            plan.schedule.interval_ms,
+        );
         if health != Health::Healthy {
             findings.push(format!("{} {}: {finding}", service.name, plan.probe.name()));
         }
-        worst = worst.max(health);
+        worst = worse(worst, health);
     }
     worst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(outcome: SampleOutcome) -> Sample {
+        Sample {
+            started_at: Timestamp::from_second(1_000_000).unwrap(),
+            outcome,
+            latency_ms: 3.0,
+            error_rate: None,
+            availability: None,
+            response_time_ms: None,
+            version: None,
+            timestamp: None,
+        }
+    }
+
+    fn judged(sample: Sample) -> (Health, String) {
+        judge_check(Ok(sample), Some("2"), &Thresholds::default(), 30_000)
+    }
+
+    #[test]
+    fn thresholds_are_inclusive_and_the_worst_counts() {
+        let with = |error_rate, availability, response_time_ms| {
+            let found = Sample {
+                error_rate,
+                availability,
+                response_time_ms,
+                ..sample(SampleOutcome::Pass)
+            };
+            judged(found).0
+        };
+        assert_eq!(with(Some(2.9), Some(99.6), Some(1499.0)), Health::Healthy);
+        assert_eq!(with(Some(3.0), None, None), Health::Warning);
+        assert_eq!(with(Some(5.0), None, None), Health::Failing);
+        assert_eq!(with(None, Some(99.5), None), Health::Warning);
+        assert_eq!(with(None, Some(99.0), Some(1.0)), Health::Failing);
+        assert_eq!(with(Some(3.0), None, Some(2000.0)), Health::Failing);
+        let slow = Sample { latency_ms: 1500.0, ..sample(SampleOutcome::Pass) };
+        assert_eq!(judged(slow), (Health::Warning, "response time 1500 ms".to_owned()));
+    }
+
+    #[test]
+    fn another_version_fails_and_old_figures_are_unknown() {
+        let other = Sample { version: Some("1".to_owned()), ..sample(SampleOutcome::Pass) };
+        assert_eq!(judged(other).0, Health::Failing);
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let old = Sample { timestamp: at(1_000_000 - 91), ..sample(SampleOutcome::Pass) };
+        assert_eq!(judged(old).0, Health::Unknown);
+        let fresh =
+            Sample { timestamp: at(1_000_000 - 90), ..sample(SampleOutcome::Warn("w".to_owned())) };
+        assert_eq!(judged(fresh), (Health::Warning, "w".to_owned()));
+        let nothing =
+            judge_check(Err(ProbeError("why".to_owned())), None, &Thresholds::default(), 1);
+        assert_eq!(nothing, (Health::Unknown, "why".to_owned()));
+        assert_eq!(worse(Health::Unknown, Health::Failing), Health::Failing);
+        assert_eq!(worse(Health::Unknown, Health::Healthy), Health::Unknown);
+    }
 }

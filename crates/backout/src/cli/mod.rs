@@ -6,11 +6,13 @@ mod completions;
 mod control;
 mod deploy;
 mod init;
+mod reading;
 pub mod report;
 mod rollback;
 mod schema;
 pub mod session;
 mod signals;
+mod status;
 mod values;
 
 use args::{Cli, Command};
@@ -64,6 +66,7 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::Recover => control::recover(global).await,
         Command::Resolve(args) => control::resolve(global, args).await,
         Command::Down => control::down(global).await,
+        Command::Status(args) => status::run(global, args).await,
         other => Err(CommandError::failed(format!("`{other:?}` is not built into this program"))),
     }
 }

@@ -54,7 +54,8 @@ pub enum Found {
     },
 }
 
-fn var(name: &str) -> Option<String> {
+/// A variable of the caller's environment.
+pub fn var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -95,7 +96,8 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     Ok(Found::Session(Box::new(session)))
 }
 
-fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
+/// Why a ledger could not be opened, with the folder that was read.
+pub fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
     let error = CommandError::failed(error.to_string());
     error.hint(format!(
         "the state folder is {} ({}); name another with --state-dir",
@@ -104,7 +106,8 @@ fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
     ))
 }
 
-async fn build(
+/// Puts a session together on an open ledger.
+pub async fn build(
     loaded: Loaded,
     state: StateDir,
     ledger: Arc<dyn Ledger>,

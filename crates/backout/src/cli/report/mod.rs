@@ -1,7 +1,11 @@
 //! What people see: progress while it goes on, tables at the end; and JSON for machines.
 
+pub mod commands;
 pub mod confirm;
 pub mod json;
 pub mod outcome;
 pub mod progress;
+pub mod status;
+pub mod table;
+pub mod text;
 pub mod words;

@@ -38,7 +38,11 @@ fn ended(operation: &Finished, ending: &Ending, then: Option<&Outcome>) -> u8 {
         (Ending::Superseded { .. }, _) => exit_code::STOPPED_WATCHING,
         (Ending::TakenBack { .. }, None) => exit_code::ROLLED_BACK,
         // A rollback that had to be planned anew ends as the second one does.
-        (Ending::TakenBack { .. }, Some(back)) if operation.plan.kind == OperationKind::Rollback => code(back),
+        (Ending::TakenBack { .. }, Some(back))
+            if operation.plan.kind == OperationKind::Rollback =>
+        {
+            code(back)
+        }
         (Ending::TakenBack { .. }, Some(back)) => match code(back) {
             // A first deployment that was removed again left nothing live.
             exit_code::OK if operation.plan.from.is_none() => exit_code::FAILED,

@@ -21,7 +21,8 @@ pub fn duration(ms: u64) -> String {
 pub fn age(at: Timestamp, now: Timestamp) -> String {
     let ms = now.as_millisecond().saturating_sub(at.as_millisecond());
     match u64::try_from(ms) {
-        Ok(ms) if ms >= 1_000 => format!("{} ago", duration(ms / 1_000 * 1_000)),
+        Ok(ms @ 1_000..=9_999) => format!("{} s ago", ms / 1_000),
+        Ok(ms) if ms >= 10_000 => format!("{} ago", duration(ms)),
         _ => "just now".to_owned(),
     }
 }
@@ -67,6 +68,7 @@ mod tests {
         let now = Timestamp::from_second(1_000).unwrap();
         assert_eq!(age(Timestamp::from_second(2_000).unwrap(), now), "just now");
         assert_eq!(age(Timestamp::from_second(940).unwrap(), now), "60 s ago");
+        assert_eq!(age(Timestamp::from_millisecond(994_100).unwrap(), now), "5 s ago");
         assert_eq!(percent(0, 0), "-");
         assert_eq!(percent(1, 400), "0.25 %");
     }

@@ -1,0 +1,169 @@
+//! What a reading verb works on: one environment, or all that the file names, and a ledger if there is one.
+//! Nothing is created. The ledger is closed in order, so that it leaves no files of its own behind.
+
+use std::sync::Arc;
+
+use backout_core::ids::{AppName, EnvironmentName};
+use backout_core::ports::{Ledger, LedgerError};
+use backout_ledger::{OpenError, OpenMode, SqliteLedger};
+
+use super::args::Global;
+use super::session::{self, Opening, Session};
+use crate::config::{self, Loaded};
+use crate::error::CommandError;
+use crate::state_dir::StateDir;
+
+/// How a reading verb wants the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is written.
+    Read,
+    /// Results of checks are kept where the ledger can be written; else they are only shown.
+    KeepChecks,
+}
+
+/// One environment of the file.
+pub struct Place {
+    /// Its configuration.
+    pub loaded: Loaded,
+    /// The open session; none without a ledger.
+    pub session: Option<Session>,
+}
+
+/// The environments that are meant.
+pub struct Reader {
+    /// The app.
+    pub app: AppName,
+    /// Those whose configuration is valid; at least one.
+    pub places: Vec<Place>,
+    /// Those whose configuration is not, such as for a variable that only they need.
+    pub broken: Vec<(EnvironmentName, CommandError)>,
+    /// The state folder.
+    pub state: StateDir,
+    ledger: Option<Arc<SqliteLedger>>,
+}
+
+impl Reader {
+    /// Opens for the environment of `-e`, else for all that the file names.
+    ///
+    /// # Errors
+    /// For a configuration that is wrong, or a ledger that can't be read.
+    pub async fn open(
+        global: &Global,
+        activity: &str,
+        access: Access,
+    ) -> Result<Self, CommandError> {
+        let (loaded, broken) = configurations(global)?;
+        let Some(state) = session::state_dirs(global)?.into_iter().next() else {
+            return Err(CommandError::failed("no state folder is known: set --state-dir"));
+        };
+        let ledger = open_ledger(&state, access).await?.map(Arc::new);
+        let opening = Opening { activity, ..Opening::default() };
+        let app = loaded[0].app.clone();
+        let mut places = Vec::new();
+        for loaded in loaded {
+            let session = match &ledger {
+                Some(ledger) => {
+                    let ledger: Arc<dyn Ledger> = ledger.clone();
+                    Some(session::build(loaded.clone(), state.clone(), ledger, opening).await?)
+                }
+                None => None,
+            };
+            places.push(Place { loaded, session });
+        }
+        Ok(Self { app, places, broken, state, ledger })
+    }
+
+    /// As [`Reader::open`], for a verb that is about one environment.
+    ///
+    /// # Errors
+    /// Usage where there are several and none was named.
+    pub async fn open_one(
+        global: &Global,
+        activity: &str,
+        access: Access,
+    ) -> Result<Self, CommandError> {
+        // Says which environments there are, before anything is opened.
+        session::load(global, None)?;
+        Self::open(global, activity, access).await
+    }
+
+    /// The ledger; none if there is none.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&dyn Ledger> {
+        self.ledger.as_deref().map(|ledger| ledger as &dyn Ledger)
+    }
+
+    /// Whether the ledger knows any of these environments.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn is_known(&self) -> Result<bool, CommandError> {
+        for session in self.places.iter().filter_map(|place| place.session.as_ref()) {
+            match session.cx.ledger.environment(&session.cx.key).await {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(LedgerError::CorruptRecord { .. }) => return Ok(true),
+                Err(error) => return Err(session::ledger_error(&error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Says which folder was read, by which rule, and which other one knows what is asked for.
+    pub async fn not_known(&self, global: &Global) -> CommandError {
+        session::not_known(global, &self.places[0].loaded, &self.state).await
+    }
+
+    /// Closes the ledger and waits for it.
+    pub async fn close(self) {
+        let Self { places, ledger, .. } = self;
+        drop(places);
+        if let Some(ledger) = ledger.and_then(Arc::into_inner) {
+            // What was read is read; a reader has nothing to lose here.
+            let _ = ledger.close().await;
+        }
+    }
+}
+
+type Broken = (EnvironmentName, CommandError);
+
+fn configurations(global: &Global) -> Result<(Vec<Loaded>, Vec<Broken>), CommandError> {
+    if global.env.is_some() {
+        return Ok((vec![session::load(global, None)?], Vec::new()));
+    }
+    let file = global.config_file();
+    let names = config::environments(file, &session::var)?;
+    let (mut loaded, mut broken) = (Vec::new(), Vec::new());
+    for name in names {
+        match config::load(file, Some(name.as_str()), &session::var) {
+            Ok(one) => loaded.push(one),
+            Err(error) => broken.push((name, CommandError::from(error))),
+        }
+    }
+    match broken.first() {
+        Some((_, error)) if loaded.is_empty() => Err(error.clone()),
+        _ => Ok((loaded, broken)),
+    }
+}
+
+async fn open_ledger(
+    state: &StateDir,
+    access: Access,
+) -> Result<Option<SqliteLedger>, CommandError> {
+    // Read first: opening for writing would create what is not there, and change an older format.
+    let reading = match SqliteLedger::open(&state.path, OpenMode::ReadOnly).await {
+        Ok(ledger) => ledger,
+        Err(OpenError::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(session::open_error(&error, state)),
+    };
+    if access == Access::Read {
+        return Ok(Some(reading));
+    }
+    match SqliteLedger::open(&state.path, OpenMode::ReadWrite).await {
+        Ok(writing) => {
+            let _ = reading.close().await;
+            Ok(Some(writing))
+        }
+        Err(_) => Ok(Some(reading)),
+    }
+}
