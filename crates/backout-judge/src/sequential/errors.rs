@@ -25,7 +25,7 @@ const ODDS_PRIOR: [f64; 6] = [1.0 / 6.0; 6];
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorTest {
     against_baseline: Option<Mixture<8>>,
-    prior: [f64; 8],
+    share: f64,
     against_harmless: Option<Mixture<6>>,
     tolerance: f64,
     comparing: bool,
@@ -40,7 +40,7 @@ impl ErrorTest {
         });
         ErrorTest {
             against_baseline: None,
-            prior: [0.0; 8],
+            share: 0.0,
             against_harmless,
             tolerance: tolerance.max(0.0),
             comparing: false,
@@ -51,19 +51,21 @@ impl ErrorTest {
     pub fn set_share(&mut self, share: f64) {
         self.comparing = share > 0.0 && share < 1.0;
         if self.comparing {
-            self.prior = prior(share, self.tolerance);
-            self.against_baseline.get_or_insert_with(|| Mixture::new(&self.prior)).set_share(
-                &RISKS,
-                share,
-                1.0 + self.tolerance,
-            );
+            self.share = share;
+            let null = 1.0 + self.tolerance;
+            self.against_baseline
+                .get_or_insert_with(|| Mixture::new(&prior(share, self.tolerance)))
+                .set_share(&RISKS, share, null);
         }
     }
 
     /// Restarts worth `mass` begin.
     pub fn start(&mut self, mass: f64) {
+        if mass <= 0.0 {
+            return;
+        }
         if let Some(mixture) = &mut self.against_baseline {
-            mixture.start(mass, &self.prior);
+            mixture.start(mass, &prior(self.share, self.tolerance));
         }
         if let Some(mixture) = &mut self.against_harmless {
             mixture.start(mass, &ODDS_PRIOR);
@@ -124,4 +126,24 @@ fn prior(share: f64, tolerance: f64) -> [f64; 8] {
         weights.iter_mut().for_each(|weight| *weight /= sum);
     }
     weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_metric_is_small() {
+        assert!(size_of::<ErrorTest>() <= 512, "{}", size_of::<ErrorTest>());
+    }
+
+    #[test]
+    fn the_weights_sum_to_one() {
+        for share in [0.001, 0.1, 0.2, 0.25, 0.4, 0.5, 0.9] {
+            for tolerance in [0.0, 0.5, 2.0, 500.0] {
+                let sum: f64 = prior(share, tolerance).iter().sum();
+                assert!((sum - 1.0).abs() < 1e-12, "{share} {tolerance}: {sum}");
+            }
+        }
+    }
 }

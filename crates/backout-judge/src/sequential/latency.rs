@@ -143,3 +143,36 @@ impl LatencyTest {
             .max_by(|a, b| value(a.0).total_cmp(&value(b.0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_metric_is_small() {
+        assert!(size_of::<LatencyTest>() <= 4_096, "{}", size_of::<LatencyTest>());
+    }
+
+    #[test]
+    fn the_tolerance_is_relative_and_never_below_its_floor() {
+        let test = LatencyTest::new(0.1, 1_000);
+        assert!((110_000..=110_001).contains(&test.allowed(100_000)));
+        assert_eq!(test.allowed(2_000), 3_000);
+        assert_eq!(LatencyTest::new(0.0, 1_000).allowed(2_000), 2_000);
+        assert_eq!(test.allowed(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn slow_is_told_by_the_baselines_past() {
+        let mut test = LatencyTest::new(0.0, 0);
+        for us in 1..=10 {
+            test.learn(us * 1_000, 1);
+        }
+        let mut slow = Slow::default();
+        test.count_slow(Arm::Canary, 50_000, 1, &mut slow);
+        assert_eq!(slow, [0, 0, 0], "not before there is enough, and not within a reading");
+        test.refresh();
+        test.count_slow(Arm::Canary, 50_000, 3, &mut slow);
+        assert_eq!(slow, [3, 0, 0], "ten values give a median and no more");
+    }
+}
