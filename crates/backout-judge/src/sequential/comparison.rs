@@ -149,7 +149,7 @@ impl Comparison {
     }
 
     /// Takes one request in that belongs to a session which stays on its side. The share in force
-    /// is that of sessions, and each counts once (see [`super::sessions`]). `latency_us` of failed
+    /// is that of sessions, and each counts once (see `sessions`). `latency_us` of failed
     /// requests is left out.
     pub fn session_request(
         &mut self,
@@ -321,7 +321,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it is shown that the canary is no worse (see [`super::no_worse`]).
+    /// Whether it is shown that the canary is no worse (see `no_worse`).
     pub fn shows_no_worse(&self) -> bool {
         self.no_worse.is_shown(self.errors.is_some(), self.latency.is_some())
     }

@@ -5,5 +5,6 @@ mod families;
 mod others;
 mod properties;
 mod reference;
+mod rollout;
 mod sim;
 mod ville;
