@@ -82,12 +82,14 @@ pub struct Context {
     pub interrupt: watch::Receiver<Interrupt>,
     /// New random bytes.
     pub entropy: fn() -> Entropy,
+    /// The wall clock: for people, records and the judge, never for leases.
+    pub clock: fn() -> Timestamp,
 }
 
 impl Context {
     /// The wall clock: for people and records.
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::now()
+        (self.clock)()
     }
 
     /// The longest that nothing is heard of a healthy check, milliseconds: two intervals of the slowest.

@@ -163,8 +163,11 @@ async fn set_traffic(
         _ => None,
     };
     let going_back = journal.plan.kind != backout_core::model::OperationKind::Deploy;
+    let sides = sides(cx, journal, &weights).await?;
+    // A side that is gone already gets no traffic and needs no mention.
+    weights.retain(|slot, _| sides.contains_key(slot));
     let change = TrafficChange {
-        sides: sides(cx, journal, &weights).await?,
+        sides,
         weights,
         new_side: traffic.side,
         stage: traffic.stage.clone(),

@@ -151,7 +151,8 @@ impl<'a> Executor<'a> {
     /// Runs to the end. Boxed by callers that recurse into the way back.
     pub async fn run(mut self) -> Outcome {
         loop {
-            match self.turn().await {
+            // Boxed: a way back runs inside the turn that failed, and stacks are small.
+            match Box::pin(self.turn()).await {
                 Ok(Turn::Again) => {}
                 Ok(Turn::Over(outcome)) => return *outcome,
                 Err(error) => {
@@ -166,7 +167,7 @@ impl<'a> Executor<'a> {
             return Ok(Turn::Over(Box::new(Outcome::Lost { operation: self.finished(), reason })));
         }
         match decide(&self.journal.plan, &self.journal.state, self.cx.now()) {
-            Decision::Run { step, attempt } => self.run_step(step, attempt).await,
+            Decision::Run { step, attempt } => Box::pin(self.run_step(step, attempt)).await,
             Decision::Observe { step } => self.observe(step).await,
             Decision::Wait { until } => self.wait(until).await,
             Decision::Skip { step, warning } => {
@@ -182,9 +183,11 @@ impl<'a> Executor<'a> {
                 self.fail(failure)?;
                 Ok(Turn::Again)
             }
-            Decision::TakeBack { failure } => self.take_back(failure).await,
+            Decision::TakeBack { failure } => Box::pin(self.take_back(failure)).await,
             Decision::Yield => self.give_way().await,
-            Decision::BecomeStuck { step, reason } => self.become_stuck(step, reason).await,
+            Decision::BecomeStuck { step, reason } => {
+                Box::pin(self.become_stuck(step, reason)).await
+            }
             Decision::IsStuck { reason, .. } => {
                 self.flush().await?;
                 Ok(Turn::Over(Box::new(Outcome::Stuck { operation: self.finished(), reason })))
@@ -228,7 +231,7 @@ impl<'a> Executor<'a> {
             if attempt > 1 { format!("try {attempt}") } else { String::new() },
         );
         if matches!(self.journal.plan.steps[step].action, Action::Watch { .. }) {
-            return self.watch(step, resumed_ms).await;
+            return Box::pin(self.watch(step, resumed_ms)).await;
         }
         let result = self.effect(step, attempt).await;
         boundary("after_effect", &name);

@@ -33,7 +33,7 @@ pub struct AdoptWish {
 /// Refused when the environment has deployments already, or no version can be told.
 pub async fn adopt(cx: &Context, wish: &AdoptWish) -> Result<(Outcome, Arc<Release>), EngineError> {
     let claimed = claim(cx).await?;
-    let result = run(cx, wish, &claimed).await;
+    let result = Box::pin(run(cx, wish, &claimed)).await;
     give_back(cx, claimed.keeper).await;
     result
 }
@@ -78,7 +78,7 @@ async fn run(
         );
     }
     journal.flush(cx.ledger.as_ref(), &claimed.keeper.lease).await?;
-    let outcome = Executor::new(cx, &claimed.keeper, journal).run().await;
+    let outcome = Box::pin(Executor::new(cx, &claimed.keeper, journal).run()).await;
     match outcome.last() {
         Outcome::Ended { ending: Ending::NothingChanged { message }, .. } => {
             Err(EngineError::Failed(message.clone()))

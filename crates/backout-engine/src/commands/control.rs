@@ -150,7 +150,7 @@ async fn abort(
     };
     journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
     journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
-    Ok(Executor::new(cx, keeper, journal).run().await)
+    Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)
 }
 
 /// Ends an open operation as it is: a person has seen to the rest.

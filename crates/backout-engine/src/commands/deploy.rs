@@ -268,7 +268,7 @@ pub async fn deploy(cx: &Context, wish: &DeployWish) -> Result<Outcome, EngineEr
         refuse_running_stages(cx, open).await?;
     }
     let claimed = claim_from_holder(cx, RequestKind::Supersede).await?;
-    let result = run(cx, wish, &claimed).await;
+    let result = Box::pin(run(cx, wish, &claimed)).await;
     give_back(cx, claimed.keeper).await;
     result
 }
@@ -320,7 +320,7 @@ async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outco
             opened.flush(cx.ledger.as_ref(), &claimed.keeper.lease).await?;
             crate::faults::boundary("after_open", "open");
             cx.events.send(Event::Opened { plan: Box::new(opened.plan.clone()), resumed: false });
-            Ok(Executor::new(cx, &claimed.keeper, opened).run().await)
+            Ok(Box::pin(Executor::new(cx, &claimed.keeper, opened).run()).await)
         }
     }
 }

@@ -30,7 +30,7 @@ pub async fn prepare_down(cx: &Context) -> Result<Plan, EngineError> {
 /// When it could not begin.
 pub async fn down(cx: &Context, reason: Option<String>) -> Result<Outcome, EngineError> {
     let claimed = claim_from_holder(cx, RequestKind::TakeOver).await?;
-    let result = run(cx, reason, &claimed).await;
+    let result = Box::pin(run(cx, reason, &claimed)).await;
     give_back(cx, claimed.keeper).await;
     result
 }

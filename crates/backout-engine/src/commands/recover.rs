@@ -79,7 +79,7 @@ pub(crate) async fn recover_open(
         journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
     }
     journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
-    Ok(Executor::new(cx, keeper, journal).run().await)
+    Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)
 }
 
 /// `None`: the new side is known good, and neither trip nor dead-man fired.

@@ -310,7 +310,7 @@ pub async fn rollback(cx: &Context, wishes: &RollbackWishes) -> Result<Outcome, 
     // Refusals come before a running deploy is interrupted for nothing.
     prepare_rollback(cx, wishes).await?.refuse_on_error()?;
     let claimed = claim_from_holder(cx, RequestKind::TakeOver).await?;
-    let result = run(cx, wishes, &claimed).await;
+    let result = Box::pin(run(cx, wishes, &claimed)).await;
     give_back(cx, claimed.keeper).await;
     result
 }
@@ -356,7 +356,7 @@ pub(crate) async fn begin(
         opened.flush(cx.ledger.as_ref(), &keeper.lease).await?;
         crate::faults::boundary("after_open", "open");
         cx.events.send(Event::Opened { plan: Box::new(opened.plan.clone()), resumed: false });
-        return Ok(Executor::new(cx, keeper, opened).run().await);
+        return Ok(Box::pin(Executor::new(cx, keeper, opened).run()).await);
     };
     let failure = old.state.failing.clone();
     old.end(

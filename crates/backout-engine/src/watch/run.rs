@@ -7,7 +7,6 @@ use backout_core::plan::{Action, WatchMode};
 use backout_core::ports::{Receipt, SampleOutcome};
 use backout_core::saga::{EntryKind, Failure};
 use backout_judge::{Arm, Event as Seen, Level, Verdict};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::sampler::{Message, Watcher};
@@ -102,7 +101,7 @@ async fn watch_step(
     let Action::Watch { mode, .. } = journal.plan.steps[scope.step].action.clone() else {
         return Ok(WatchEnd::Done(Receipt::default()));
     };
-    begin(watcher, &mode);
+    begin(scope.cx, watcher, &mode);
     let mut clock =
         Clock { counted: Duration::from_millis(scope.elapsed_ms), last: Instant::now() };
     let (mut asked, mut told, mut kept) = (Instant::now(), None::<Instant>, None::<Instant>);
@@ -112,7 +111,7 @@ async fn watch_step(
         if let Held::Lost(why) = scope.keeper.held() {
             return Ok(WatchEnd::Lost(why));
         }
-        let now = Timestamp::now();
+        let now = scope.cx.now();
         let verdict = watcher.judge.verdict(now.as_millisecond());
         let elapsed_ms = clock.tick(journal.state.paused);
         if let Some(end) = fired(journal, watcher).or_else(|| failing(journal, &mode, &verdict)) {
@@ -160,8 +159,8 @@ async fn watch_step(
     }
 }
 
-fn begin(watcher: &mut Watcher, mode: &WatchMode) {
-    let at_ms = Timestamp::now().as_millisecond();
+fn begin(cx: &Context, watcher: &mut Watcher, mode: &WatchMode) {
+    let at_ms = cx.now().as_millisecond();
     match mode {
         WatchMode::Hold { .. } => watcher.judge.observe(Seen::StageBegan { at_ms }),
         WatchMode::Bake { .. } => watcher.judge.observe(Seen::BakeBegan { at_ms }),
@@ -186,14 +185,7 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
             watcher.fired = frame.fired.clone();
         }
         Message::Observed { arm, slot, service, observed } => {
-            watcher.feed.observed(
-                &mut watcher.judge,
-                Timestamp::now(),
-                arm,
-                slot,
-                &service,
-                &observed,
-            );
+            watcher.feed.observed(&mut watcher.judge, cx.now(), arm, slot, &service, &observed);
         }
         Message::Checked { started_at, arm, slot, check, service, result } => {
             let Some(side) = watcher.sides.iter().find(|side| side.slot == slot) else { return };
@@ -493,7 +485,7 @@ async fn keep_health(cx: &Context, journal: &Journal, watcher: &Watcher) {
     }
     let overall = services.values().copied().max().unwrap_or(Health::Unknown);
     let fresh_for_ms = u64::try_from(cx.fresh_for(true).as_millis()).unwrap_or(60_000).max(5_000);
-    let health = LiveHealth { overall, services, checked_at: Timestamp::now(), fresh_for_ms };
+    let health = LiveHealth { overall, services, checked_at: cx.now(), fresh_for_ms };
     // Only for `status`; a failure here must not end the watch.
     let _ = cx.ledger.put_health(&cx.key, &health).await;
 }

@@ -74,7 +74,7 @@ impl Watcher {
         let mut settings = cx.policy.judge.clone();
         settings.watch_ms =
             settings.watch_ms.max(i64::try_from(cx.policy.bake_ms).unwrap_or(i64::MAX / 4));
-        let mut judge = Judge::new(settings, Timestamp::now().as_millisecond());
+        let mut judge = Judge::new(settings, cx.now().as_millisecond());
         let (tx, messages) = mpsc::channel(4096);
         let mut tasks = JoinSet::new();
         let mut sides = vec![WatchedSide {
@@ -171,7 +171,14 @@ fn spawn_unit(
         let check =
             judge.add_check(plan.probe.name(), service.name.as_str(), side.arm, interval_ms);
         names_a_side |= plan.names_a_side;
-        tasks.spawn(probe(plan, check, unit.clone(), side.clone(), address.clone(), tx.clone()));
+        tasks.spawn(probe(
+            plan,
+            check,
+            unit.clone(),
+            side.clone(),
+            address.clone(),
+            (cx.clock, tx.clone()),
+        ));
     }
     names_a_side
 }
@@ -213,7 +220,7 @@ async fn probe(
     unit: Unit,
     side: WatchedSide,
     address: Address,
-    tx: mpsc::Sender<Message>,
+    (clock, tx): (fn() -> Timestamp, mpsc::Sender<Message>),
 ) {
     tokio::time::sleep(Duration::from_millis(plan.schedule.rollout_initial_delay_ms)).await;
     let mut ticks =
@@ -229,7 +236,7 @@ async fn probe(
             timeout: Duration::from_millis(plan.schedule.timeout_ms),
             retries: 0,
         };
-        let started_at = Timestamp::now();
+        let started_at = clock();
         let result = plan.probe.check(&subject).await;
         let message = Message::Checked {
             started_at,

@@ -148,6 +148,7 @@ pub async fn build(
         events: EventSink::default(),
         interrupt: receiver,
         entropy,
+        clock: jiff::Timestamp::now,
     };
     Ok(Session { loaded, state, cx, interrupt })
 }
