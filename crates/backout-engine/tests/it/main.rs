@@ -1,5 +1,7 @@
 //! The engine against strict fakes: every effect fails in every way, and the process is killed around each.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
+
 mod commands;
 mod sweep;
 mod world;
