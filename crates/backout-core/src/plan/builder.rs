@@ -1,6 +1,6 @@
 //! Builds steps with keys, words and limits in one place.
 
-use super::situation::{PlanContext, Side};
+use super::situation::{PlanContext, Side, Situation};
 use super::step::{Action, Nature, Phase, Step, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
 use crate::model::{Release, RouterPolicy, Service, TargetSpec};
@@ -224,6 +224,25 @@ impl<'a> Builder<'a> {
             undo,
             timeout_ms,
         );
+    }
+
+    /// Moves what users `slot` still has to `stays`, before `slot` is emptied. Most users are on `stays`
+    /// already, and the others would meet nothing at all: so this one move asks for no proof of health.
+    pub(super) fn leave_before_stop(&mut self, situation: &Situation, slot: Slot, stays: Slot) {
+        let gets = situation.weights.as_ref().and_then(|w| w.get(&slot)).copied().unwrap_or(0);
+        if gets == 0 || !situation.slots.get(&stays).is_some_and(Side::can_serve) {
+            return;
+        }
+        let away = TrafficStep {
+            side: slot,
+            percent: 0,
+            rest: Some(stays),
+            dead_man: false,
+            gate: false,
+            cut: false,
+            stage: "0".to_owned(),
+        };
+        self.traffic(away, None);
     }
 
     pub(super) fn watch(

@@ -1,9 +1,9 @@
 //! The plan of a deploy.
 
 use super::builder::Builder;
-use super::situation::{PlanContext, Refusal, Situation};
+use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Live, Nature, Plan, TrafficStep, WatchMode};
-use crate::ids::Slot;
+use crate::ids::{ServiceName, Slot};
 use crate::model::{
     CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec,
 };
@@ -24,7 +24,11 @@ pub fn plan_deploy(
     refuse_long_way_back(policy, release)?;
     let routed = policy.router != RouterPolicy::None;
     let beside = cx.capabilities.side_by_side
-        && (routed || matches!(policy.strategy, Strategy::BlueGreen { .. }));
+        && match policy.strategy {
+            Strategy::Recreate => false,
+            Strategy::BlueGreen { .. } => true,
+            Strategy::Canary(_) => routed,
+        };
     let slot = free_slot(cx, situation, routed);
     let mut b = Builder::new(cx, Nature::Compensatable);
     b.pin_artifacts(release);
@@ -32,25 +36,19 @@ pub fn plan_deploy(
     if restore_config {
         b.restore_config(release);
     }
-    for (other, side) in situation.slots.iter().filter(|(other, _)| **other == slot) {
-        if situation.live.as_ref().is_none_or(|live| live.slot != *other) {
-            b.stop_side(side, *other, |_| true);
-        }
-    }
-    let recreate = policy.strategy == Strategy::Recreate;
-    let old = situation.live_side().filter(|(live, _)| live.slot != slot);
-    if let (Some((live, side)), true) = (old, recreate && !cx.capabilities.replaces_in_place) {
-        b.stop_side(side, live.slot, |_| true);
-    }
+    // What the ledger knows of the other slot may run, even where not all of it was seen running.
+    let old = situation.live.as_ref().filter(|live| beside && live.slot != slot);
+    let old = old.and_then(|live| Some((live, situation.slots.get(&live.slot)?)));
+    clear_the_way(&mut b, cx, situation, release, slot, old.is_some());
     for service in Builder::ordered(release) {
-        if let (Some((live, side)), false, false) = (old, service.traffic, recreate)
-            && side.services.contains(&service.name)
+        if let Some((live, side)) = old
+            && is_replaced_worker(&service.name, side, release)
         {
             b.stop(&service.name, side, live.slot);
         }
         b.start(service, release, cx.number, slot, false);
     }
-    let warm = old.filter(|_| beside && !recreate).map(|(live, _)| live.clone());
+    let warm = situation.live_side().filter(|_| old.is_some()).map(|(live, _)| live.clone());
     b.watch(
         "await_ready",
         WatchMode::Ready { passes: passes(policy) },
@@ -59,15 +57,17 @@ pub fn plan_deploy(
     );
     let mut live_at = b.steps.len() - 1;
     if routed {
-        live_at = traffic_steps(&mut b, policy, slot, warm.as_ref());
+        live_at =
+            traffic_steps(&mut b, policy, slot, warm.as_ref(), old.map(|(live, _)| live.slot));
     }
     b.nature(Nature::Pivot);
     let bake = WatchMode::Bake { bake_ms: policy.bake_ms, passes: passes(policy) };
     b.watch("bake", bake, slot, warm.as_ref().map(|w| w.slot));
     b.nature(Nature::Retriable);
-    if let (Some((live, side)), Some(_)) = (old, &warm) {
+    if let Some((live, side)) = old {
         if let Strategy::BlueGreen { keep_old_ms } = policy.strategy
             && keep_old_ms > policy.bake_ms
+            && warm.is_some()
         {
             b.watch(
                 "keep_old",
@@ -79,8 +79,7 @@ pub fn plan_deploy(
         if routed {
             b.drain(live.slot);
         }
-        let replaced = |name: &_| release.content.services.get(name).is_some_and(|s| !s.traffic);
-        b.stop_side(side, live.slot, |name| !replaced(name));
+        b.stop_side(side, live.slot, |name| !is_replaced_worker(name, side, release));
     }
     b.prune();
     let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, b.steps);
@@ -88,6 +87,34 @@ pub fn plan_deploy(
     plan.version = Some(release.content.version.clone());
     plan.live_at = Some(live_at);
     Ok(plan)
+}
+
+/// Stops what can't stay while the new side starts.
+fn clear_the_way(
+    b: &mut Builder<'_>,
+    cx: &PlanContext<'_>,
+    situation: &Situation,
+    release: &Release,
+    slot: Slot,
+    keeps_live: bool,
+) {
+    let in_place = cx.capabilities.replaces_in_place && slot == Slot::A;
+    if let Some(side) = situation.slots.get(&slot) {
+        if let Some(live) = situation.live.as_ref().filter(|_| keeps_live) {
+            b.leave_before_stop(situation, slot, live.slot);
+        }
+        // A start in place replaces a service, but nothing replaces one that the release does not have.
+        b.stop_side(side, slot, |name| !in_place || !release.content.services.contains_key(name));
+    }
+    if let Some(side) = situation.slots.get(&slot.other()).filter(|_| !keeps_live) {
+        b.stop_side(side, slot.other(), |_| true);
+    }
+}
+
+/// A worker that ends before its new version starts, so that no job runs twice.
+fn is_replaced_worker(name: &ServiceName, side: &Side, release: &Release) -> bool {
+    let was_worker = side.release.content.services.get(name).is_some_and(|s| !s.traffic);
+    was_worker && side.services.contains(name) && release.content.services.contains_key(name)
 }
 
 fn refuse_long_way_back(policy: &Policy, release: &Release) -> Result<(), Refusal> {
@@ -118,10 +145,16 @@ fn free_slot(cx: &PlanContext<'_>, situation: &Situation, routed: bool) -> Slot 
 }
 
 /// Pushes the traffic steps and returns the index of the one that makes the new side live.
-fn traffic_steps(b: &mut Builder<'_>, policy: &Policy, slot: Slot, warm: Option<&Live>) -> usize {
+fn traffic_steps(
+    b: &mut Builder<'_>,
+    policy: &Policy,
+    slot: Slot,
+    warm: Option<&Live>,
+    old: Option<Slot>,
+) -> usize {
     let dead_man = matches!(policy.router, RouterPolicy::Builtin { .. });
     let Some(warm) = warm else {
-        b.traffic(share(slot, 100, None, false), None);
+        b.traffic(share(slot, 100, old, false), None);
         return b.steps.len() - 1;
     };
     let mut before = share(slot, 0, Some(warm.slot), false);

@@ -6,8 +6,8 @@ use super::builder::Builder;
 use super::deploy::passes;
 use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Live, Nature, Plan, TrafficStep, WatchMode};
-use crate::ids::Slot;
-use crate::model::{OperationKind, Release, RollbackType, RouterPolicy, Trigger};
+use crate::ids::{ServiceName, Slot};
+use crate::model::{OperationKind, Release, RollbackType, RouterPolicy, Strategy, Trigger};
 use crate::ports::Running;
 
 /// What a rollback is asked for.
@@ -48,9 +48,9 @@ pub fn plan_rollback(
     b.snapshot();
     let routed = cx.policy.router != RouterPolicy::None;
     let in_place = cx.capabilities.replaces_in_place && !routed;
-    let warm = warm_slot(situation, wish);
+    let warm = warm_slot(cx, situation, wish, routed);
     let (slot, live_at) = match warm {
-        _ if in_place => in_place_steps(&mut b, cx, wish),
+        _ if in_place => in_place_steps(&mut b, cx, situation, wish),
         Some((slot, side)) if routed => warm_steps(&mut b, cx, situation, wish, slot, side),
         Some((slot, side)) => unrouted_warm_steps(&mut b, cx, situation, wish, slot, side),
         None => cold_steps(&mut b, cx, situation, wish, routed),
@@ -74,21 +74,37 @@ pub fn plan_rollback(
     Ok(plan)
 }
 
-/// The slot in which every traffic-bearing service of the release is seen running. The side that is left
-/// is never it, also where both run the same release.
-fn warm_slot<'a>(situation: &'a Situation, wish: &RollbackWish) -> Option<(Slot, &'a Side)> {
-    let release = &wish.release;
+/// The slot in which every traffic-bearing service of the release runs, and not for the deployment that is left.
+///
+/// Where the target can't tell whether anything runs (a script without `status`), the ledger is believed:
+/// the check before the traffic move has the last word.
+fn warm_slot<'a>(
+    cx: &PlanContext<'_>,
+    situation: &'a Situation,
+    wish: &RollbackWish,
+    routed: bool,
+) -> Option<(Slot, &'a Side)> {
+    let believed = routed && !cx.capabilities.addressable;
+    let runs = |side: &Side| match side.running {
+        Running::Yes => true,
+        Running::Unknown => believed,
+        Running::No => false,
+    };
     situation
         .slots
         .iter()
         .find(|(_, side)| {
-            let serving = |name| side.services.contains(name);
-            side.release.id == release.id
-                && side.running == Running::Yes
-                && wish.left.as_ref().is_none_or(|left| left.number != side.deployment)
-                && release.content.services.values().filter(|s| s.traffic).all(|s| serving(&s.name))
+            let mut serving = wish.release.content.services.values().filter(|s| s.traffic);
+            side.release.id == wish.release.id
+                && !is_left(side, wish)
+                && runs(side)
+                && serving.all(|s| side.services.contains(&s.name))
         })
         .map(|(slot, side)| (*slot, side))
+}
+
+fn is_left(side: &Side, wish: &RollbackWish) -> bool {
+    wish.left.as_ref().is_some_and(|left| left.number == side.deployment)
 }
 
 fn verify(b: &mut Builder<'_>, cx: &PlanContext<'_>, slot: Slot) {
@@ -99,7 +115,17 @@ fn verify(b: &mut Builder<'_>, cx: &PlanContext<'_>, slot: Slot) {
     b.watch("verify", mode, slot, None);
 }
 
-fn in_place_steps(b: &mut Builder<'_>, cx: &PlanContext<'_>, wish: &RollbackWish) -> (Slot, usize) {
+fn in_place_steps(
+    b: &mut Builder<'_>,
+    cx: &PlanContext<'_>,
+    situation: &Situation,
+    wish: &RollbackWish,
+) -> (Slot, usize) {
+    stop_others(b, situation, Slot::A);
+    if let Some(side) = situation.slots.get(&Slot::A) {
+        // A start in place replaces a service, but nothing replaces one that the release does not have.
+        b.stop_side(side, Slot::A, |name| !wish.release.content.services.contains_key(name));
+    }
     b.restore_config(&wish.release);
     for service in Builder::ordered(&wish.release) {
         b.start(service, &wish.release, cx.number, Slot::A, true);
@@ -118,6 +144,9 @@ fn warm_steps(
     side: &Side,
 ) -> (Slot, usize) {
     let bad = slot.other();
+    if situation.weights.is_none() {
+        b.ensure_router();
+    }
     let back = TrafficStep {
         side: bad,
         percent: 0,
@@ -178,19 +207,21 @@ fn cold_steps(
     wish: &RollbackWish,
     routed: bool,
 ) -> (Slot, usize) {
-    let busy = traffic_slot(situation);
+    let busy = traffic_slot(situation, wish);
     let slot = busy.map_or(Slot::A, Slot::other);
-    let beside = routed && cx.capabilities.side_by_side;
+    let bad = slot.other();
+    // Whoever chose `recreate` has programs that must not run twice, on the way back no more than before.
+    let beside = routed && cx.capabilities.side_by_side && cx.policy.strategy != Strategy::Recreate;
+    let bad_side = situation.slots.get(&bad);
     b.ensure_router();
     if beside {
         if let Some(side) = situation.slots.get(&slot) {
+            b.leave_before_stop(situation, slot, bad);
             b.stop_side(side, slot, |_| true);
         }
-        if let Some((bad, side)) = busy.and_then(|bad| situation.slots.get_key_value(&bad)) {
+        if let Some(side) = bad_side {
             // Workers of both releases must not run at once.
-            let worker =
-                |name: &_| side.release.content.services.get(name).is_some_and(|s| !s.traffic);
-            b.stop_side(side, *bad, worker);
+            b.stop_side(side, bad, |name| is_worker(name, side));
         }
     } else {
         for (other, side) in &situation.slots {
@@ -206,12 +237,12 @@ fn cold_steps(
         return (slot, b.steps.len() - 1);
     }
     b.watch("await_ready", WatchMode::Ready { passes: passes(cx.policy) }, slot, None);
-    let rest = busy.filter(|bad| beside && situation.slots.contains_key(bad));
+    let bad_side = bad_side.filter(|_| beside);
     b.traffic(
         TrafficStep {
             side: slot,
             percent: 100,
-            rest,
+            rest: bad_side.map(|_| bad),
             dead_man: false,
             gate: true,
             cut: true,
@@ -221,30 +252,34 @@ fn cold_steps(
     );
     let live_at = b.steps.len() - 1;
     verify(b, cx, slot);
-    if let Some(bad) = rest {
+    if let Some(side) = bad_side {
         b.drain(bad);
-        stop_others_serving(b, situation, bad);
+        b.stop_side(side, bad, |name| !is_worker(name, side));
     }
     (slot, live_at)
 }
 
-/// The slot that users are on now.
-fn traffic_slot(situation: &Situation) -> Option<Slot> {
-    let heaviest = situation.weights.as_ref().and_then(|weights| {
-        weights.iter().filter(|(_, w)| **w > 0).max_by_key(|(_, w)| **w).map(|(s, _)| *s)
+/// The slot that users stay on until the release runs in the other one. Between two with users: the one that
+/// runs, then the one that is not left, then the one with more users.
+fn traffic_slot(situation: &Situation, wish: &RollbackWish) -> Option<Slot> {
+    let rank = |slot: &Slot, weight: u8| {
+        let side = situation.slots.get(slot);
+        let serves = side.is_some_and(Side::can_serve);
+        (serves, side.is_some_and(|side| !is_left(side, wish)), weight)
+    };
+    let used = situation.weights.as_ref().and_then(|weights| {
+        let used = weights.iter().filter(|(_, weight)| **weight > 0);
+        used.max_by_key(|(slot, weight)| rank(slot, **weight)).map(|(slot, _)| *slot)
     });
-    heaviest.or_else(|| situation.live.as_ref().map(|live| live.slot))
+    used.or_else(|| situation.live.as_ref().map(|live| live.slot))
+}
+
+fn is_worker(name: &ServiceName, side: &Side) -> bool {
+    side.release.content.services.get(name).is_some_and(|service| !service.traffic)
 }
 
 fn stop_others(b: &mut Builder<'_>, situation: &Situation, slot: Slot) {
     for (other, side) in situation.slots.iter().filter(|(other, _)| **other != slot) {
         b.stop_side(side, *other, |_| true);
-    }
-}
-
-fn stop_others_serving(b: &mut Builder<'_>, situation: &Situation, bad: Slot) {
-    if let Some(side) = situation.slots.get(&bad) {
-        let serving = |name: &_| side.release.content.services.get(name).is_none_or(|s| s.traffic);
-        b.stop_side(side, bad, serving);
     }
 }

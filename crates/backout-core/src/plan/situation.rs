@@ -34,13 +34,23 @@ pub struct Situation {
     pub weights: Option<BTreeMap<Slot, u8>>,
 }
 
+impl Side {
+    /// Whether it can take users: all that serves may run, and was not seen down.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        let services = &self.release.content.services;
+        let mut serving = services.values().filter(|service| service.traffic);
+        self.running != Running::No && serving.all(|s| self.services.contains(&s.name))
+    }
+}
+
 impl Situation {
-    /// The live side, if it runs.
+    /// The live side, if it can take users.
     #[must_use]
     pub fn live_side(&self) -> Option<(&Live, &Side)> {
         let live = self.live.as_ref()?;
         let side = self.slots.get(&live.slot)?;
-        (side.deployment == live.number && side.running != Running::No).then_some((live, side))
+        (side.deployment == live.number && side.can_serve()).then_some((live, side))
     }
 }
 

@@ -146,7 +146,8 @@ fn going_back(plan: &Plan, state: &State, failure: &Failure) -> Decision {
 
 fn is_skipped_by_full_promotion(plan: &Plan, step: usize) -> bool {
     match &plan.steps[step].action {
-        Action::SetTraffic(traffic) => traffic.percent < 100,
+        // Away from a side that is emptied is no stage.
+        Action::SetTraffic(traffic) => (1..100).contains(&traffic.percent),
         Action::Watch { mode: WatchMode::Hold { .. }, .. } => true,
         _ => false,
     }

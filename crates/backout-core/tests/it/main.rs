@@ -1,0 +1,8 @@
+//! Core from outside: golden plans, properties of the planners, and every journal prefix with every
+//! injected fault against a small model of the world.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod fixtures;
+mod golden;
+mod plan_properties;
