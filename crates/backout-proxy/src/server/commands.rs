@@ -91,7 +91,8 @@ impl Control {
         }
         self.armed.notify_one();
         let state = find(&mut records, &put.route)?.state();
-        self.save(&records).await?;
+        drop(records);
+        self.save().await?;
         Ok(state)
     }
 
@@ -111,6 +112,10 @@ impl Control {
         } else {
             Some(listener::bind(put.listen)?)
         };
+        if let Some(socket) = socket {
+            // The new address serves the old sides for a moment; so this can still fail with nothing changed.
+            self.listen(record, socket)?;
+        }
         let emptied: Vec<_> = SideName::ALL
             .into_iter()
             .filter(|side| put.weights.get(side).is_none_or(|percent| *percent == 0))
@@ -122,10 +127,7 @@ impl Control {
             emptied.iter().for_each(|side| side.rescue());
             self.workers.wake(record.route.id);
         }
-        match socket {
-            Some(socket) => self.listen(record, socket),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     pub(crate) async fn list(&self) -> Vec<RouteState> {
@@ -152,15 +154,21 @@ impl Control {
         let dead_man = record.stored.dead_man.as_mut().ok_or(Fault::NotArmed)?;
         dead_man.after_ms = after_ms;
         dead_man.deadline_ms = boot_ms() + after_ms;
-        record.stored.epoch = holder.epoch;
+        let is_new_epoch =
+            std::mem::replace(&mut record.stored.epoch, holder.epoch) != holder.epoch;
         let state = record.state();
-        self.save_deadlines(&records).await;
+        drop(records);
         self.armed.notify_one();
+        if is_new_epoch {
+            self.save().await?;
+        } else {
+            self.save_deadlines().await;
+        }
         Ok(state)
     }
 
     pub(crate) async fn drain(&self, drain: &DrainArgs) -> Result<Drained, Fault> {
-        let (route, side) = {
+        let (route, side, is_new_epoch) = {
             let mut records = self.records.lock().await;
             let record = find(&mut records, &drain.route)?;
             check_holder(record, &drain.holder)?;
@@ -168,9 +176,14 @@ impl Control {
             if percent > 0 {
                 return Err(Fault::HasWeight { side: drain.side, percent });
             }
-            record.stored.epoch = drain.holder.epoch;
-            (record.route.clone(), record.route.table().sides[drain.side.index()].clone())
+            let epoch = drain.holder.epoch;
+            let is_new_epoch = std::mem::replace(&mut record.stored.epoch, epoch) != epoch;
+            let side = record.route.table().sides[drain.side.index()].clone();
+            (record.route.clone(), side, is_new_epoch)
         };
+        if is_new_epoch {
+            self.save().await?;
+        }
         let Some(side) = side else { return Ok(Drained { remaining: 0 }) };
         if drain.cut {
             side.cut();
@@ -195,7 +208,8 @@ impl Control {
             self.workers.close(record.route.id);
             record.route.tell();
         }
-        self.save(&records).await
+        drop(records);
+        self.save().await
     }
 
     pub(crate) async fn shutdown(&self, only_if_idle: bool) -> Result<(), Fault> {

@@ -91,6 +91,8 @@ pub(crate) struct Control {
     pub(crate) stopping: watch::Sender<bool>,
     /// What is in force is not what is written down.
     unsaved: Cell<bool>,
+    /// Held while writing, so that an older state never replaces a newer one.
+    saving: Mutex<()>,
     next_route_id: Cell<u64>,
 }
 
@@ -105,6 +107,7 @@ impl Control {
             armed: Notify::new(),
             stopping: watch::Sender::new(false),
             unsaved: Cell::new(false),
+            saving: Mutex::default(),
             next_route_id: Cell::new(1),
         }
     }
@@ -147,8 +150,13 @@ impl Control {
     }
 
     /// Writes the routes down; what is in force stays in force where that fails.
-    pub(crate) async fn save(&self, records: &BTreeMap<String, Record>) -> Result<(), Fault> {
+    ///
+    /// The records must not be locked by the caller: a slow disk delays no statistics and no dead-man.
+    pub(crate) async fn save(&self) -> Result<(), Fault> {
+        let _in_order = self.saving.lock().await;
+        let records = self.records.lock().await;
         let routes = records.values().map(|record| record.stored.clone()).collect();
+        drop(records);
         let dir = self.dir.clone();
         let saved = tokio::task::spawn_blocking(move || persist::save(&dir, routes)).await;
         let saved = saved.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -157,13 +165,16 @@ impl Control {
     }
 
     /// Notes the deadlines, for a restart of this process.
-    pub(crate) async fn save_deadlines(&self, records: &BTreeMap<String, Record>) {
+    pub(crate) async fn save_deadlines(&self) {
+        let _in_order = self.saving.lock().await;
+        let records = self.records.lock().await;
         let deadlines = records
             .iter()
             .filter_map(|(key, record)| {
                 Some((key.clone(), record.stored.dead_man.as_ref()?.deadline_ms))
             })
             .collect();
+        drop(records);
         let (dir, boot_id) = (self.dir.clone(), self.boot_id.clone());
         let saved =
             tokio::task::spawn_blocking(move || persist::save_deadlines(&dir, &boot_id, deadlines))
@@ -187,17 +198,18 @@ impl Control {
             for record in records.values_mut().filter(|record| record.listener.is_none()) {
                 bound |= self.bind(record).is_ok();
             }
-            if (bound || self.unsaved.get())
-                && let Err(fault) = self.save(&records).await
-            {
-                tracing::error!(error = %fault, "the routes are not written down; trying again");
-            }
             let had_routes = self.next_route_id.get() > 1;
             let waited = had_routes || started.elapsed() > FIRST_ROUTE_WITHIN;
             if exit_when_idle && records.is_empty() && waited {
                 tracing::info!("stopping: no route is left");
                 self.stop();
                 return;
+            }
+            drop(records);
+            if (bound || self.unsaved.get())
+                && let Err(fault) = self.save().await
+            {
+                tracing::error!(error = %fault, "the routes are not written down; trying again");
             }
         }
     }

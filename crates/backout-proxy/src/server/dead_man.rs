@@ -93,7 +93,8 @@ async fn fire(control: Rc<Control>, key: String, due: StoredDeadMan) {
         return;
     }
     apply(record, &due, checked);
-    if let Err(fault) = control.save(&records).await {
+    drop(records);
+    if let Err(fault) = control.save().await {
         tracing::error!(route = key, error = %fault, "the dead-man fired, but that is not yet written down");
     }
 }

@@ -101,8 +101,9 @@ async fn route(client: &Client, mut outgoing: Outgoing) -> Response<Download> {
             Failure::Other(reason) => return reason.response(),
             Failure::Withdrawn => table.pick(shared),
             Failure::Release { reason, elsewhere } => {
-                let next =
-                    table.instead_of(&side).filter(|_| elsewhere && outgoing.repeatable && !spared);
+                // What can't be repeated is still here only if it never left.
+                let may_go = elsewhere && !spared && outgoing.request.is_some();
+                let next = table.instead_of(&side).filter(|_| may_go);
                 let Some(next) = next else { return reason.response() };
                 side.shard().spared();
                 spared = true;

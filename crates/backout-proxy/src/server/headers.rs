@@ -6,7 +6,10 @@ use hyper::{
     http::{request, response, uri::PathAndQuery},
 };
 
-use super::{connection::Client, reply::Reason};
+use super::{
+    connection::Client,
+    reply::{REASON, Reason},
+};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -188,6 +191,8 @@ pub(crate) fn prepare_answer(parts: &mut response::Parts, close: bool) {
         .then(|| parts.headers.get(header::UPGRADE).cloned())
         .flatten();
     remove_hop_by_hop(&mut parts.headers);
+    // It says that the proxy answers, so no release may.
+    parts.headers.remove(REASON);
     if let Some(protocol) = upgrade {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(header::UPGRADE, protocol);

@@ -20,7 +20,7 @@ pub(crate) const POOL_IDLE: Duration = Duration::from_secs(2);
 pub(crate) const POOL_SIZE: usize = 256;
 /// A release that closes a connection after an answer has done so within this time. A request that can't be
 /// sent twice takes no connection that was used later than that.
-pub(crate) const CLOSE_ARRIVES_WITHIN: Duration = Duration::from_micros(300);
+pub(crate) const CLOSE_ARRIVES_WITHIN: Duration = Duration::from_millis(1);
 /// A reused connection that dies this soon after a request was written was closed by the release before it
 /// saw the request.
 pub(crate) const RACE_WINDOW: Duration = Duration::from_millis(50);

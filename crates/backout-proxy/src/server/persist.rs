@@ -169,6 +169,11 @@ pub(crate) fn save(dir: &Path, routes: Vec<StoredRoute>) -> io::Result<()> {
     file.as_file_mut().flush()?;
     file.as_file().sync_all()?;
     file.persist(dir.join(ROUTES)).map_err(|error| error.error)?;
+    // The routes hold newer deadlines than the renewals before them, perhaps shorter ones.
+    match fs_err::remove_file(dir.join(DEADLINES)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     Folder::open(dir)?.sync()
 }
 

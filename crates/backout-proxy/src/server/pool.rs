@@ -4,7 +4,7 @@
 //! task of the client's connection. That saves two wake-ups per request.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     future::Future,
     io,
@@ -130,6 +130,7 @@ fn connect_error(error: io::Error) -> ConnectError {
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: RefCell<VecDeque<Upstream>>,
+    retired: Cell<bool>,
 }
 
 impl Pool {
@@ -163,10 +164,16 @@ impl Pool {
 
     pub(crate) fn put(&self, mut upstream: Upstream, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < limits::POOL_SIZE {
+        if idle.len() < limits::POOL_SIZE && !self.retired.get() {
             upstream.idle_since = now;
             idle.push_back(upstream);
         }
+    }
+
+    /// Keeps nothing from now on: the side was replaced.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
     }
 
     /// Drops what has been idle too long or was closed by the release.

@@ -144,6 +144,10 @@ impl LocalTable {
                 _ => Rc::new(LocalSide { side: side.clone(), pool: Pool::default(), worker }),
             })
         });
+        let retired = before.into_iter().flat_map(Self::sides);
+        retired
+            .filter(|before| !sides.iter().flatten().any(|side| Rc::ptr_eq(before, side)))
+            .for_each(|before| before.pool.retire());
         Rc::new(Self {
             generation,
             sides,

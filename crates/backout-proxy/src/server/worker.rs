@@ -92,8 +92,10 @@ impl Workers {
         route: &Arc<Route>,
         listener: &std::net::TcpListener,
     ) -> io::Result<()> {
-        for handle in self.handles.iter() {
-            let listener = listener.try_clone()?;
+        // All or none: descriptors may run out.
+        let clones: io::Result<Vec<_>> =
+            self.handles.iter().map(|_| listener.try_clone()).collect();
+        for (handle, listener) in self.handles.iter().zip(clones?) {
             let _ = handle.orders.send(WorkerOrder::Listen { route: route.clone(), listener });
         }
         Ok(())

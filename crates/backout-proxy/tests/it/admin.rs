@@ -60,6 +60,18 @@ async fn an_older_epoch_and_another_ledger_are_refused() {
     let unchanged = admin.get(ROUTE).await.unwrap();
     assert_eq!((unchanged.epoch, unchanged.weights), (5, weights(50, 50)));
 
+    // A newer epoch counts from its first command on, over a restart too.
+    let refused = admin.renew(ROUTE, holder(6), 1000).await;
+    assert_eq!(fault(refused), Fault::NotArmed);
+    proxy
+        .put(crate::support::armed(PutArgs { epoch: 5, ..split(a.addr, b.addr, 50) }, 60_000))
+        .await;
+    admin.renew(ROUTE, holder(7), 60_000).await.unwrap();
+    let proxy = proxy.restart().await;
+    let admin = &proxy.admin;
+    let older = admin.put(PutArgs { epoch: 6, ..put(b.addr, None) }).await;
+    assert_eq!(fault(older), Fault::StaleEpoch { current: 7 });
+
     // Knowingly taken over; the epochs of two ledgers are not compared.
     admin.put(PutArgs { epoch: 1, take_over: true, ..foreign }).await.unwrap();
     assert_eq!(get(addr, "/").await.text(), "b");

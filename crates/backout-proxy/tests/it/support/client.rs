@@ -109,7 +109,7 @@ pub async fn raw(addr: SocketAddr, bytes: &[u8]) -> String {
 /// What a load has seen: answers by body for 200, by status and reason for all else.
 pub type Seen = BTreeMap<String, u64>;
 
-/// Keep-alive GET load that runs until told.
+/// Keep-alive load that runs until told.
 pub struct Load {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<Seen>,
@@ -117,10 +117,14 @@ pub struct Load {
 
 impl Load {
     pub fn start(addr: SocketAddr, connections: usize) -> Self {
+        Self::of(&Method::GET, addr, connections)
+    }
+
+    pub fn of(method: &Method, addr: SocketAddr, connections: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
-            tasks.spawn(client(addr, stop.clone()));
+            tasks.spawn(client(method.clone(), addr, stop.clone()));
         }
         Self { stop, tasks }
     }
@@ -137,11 +141,12 @@ impl Load {
     }
 }
 
-async fn client(addr: SocketAddr, stop: Arc<AtomicBool>) -> Seen {
+async fn client(method: Method, addr: SocketAddr, stop: Arc<AtomicBool>) -> Seen {
+    let body = if method == Method::GET { "" } else { "body" };
     let mut seen = Seen::new();
     let mut conn = Conn::open(addr).await;
     while !stop.load(Ordering::SeqCst) {
-        let what = match conn.request(Method::GET, "/", "").await {
+        let what = match conn.request(method.clone(), "/", body).await {
             Ok(got) if got.status == StatusCode::OK => got.text(),
             Ok(got) => format!("{} {}", got.status.as_u16(), got.reason()),
             Err(error) => {
