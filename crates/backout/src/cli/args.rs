@@ -167,6 +167,9 @@ pub enum Command {
   backout check --wait --max-wait 2m
   backout check --endpoint http://127.0.0.1:8080/health")]
     Check(Check),
+    /// Ask the judge about recorded rollouts
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Judge(Judge),
     /// Print the JSON Schema of backout.yaml for editors
     #[command(after_help = "Examples:
   backout schema > backout.schema.json")]
@@ -410,17 +413,41 @@ pub struct DemoService {
     /// Port it listens on.
     #[arg(long, env = "PORT", value_name = "N")]
     pub port: u16,
+    /// JSON file with `fail_percent` and `latency_ms`, read once; it stands above the flags.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Percent of requests that it fails.
     #[arg(long, value_name = "P", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_percent: u8,
+    /// Time that each answer takes.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub latency_ms: u64,
+    /// `/health` says 503, for ever.
+    #[arg(long)]
+    pub never_ready: bool,
+    /// `/health` takes the request and never answers.
+    #[arg(long)]
+    pub hang_health: bool,
+    /// `/health` says 200 with the status `unhealthy`.
+    #[arg(long)]
+    pub health_unhealthy: bool,
+    /// `/health` answers with these bytes, whatever they are.
+    #[arg(long, value_name = "FILE")]
+    pub health_body: Option<PathBuf>,
+    /// Ends by itself with exit code 3 after this time.
+    #[arg(long, value_name = "MS")]
+    pub exit_after_ms: Option<u64>,
+    /// SIGTERM changes nothing.
+    #[arg(long)]
+    pub ignore_sigterm: bool,
+    /// Leaves a child behind in a process group of its own, which ignores SIGTERM.
+    #[arg(long)]
+    pub spawn_daemon: bool,
 }
 
 /// `demo-janitor`.
 #[derive(Debug, Args)]
 pub struct DemoJanitor {
-    /// Process id of the demo.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
     /// The demo's temporary folder.
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
@@ -428,3 +455,57 @@ pub struct DemoJanitor {
 
 #[cfg(test)]
 mod tests;
+
+/// `judge`.
+#[derive(Debug, Args)]
+pub struct Judge {
+    /// What is asked.
+    #[command(subcommand)]
+    pub command: JudgeCommand,
+}
+
+/// What the judge is asked.
+#[derive(Debug, Subcommand)]
+pub enum JudgeCommand {
+    /// Run the sequential tests over recorded requests: what would another setting have done?
+    #[command(after_help = "Examples:
+  backout judge replay requests.ndjson
+  backout judge replay requests.ndjson --false-rollback-probability 0.001 --metrics errors
+
+One JSON object a line, ordered by t (seconds); the first gives the weight:
+  {\"t\":0,\"weight\":0.1}
+  {\"t\":12.031,\"arm\":\"canary\",\"ok\":false,\"latency_ms\":84.2}
+  {\"t\":3600,\"end\":true}
+
+Exits 0 if the verdict never failed, 1 if it did, 2 for a line that can't be used.")]
+    Replay(JudgeReplay),
+}
+
+/// `judge replay`.
+#[derive(Debug, Args)]
+pub struct JudgeReplay {
+    /// The recorded requests; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Highest probability of taking a harmless release back
+    #[arg(long, value_name = "A", default_value_t = 0.01)]
+    pub false_rollback_probability: f64,
+    /// Comparisons are muted for this long after the canary's first request
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = config::parse_duration_ms)]
+    pub warm_up: u64,
+    /// Comparisons of latency are muted for this long
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = config::parse_duration_ms)]
+    pub latency_warm_up: u64,
+    /// Relative increase in errors or latency that is harmless
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    pub tolerance: f64,
+    /// Error rate (fraction) up to which errors are harmless
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    pub harmless_error_rate: f64,
+    /// Relative slowdown that is harmless
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    pub harmless_latency_increase: f64,
+    /// What is compared
+    #[arg(long, value_name = "errors,latency", value_delimiter = ',', default_value = "errors,latency", value_parser = ["errors", "latency"])]
+    pub metrics: Vec<String>,
+}

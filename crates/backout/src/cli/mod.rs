@@ -2,10 +2,14 @@
 
 pub mod args;
 mod background;
+mod check;
 mod completions;
 mod control;
 mod deploy;
+mod history;
 mod init;
+mod inspect;
+mod judge;
 mod reading;
 pub mod report;
 mod rollback;
@@ -18,6 +22,7 @@ mod values;
 use args::{Cli, Command};
 use backout_core::model::RequestKind;
 
+use crate::demo;
 use crate::error::CommandError;
 use crate::exit_code;
 
@@ -34,6 +39,7 @@ pub fn run(cli: &Cli) -> Result<u8, CommandError> {
         Command::Completions(completions) => {
             completions::run(completions.shell).map(|()| exit_code::OK)
         }
+        Command::Judge(args) => judge::run(&args.command),
         // These two must be the only thread of their process when they begin.
         Command::Proxy(args) => background::proxy(&cli.global, args),
         Command::Supervise(args) => Ok(background::supervise(args)),
@@ -66,7 +72,13 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::Recover => control::recover(global).await,
         Command::Resolve(args) => control::resolve(global, args).await,
         Command::Down => control::down(global).await,
+        Command::Demo => demo::run(global).await,
+        Command::DemoService(args) => demo::run_service(args).await,
+        Command::DemoJanitor(args) => demo::run_janitor(args).await,
         Command::Status(args) => status::run(global, args).await,
+        Command::Check(args) => check::run(global, args).await,
+        Command::Inspect(args) => inspect::run(global, args).await,
+        Command::History(args) => history::run(global, args).await,
         other => Err(CommandError::failed(format!("`{other:?}` is not built into this program"))),
     }
 }
