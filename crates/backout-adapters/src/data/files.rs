@@ -1,8 +1,8 @@
 //! Config files below the folder of `backout.yaml`, read and put back byte-exact.
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::label;
+use super::put::{put_file, put_link};
 use crate::host::{resolve_inside, sync_dir};
 
 /// One file.
@@ -233,42 +234,6 @@ fn same(now: &DiskFile, wanted: &DiskFile) -> bool {
     };
     let label = wanted.meta.selinux.is_none() || now.meta.selinux == wanted.meta.selinux;
     kind && label && (now.meta.uid, now.meta.gid) == (wanted.meta.uid, wanted.meta.gid)
-}
-
-fn put_file(folder: &Path, place: &Path, file: &DiskFile) -> io::Result<()> {
-    // For nobody else until owner and mode are right: it may hold secrets.
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".backout-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)?;
-    temporary.write_all(&file.bytes)?;
-    let handle = temporary.as_file();
-    let metadata = handle.metadata()?;
-    if (metadata.uid(), metadata.gid()) != (file.meta.uid, file.meta.gid) {
-        std::os::unix::fs::fchown(handle, Some(file.meta.uid), Some(file.meta.gid))?;
-    }
-    handle.set_permissions(std::fs::Permissions::from_mode(file.meta.mode & 0o7777))?;
-    if let Some(wanted) = &file.meta.selinux {
-        label::write(temporary.path(), wanted)?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(place).map_err(|e| e.error)?;
-    Ok(())
-}
-
-fn put_link(folder: &Path, place: &Path, target: &str, meta: &ConfigFile) -> io::Result<()> {
-    let temporary = tempfile::Builder::new()
-        .prefix(".backout-")
-        .make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
-    let metadata = std::fs::symlink_metadata(temporary.path())?;
-    if (metadata.uid(), metadata.gid()) != (meta.uid, meta.gid) {
-        std::os::unix::fs::lchown(temporary.path(), Some(meta.uid), Some(meta.gid))?;
-    }
-    if let Some(wanted) = &meta.selinux {
-        label::write(temporary.path(), wanted)?;
-    }
-    temporary.persist(place).map_err(|e| e.error)?;
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -2,5 +2,6 @@
 
 mod files;
 mod label;
+mod put;
 
 pub use files::LocalConfigFiles;

@@ -12,15 +12,13 @@ use tokio::process::{Child, Command};
 
 use super::capture::Captured;
 use super::group::{GroupGuard, group_exists, signal_group};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use super::output::OutputFiles;
 use std::os::unix::process::ExitStatusExt;
 
 /// Between asking a command to end and killing it.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read after the command itself has ended: a service that it left running may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(250);
-/// An output file that grows past this while the command runs is begun anew.
-const FILE_CAP: u64 = 16 << 20;
 
 /// Where output goes.
 #[derive(Debug, Clone)]
@@ -244,101 +242,5 @@ async fn pump(pipe: Option<impl AsyncRead + Unpin>, into: &mut Captured) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
         into.push(&buffer[..n]);
-    }
-}
-
-/// The output files of one run, and where its own output begins in them.
-struct OutputFiles {
-    stdout: Sink,
-    stderr: Sink,
-}
-
-enum Sink {
-    Pipe,
-    /// Reading has a handle, and so a position, of its own: the command shares that of `file`.
-    File {
-        file: std::fs::File,
-        reader: std::fs::File,
-        from: u64,
-    },
-}
-
-impl OutputFiles {
-    fn open(line: &CommandLine) -> Result<Self, StartError> {
-        let open = |path: &Path| {
-            Sink::open(path).map_err(|e| StartError::Other(line.program.display().to_string(), e))
-        };
-        Ok(match &line.output {
-            Output::Pipe => Self { stdout: Sink::Pipe, stderr: Sink::Pipe },
-            Output::Files { stdout, stderr } => {
-                Self { stdout: open(stdout)?, stderr: open(stderr)? }
-            }
-        })
-    }
-
-    fn keep_short(&mut self) {
-        self.stdout.keep_short();
-        self.stderr.keep_short();
-    }
-
-    fn read_into(&self, stdout: &mut Captured, stderr: &mut Captured, keep: usize) {
-        self.stdout.read_into(stdout, keep);
-        self.stderr.read_into(stderr, keep);
-    }
-}
-
-impl Sink {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        if file.metadata()?.len() > FILE_CAP / 4 {
-            file.set_len(0)?;
-        }
-        let from = file.metadata()?.len();
-        Ok(Self::File { file, reader: std::fs::File::open(path)?, from })
-    }
-
-    fn stdio(&self, program: &Path) -> Result<Stdio, StartError> {
-        match self {
-            Self::Pipe => Ok(Stdio::piped()),
-            Self::File { file, .. } => file
-                .try_clone()
-                .map(Stdio::from)
-                .map_err(|e| StartError::Other(program.display().to_string(), e)),
-        }
-    }
-
-    /// Appending writers go on at the new end after a file was cut.
-    fn keep_short(&mut self) {
-        if let Self::File { file, from, .. } = self
-            && file.metadata().is_ok_and(|m| m.len() > FILE_CAP)
-            && file.set_len(0).is_ok()
-        {
-            *from = 0;
-        }
-    }
-
-    /// Reads both ends of what was written since the file was opened.
-    fn read_into(&self, into: &mut Captured, keep: usize) {
-        let Self::File { reader, from, .. } = self else { return };
-        let keep = keep as u64;
-        let end = reader.metadata().map_or(0, |m| m.len());
-        let middle = end.saturating_sub(*from).saturating_sub(2 * keep);
-        if middle > 0 {
-            read_part(reader, *from, keep, into);
-            into.skip(middle);
-            read_part(reader, end - keep, keep, into);
-        } else {
-            read_part(reader, *from, end.saturating_sub(*from), into);
-        }
-    }
-}
-
-fn read_part(mut file: &std::fs::File, from: u64, length: u64, into: &mut Captured) {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(from)).is_ok() && file.take(length).read_to_end(&mut bytes).is_ok()
-    {
-        into.push(&bytes);
     }
 }

@@ -9,6 +9,7 @@ use super::procfs::ProcessId;
 /// How long a kill may take to be obeyed.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
+const SLOWEST_POLL: Duration = Duration::from_millis(100);
 
 /// Sends a signal to a process group. False if nothing is in it.
 pub fn signal_group(group: u32, signal: Signal) -> bool {
@@ -25,6 +26,11 @@ fn to_pid(group: u32) -> Option<Pid> {
     i32::try_from(group).ok().filter(|g| *g > 1).and_then(Pid::from_raw)
 }
 
+/// Time to the next look after waiting so long: looking through all processes has its price.
+pub(crate) fn next_poll(waited: Duration) -> Duration {
+    (waited / 10).clamp(POLL, SLOWEST_POLL)
+}
+
 /// Asks the processes that `find` names to end, waits up to `grace`, then kills what is left and what was
 /// forked meanwhile. Returns those that could not be ended.
 pub async fn end_processes(find: impl Fn() -> Vec<ProcessId>, grace: Duration) -> Vec<ProcessId> {
@@ -34,7 +40,8 @@ pub async fn end_processes(find: impl Fn() -> Vec<ProcessId>, grace: Duration) -
     }
     let asked = Instant::now();
     while !left.is_empty() && asked.elapsed() < grace {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(next_poll(asked.elapsed()).min(grace.saturating_sub(asked.elapsed())))
+            .await;
         left = find();
     }
     let killing = Instant::now();
@@ -42,7 +49,7 @@ pub async fn end_processes(find: impl Fn() -> Vec<ProcessId>, grace: Duration) -
         for process in &left {
             let _ = process.signal(Signal::KILL);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(next_poll(killing.elapsed())).await;
         left = find();
     }
     left

@@ -6,6 +6,7 @@ mod command;
 mod confine;
 mod group;
 mod lock;
+mod output;
 pub mod procfs;
 
 pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
@@ -14,5 +15,6 @@ pub(crate) use capture::printable;
 pub(crate) use command::start_error;
 pub use command::{CommandLine, Ended, Finished, Output, StartError, run, run_noting};
 pub use confine::{ConfineError, resolve_inside};
+pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};
 pub use lock::FileLock;

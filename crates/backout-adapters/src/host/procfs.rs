@@ -116,7 +116,11 @@ pub fn all() -> Vec<Stat> {
         .collect()
 }
 
-/// Everything below these processes, without themselves.
+/// Set on processes of ours that are meant to outlive whoever started them: supervisors and the proxy. They and
+/// what is below them belong to no family, also where a program under supervision has started them.
+pub const DETACHED_VARIABLE: &str = "BACKOUT_DETACHED";
+
+/// Everything below these processes, without themselves and without what is detached.
 #[must_use]
 pub fn descendants(roots: &[u32]) -> Vec<Stat> {
     let mut below: BTreeMap<u32, Vec<Stat>> = BTreeMap::new();
@@ -128,7 +132,7 @@ pub fn descendants(roots: &[u32]) -> Vec<Stat> {
     let mut found = Vec::new();
     while let Some(parent) = open.pop() {
         for child in below.remove(&parent).unwrap_or_default() {
-            if seen.insert(child.pid) {
+            if seen.insert(child.pid) && !has_variable(child.pid, DETACHED_VARIABLE, "1") {
                 open.push(child.pid);
                 found.push(child);
             }
@@ -137,17 +141,22 @@ pub fn descendants(roots: &[u32]) -> Vec<Stat> {
     found
 }
 
-/// Processes that were started with the variable `name=value`.
+/// Processes that were started with the variable `name=value`, without what is detached.
 #[must_use]
 pub fn with_variable(name: &str, value: &str) -> Vec<Stat> {
-    let wanted = format!("{name}={value}").into_bytes();
     all()
         .into_iter()
         .filter(|process| {
-            std::fs::read(format!("/proc/{}/environ", process.pid))
-                .is_ok_and(|block| block.split(|b| *b == 0).any(|entry| entry == wanted))
+            has_variable(process.pid, name, value)
+                && !has_variable(process.pid, DETACHED_VARIABLE, "1")
         })
         .collect()
+}
+
+fn has_variable(pid: u32, name: &str, value: &str) -> bool {
+    let wanted = format!("{name}={value}").into_bytes();
+    std::fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|block| block.split(|b| *b == 0).any(|entry| entry == wanted))
 }
 
 /// Processes that listen on a TCP port of this machine, and whether there is a listener whose process can't be seen.

@@ -42,9 +42,11 @@ pub(super) async fn ask(uri: &Uri) -> Result<Answer, NoAnswer> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| classify(&e))?;
+    // Without the user's name and password that a URL may hold.
+    let host_header = authority.as_str().rsplit('@').next().unwrap_or_default();
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let request = Request::get(path)
-        .header(HOST, authority.as_str())
+        .header(HOST, host_header)
         .header(USER_AGENT, concat!("backout/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT, "application/json, */*;q=0.5")
         .header(CONNECTION, "close")

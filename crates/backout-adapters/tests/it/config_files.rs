@@ -153,3 +153,22 @@ async fn owners_are_restored_where_this_user_may() {
         assert_eq!(world.read("app.env"), "A=1\n");
     }
 }
+
+#[tokio::test]
+async fn security_labels_are_kept_where_the_file_system_has_them() {
+    use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+    const NAME: &str = "security.selinux";
+    const LABEL: &str = "system_u:object_r:etc_t:s0";
+    let world = World::new();
+    let path = world.write("app.env", "A=1\n");
+    let can = lsetxattr(&path, NAME, format!("{LABEL}\0").as_bytes(), XattrFlags::empty()).is_ok();
+    let files = LocalConfigFiles::new(world.folder());
+    let file = files.read_one("app.env").await.unwrap().unwrap();
+    assert_eq!(file.meta.selinux.as_deref(), can.then_some(LABEL));
+    std::fs::remove_file(&path).unwrap();
+    files.write(&file).await.unwrap();
+    let mut buffer = [0_u8; 100];
+    let found =
+        lgetxattr(&path, NAME, &mut buffer[..]).ok().map(|length| buffer[..length].to_vec());
+    assert_eq!(found, can.then(|| format!("{LABEL}\0").into_bytes()));
+}

@@ -141,6 +141,11 @@ fn kill_supervisor(world: &World) {
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     let supervisor: ProcessId = serde_json::from_value(status["supervisor"].clone()).unwrap();
     assert!(supervisor.signal(Signal::KILL));
+    let end = std::time::Instant::now() + crate::world::PATIENCE;
+    while supervisor.is_alive() {
+        assert!(std::time::Instant::now() < end, "it does not die");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,4 +266,79 @@ async fn a_stop_during_a_pause_before_a_restart_is_obeyed() {
     stop(&target, Slot::A, &release, 2000).await.unwrap();
     let seen = observe(&target, Slot::A).await;
     assert_eq!((seen.running, seen.gave_up), (Running::No, false));
+}
+
+/// The same as `setsid` by a program that has started a supervisor of another app.
+const DETACHED: &str = "BACKOUT_DETACHED=1 setsid sh -c 'echo $$ > detached; exec sleep 600' & ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn supervisors_that_a_program_has_started_are_not_its_family() {
+    let world = World::new();
+    let release = process_release("v1", sh(&format!("{DETACHED} exec sleep 600")));
+    let target = world.target();
+    start(&target, Slot::A, &release, 1).await.unwrap();
+    let detached = pid_in(&world.folder().join("detached")).await;
+    let receipt = stop(&target, Slot::A, &release, 300).await.unwrap();
+    let survived = detached.is_alive();
+    let _ = detached.signal(Signal::KILL);
+    assert!(survived, "{receipt:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_given_up_half_way_never_begins() {
+    use std::io::Write;
+    let world = World::new();
+    let old = process_release("v1", sh("echo old >> ran; exec sleep 600"));
+    let target = world.target();
+    start(&target, Slot::A, &old, 1).await.unwrap();
+    world.until("ran", |w| !w.read("ran").is_empty()).await;
+    let spec = world.slot(Slot::A).join("spec.json");
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&spec).unwrap()).unwrap();
+    kill_supervisor(&world);
+    // A supervisor whose starter hangs just before the hand-over …
+    let mut late = std::process::Command::new(crate::world::supervisor())
+        .arg(&spec)
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // … while another start is made.
+    let new = process_release("v2", sh("echo new >> ran; exec sleep 600"));
+    start(&target, Slot::A, &new, 2).await.unwrap();
+    let hand_over =
+        serde_json::json!({ "format": 1, "instance": written["instance"], "secrets": {} });
+    late.stdin.take().unwrap().write_all(hand_over.to_string().as_bytes()).unwrap();
+    assert!(!late.wait().unwrap().success());
+    stop(&target, Slot::A, &new, 2000).await.unwrap();
+    // Alone with the slot, but with a specification that is gone: still nothing.
+    assert_eq!(world.read("ran"), "old\nnew\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn observers_do_not_disturb_starts_and_stops() {
+    let world = World::new();
+    let release = process_release("v1", sleeper());
+    let target = world.target();
+    let observers: Vec<_> = (0..4)
+        .map(|_| {
+            let target = world.target();
+            tokio::spawn(async move {
+                loop {
+                    target.observe(&unit(Slot::A), None).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for deployment in 1..=15 {
+        start(&target, Slot::A, &release, deployment).await.unwrap();
+        kill_supervisor(&world);
+        start(&target, Slot::A, &release, deployment).await.unwrap();
+        assert!(is_running(&observe(&target, Slot::A).await));
+        stop(&target, Slot::A, &release, 2000).await.unwrap();
+    }
+    for observer in observers {
+        observer.abort();
+        assert!(observer.await.unwrap_err().is_cancelled(), "no observer failed");
+    }
 }

@@ -51,7 +51,7 @@ async fn a_script_is_told_everything_by_both_sets_of_names() {
     ] {
         assert!(env.lines().any(|l| l == line), "no `{line}` in {env}");
     }
-    assert!(env.contains("CARGO"), "the caller's environment is there too");
+    assert!(env.contains("CALLERS_OWN=1"), "the caller's environment is there too");
 }
 
 #[tokio::test(flavor = "multi_thread")]

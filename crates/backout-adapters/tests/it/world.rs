@@ -104,7 +104,10 @@ impl World {
             ledger: ledger("here"),
             artifacts: Arc::new(self.artifacts()),
             blobs: Arc::clone(&self.blobs) as Arc<dyn ConfigBlobs>,
-            inherited: inherited_environment(),
+            inherited: inherited_environment()
+                .into_iter()
+                .chain([("CALLERS_OWN".to_owned(), "1".to_owned())])
+                .collect(),
             log_cap_bytes: 1 << 20,
         }
     }
@@ -117,7 +120,7 @@ impl World {
         ScriptTarget::new(ScriptTargetOptions {
             state_dir: self.state(),
             folder: self.folder(),
-            env: std::env::vars_os().collect(),
+            env: std::env::vars_os().chain([("CALLERS_OWN".into(), "1".into())]).collect(),
             default: None,
             side_by_side,
             reports_version: false,

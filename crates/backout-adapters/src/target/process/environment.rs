@@ -21,6 +21,11 @@ pub fn inherited_environment() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Takes out what programs do not inherit.
+pub(crate) fn keep_inherited(variables: &mut BTreeMap<String, String>) {
+    variables.retain(|name, _| INHERITED.contains(&name.as_str()));
+}
+
 /// A program's environment in two parts: what may be written down, and what may not.
 pub(crate) struct Environment {
     pub open: BTreeMap<String, String>,
@@ -42,11 +47,7 @@ pub(crate) fn build(
     values: &Values,
     secrets: &Secrets,
 ) -> Result<Environment, AdapterError> {
-    let mut open: BTreeMap<String, String> = inherited
-        .iter()
-        .filter(|(name, _)| INHERITED.contains(&name.as_str()))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let mut open = inherited.clone();
     let mut secret = BTreeMap::new();
     if let Some(port) = values.port {
         open.insert(spec.port_env.clone(), port.to_string());

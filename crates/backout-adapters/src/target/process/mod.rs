@@ -13,10 +13,12 @@ mod artifacts;
 mod config_copies;
 mod environment;
 mod fill;
+mod launch;
 mod observe;
 mod obstacles;
 mod orphans;
 mod port;
+mod prepare;
 mod slot;
 mod spec;
 mod start;
@@ -85,7 +87,8 @@ pub struct ProcessTarget {
 impl ProcessTarget {
     /// A target for one app folder and one ledger.
     #[must_use]
-    pub fn new(options: ProcessTargetOptions) -> Self {
+    pub fn new(mut options: ProcessTargetOptions) -> Self {
+        environment::keep_inherited(&mut options.inherited);
         Self { options: Arc::new(options) }
     }
 

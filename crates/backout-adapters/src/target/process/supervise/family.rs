@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use rustix::process::{Signal, WaitOptions, wait};
 
 use crate::host::procfs::{self, ProcessId};
-use crate::host::signal_group;
+use crate::host::{next_poll, signal_group};
 
-const POLL: Duration = Duration::from_millis(10);
 /// How long a kill may take to be obeyed.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,7 +70,7 @@ impl Family {
                     return exit;
                 }
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(next_poll(asked.elapsed())).await;
         }
     }
 }

@@ -59,59 +59,54 @@ pub fn run(spec_path: &Path) -> i32 {
         eprintln!("failed to adopt orphaned children: {e}");
         return EXIT_BAD_SPEC;
     }
-    let (slot, spec, secrets) = match read(spec_path) {
-        Ok(read) => read,
+    let (Some(slot), Ok(runtime)) = (
+        SlotFolder::holding(spec_path),
+        tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    ) else {
+        eprintln!("failed to begin: no folder, or no runtime");
+        return EXIT_BAD_SPEC;
+    };
+    let hand_over = match read_hand_over() {
+        Ok(hand_over) => hand_over,
         Err(e) => {
             eprintln!("{e}");
             return EXIT_BAD_SPEC;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            eprintln!("failed to start the runtime: {e}");
-            return EXIT_BAD_SPEC;
-        }
-    };
-    runtime.block_on(async {
-        let _lock = match FileLock::take(&slot.supervisor_lock(), LOCK_PATIENCE).await {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return EXIT_HELD,
-            Err(e) => {
-                eprintln!("{e}");
-                return EXIT_BAD_SPEC;
-            }
-        };
-        match Supervisor::new(slot, spec, secrets) {
-            Ok(mut supervisor) => supervisor.supervise().await,
-            Err(e) => {
-                eprintln!("failed to begin: {e}");
-                EXIT_BAD_SPEC
-            }
-        }
+    runtime.block_on(begin(slot, hand_over)).unwrap_or_else(|(code, why)| {
+        eprintln!("{why}");
+        code
     })
+}
+
+async fn begin(slot: SlotFolder, hand_over: HandOver) -> Result<i32, (i32, String)> {
+    let bad = |e: &dyn std::fmt::Display| (EXIT_BAD_SPEC, format!("failed to begin: {e}"));
+    let lock = FileLock::take(&slot.supervisor_lock(), LOCK_PATIENCE).await.map_err(|e| bad(&e))?;
+    let Some(_lock) = lock else {
+        return Err((EXIT_HELD, "failed to begin: another supervisor holds the slot".to_owned()));
+    };
+    // Read under the lock: nobody replaces it as long as that is held.
+    let spec = slot
+        .read_spec()
+        .map_err(|e| bad(&e))?
+        .ok_or_else(|| bad(&"the specification is missing"))?;
+    if hand_over.format > FORMAT || hand_over.instance != spec.instance {
+        return Err(bad(&"the specification was replaced meanwhile"));
+    }
+    let mut supervisor = Supervisor::new(slot, spec, hand_over.secrets).map_err(|e| bad(&e))?;
+    Ok(supervisor.supervise().await)
 }
 
 type Secrets = std::collections::BTreeMap<String, String>;
 
-fn read(spec_path: &Path) -> Result<(SlotFolder, SlotSpec, Secrets), String> {
-    let slot =
-        SlotFolder::holding(spec_path).ok_or("failed to find the slot: the path has no folder")?;
-    let spec = slot
-        .read_spec()
-        .map_err(|e| e.to_string())?
-        .ok_or("failed to read the specification: it is missing")?;
+fn read_hand_over() -> Result<HandOver, String> {
     let mut bytes = Vec::new();
     std::io::stdin()
         .take(MAX_HAND_OVER_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|e| format!("failed to read the hand-over: {e}"))?;
-    let hand_over: HandOver = serde_json::from_slice(&bytes)
-        .map_err(|_| "failed to read the hand-over: whoever started this went away")?;
-    if hand_over.format > FORMAT || hand_over.instance != spec.instance {
-        return Err("failed to begin: the specification was replaced meanwhile".to_owned());
-    }
-    Ok((slot, spec, hand_over.secrets))
+    serde_json::from_slice(&bytes)
+        .map_err(|_| "failed to read the hand-over: whoever started this went away".to_owned())
 }
 
 /// Why the wait for the program is over.
