@@ -15,11 +15,11 @@ use backout_adapters::target::process::{
 use backout_adapters::target::{ScriptTarget, ScriptTargetOptions};
 use backout_core::ids::{LedgerId, ServiceName, Unit};
 use backout_core::model::{
-    CheckSchedule, ConfigFile, FileKind, ProbeSpec, RouterPolicy, Service, TargetKind, TargetSpec,
-    secret_values, unmask_secrets,
+    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
+    TargetSpec, secret_values, unmask_secrets,
 };
 use backout_core::ports::{
-    AdapterError, ArtifactStore, ConfigFiles, Ledger, Router, Secrets, Target,
+    AdapterError, ArtifactStore, ConfigFiles, Ledger, Probe, Router, Secrets, Target,
 };
 use backout_engine::{ProbePlan, Probes};
 use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
@@ -212,6 +212,11 @@ impl Probes for AllProbes {
         }
         plans
     }
+}
+
+/// A check of one address, for `check --endpoint`.
+pub fn endpoint_probe(url: &str) -> Arc<dyn Probe> {
+    Arc::new(HttpProbe::new(HttpCheck { url: url.to_owned(), required_fields: Vec::new() }))
 }
 
 /// Gives the reserved space back, so that one rollback can be journaled on a full disk.

@@ -34,6 +34,18 @@ pub fn deployment(row: &Deployment) -> Value {
     })
 }
 
+/// An element of `history` whose record is damaged: all keys are there, and the message says why they are null.
+#[must_use]
+pub fn unreadable_deployment(number: u64, error: &str) -> Value {
+    json!({
+        "number": number, "id": null, "kind": null, "app": null, "environment": null, "version": null,
+        "from_version": null, "from_number": null, "release": null, "status": null, "rollback_type": null,
+        "trigger": null, "surface": null, "reason": null, "requested_by": null, "forced": null,
+        "rejected": null, "started_at": null, "completed_at": null, "duration_ms": null, "health": "unknown",
+        "error_message": error, "warnings": [], "operation": null, "slot": null,
+    })
+}
+
 /// `rollback --format json`.
 #[must_use]
 pub fn rollback(record: &RollbackRecord) -> Value {

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod confirm;
+pub mod inspect;
 pub mod json;
 pub mod outcome;
 pub mod progress;

@@ -27,6 +27,25 @@ pub fn age(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// `5 s`, `12 min`, `3 h`, `4 d`: the largest unit alone, for narrow columns.
+#[must_use]
+pub fn short_age(at: Timestamp, now: Timestamp) -> String {
+    let s = now.as_second().saturating_sub(at.as_second()).max(0);
+    match s {
+        0..=59 => format!("{s} s"),
+        60..=3_599 => format!("{} min", s / 60),
+        3_600..=86_399 => format!("{} h", s / 3_600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+/// The time from one moment to another.
+#[must_use]
+pub fn span(from: Timestamp, to: Timestamp) -> String {
+    let ms = to.as_millisecond().saturating_sub(from.as_millisecond());
+    duration(u64::try_from(ms).unwrap_or(0))
+}
+
 /// `2026-11-20 10:00:00 UTC (5 min ago)`.
 #[must_use]
 pub fn moment(at: Timestamp, now: Timestamp) -> String {
@@ -69,6 +88,8 @@ mod tests {
         assert_eq!(age(Timestamp::from_second(2_000).unwrap(), now), "just now");
         assert_eq!(age(Timestamp::from_second(940).unwrap(), now), "60 s ago");
         assert_eq!(age(Timestamp::from_millisecond(994_100).unwrap(), now), "5 s ago");
+        assert_eq!(short_age(Timestamp::from_second(2_000).unwrap(), now), "0 s");
+        assert_eq!(short_age(Timestamp::from_second(-90_000).unwrap(), now), "1 d");
         assert_eq!(percent(0, 0), "-");
         assert_eq!(percent(1, 400), "0.25 %");
     }

@@ -74,10 +74,12 @@ fn shares(view: &View) -> (Vec<Share>, bool) {
     let slots = &view.environment.slots;
     if let TrafficView::Known(traffic) = &view.traffic {
         let share = |(slot, percent): (&Slot, &u8)| {
-            let side = traffic.sides.get(slot).map(|s| (s.deployment, s.version.to_string()));
-            let side =
-                side.or_else(|| slots.get(slot).map(|s| (s.deployment, s.version.to_string())));
-            let (deployment, version) = side?;
+            let (side, record) = (traffic.sides.get(slot), slots.get(slot));
+            // The ledger knows for which deployment a side runs by now: a rollback takes a warm one over as it is.
+            let same = record.filter(|record| side.is_none_or(|s| s.release == record.release));
+            let named = same.map(|record| (record.deployment, record.version.to_string()));
+            let (deployment, version) =
+                named.or_else(|| side.map(|side| (side.deployment, side.version.to_string())))?;
             Some(Share { deployment, version, percent: *percent, slot: *slot })
         };
         let weights = traffic.weights.iter().filter(|(_, percent)| **percent > 0);

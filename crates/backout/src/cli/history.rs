@@ -1,0 +1,212 @@
+//! `backout history`.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use backout_core::model::{Deployment, DeploymentFilter, DeploymentKind};
+use backout_core::ports::LedgerError;
+use backout_engine::Context;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::args::{self, Format, Global};
+use super::reading::{Access, Reader};
+use super::report::json as documents;
+use super::report::table::{Align, Table};
+use super::report::text::{BOLD, DIM, Text, bad, of_status, terminal_width};
+use super::report::words;
+use super::session;
+use super::status::nowhere;
+use crate::error::CommandError;
+use crate::exit_code;
+
+/// Rows for people, unless they ask for more.
+const TABLE_LIMIT: u32 = 30;
+
+/// Elements for machines, unless they ask for fewer.
+const JSON_LIMIT: u32 = 100_000;
+
+/// So many missing rows are looked for one by one.
+const GAPS_MAX: usize = 100;
+
+/// Below this width the duration gives way.
+const WIDE: usize = 100;
+
+/// A row, or what is wrong with it.
+enum Row {
+    Deployment(Box<Deployment>),
+    Unreadable(u64, String),
+}
+
+/// Runs the verb.
+pub async fn run(global: &Global, args: &args::History) -> Result<u8, CommandError> {
+    let reader = Reader::open_one(global, "history", Access::Read).await?;
+    let result = show(global, args, &reader).await;
+    reader.close().await;
+    result.map(|()| exit_code::OK)
+}
+
+async fn show(global: &Global, args: &args::History, reader: &Reader) -> Result<(), CommandError> {
+    let default = if global.format == Format::Json { JSON_LIMIT } else { TABLE_LIMIT };
+    let limit = args.limit.unwrap_or(default);
+    let mut rows = match &reader.places[0].session {
+        Some(session) => {
+            rows(&session.cx, args, limit).await.map_err(|error| session::ledger_error(&error))?
+        }
+        None => Vec::new(),
+    };
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let nowhere = match rows.is_empty() && !reader.is_known().await? {
+        true => nowhere(&reader.not_known(global).await),
+        false => Vec::new(),
+    };
+    match global.format {
+        Format::Json => {
+            documents::print(&rows.iter().map(document).collect());
+            let _ = write!(anstream::stderr(), "{}", lines(&nowhere));
+        }
+        Format::Table => {
+            let text = if nowhere.is_empty() { table(&rows, more) } else { nowhere };
+            let _ = write!(anstream::stdout(), "{}", lines(&text));
+        }
+    }
+    Ok(())
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// One more than `limit`, so that it is known whether there are older ones.
+async fn rows(cx: &Context, args: &args::History, limit: u32) -> Result<Vec<Row>, LedgerError> {
+    let filter = DeploymentFilter {
+        rollbacks_only: args.rollbacks,
+        status: args.status,
+        since: args.since,
+        limit: Some(limit.saturating_add(1)),
+    };
+    let found = cx.ledger.deployments(&cx.key, &filter).await?;
+    let unfiltered = !args.rollbacks && args.status.is_none() && args.since.is_none();
+    let gaps = if unfiltered { unreadable(cx, &found, limit).await? } else { Vec::new() };
+    let mut rows: Vec<Row> = found.into_iter().map(|row| Row::Deployment(Box::new(row))).collect();
+    rows.extend(gaps);
+    rows.sort_by_key(|row| std::cmp::Reverse(number(row)));
+    Ok(rows)
+}
+
+fn number(row: &Row) -> u64 {
+    match row {
+        Row::Deployment(row) => row.number,
+        Row::Unreadable(number, _) => *number,
+    }
+}
+
+/// Numbers follow each other: where one is missing, its record may be damaged.
+async fn unreadable(
+    cx: &Context,
+    found: &[Deployment],
+    limit: u32,
+) -> Result<Vec<Row>, LedgerError> {
+    let environment = match cx.ledger.environment(&cx.key).await {
+        Ok(Some(environment)) => environment,
+        Ok(None) | Err(LedgerError::CorruptRecord { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let known: BTreeSet<u64> = found.iter().map(|row| row.number).collect();
+    let all = found.len() <= limit as usize;
+    let first = if all { 0 } else { found.last().map_or(0, |row| row.number) };
+    let missing = (first..environment.next_number).rev().filter(|number| !known.contains(number));
+    let mut gaps = Vec::new();
+    for number in missing.take(GAPS_MAX) {
+        match cx.ledger.deployment(&cx.key, number).await {
+            Err(error @ LedgerError::CorruptRecord { .. }) => {
+                gaps.push(Row::Unreadable(number, error.to_string()));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(gaps)
+}
+
+fn document(row: &Row) -> Value {
+    match row {
+        Row::Deployment(row) => documents::deployment(row),
+        Row::Unreadable(number, error) => documents::unreadable_deployment(*number, error),
+    }
+}
+
+fn table(rows: &[Row], more: bool) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["no deployment matches".to_owned()];
+    }
+    let now = Timestamp::now();
+    let width = terminal_width();
+    let mut table = Table::new(&[
+        ("#", Align::Right),
+        ("VERSION", Align::Left),
+        ("STATUS", Align::Left),
+        ("STARTED (UTC)", Align::Left),
+        ("AGE", Align::Right),
+        ("TOOK", Align::Right),
+        ("WHAT", Align::Left),
+    ]);
+    for row in rows {
+        table.row(cells(row, now, width >= WIDE));
+    }
+    let mut lines = table.render(0, width, false);
+    if more {
+        let hint = format!("older ones: `backout history --limit {}`", rows.len() * 10);
+        lines.push(Text::new(DIM, hint).styled());
+    }
+    lines
+}
+
+fn cells(row: &Row, now: Timestamp, wide: bool) -> Vec<Text> {
+    let row = match row {
+        Row::Deployment(row) => row,
+        Row::Unreadable(number, error) => {
+            let mut cells = vec![Text::from(number.to_string())];
+            cells.resize(6, Text::default());
+            cells.push(Text::new(bad(), error));
+            return cells;
+        }
+    };
+    let took = row.completed_at.map(|end| words::span(row.started_at, end)).unwrap_or_default();
+    vec![
+        Text::from(row.number.to_string()),
+        Text::new(BOLD, row.version.as_str()),
+        Text::new(of_status(row.status), row.status.as_str()),
+        Text::from(row.started_at.strftime("%Y-%m-%d %H:%M").to_string()),
+        Text::from(words::short_age(row.started_at, now)),
+        if wide { Text::from(took) } else { Text::default() },
+        what(row),
+    ]
+}
+
+/// What it was and why, in a few words.
+#[must_use]
+pub fn what(row: &Deployment) -> Text {
+    let text = kind(row);
+    let why = row.error_message.as_ref().or(row.reason.as_ref());
+    match why.filter(|why| !why.is_empty()) {
+        Some(why) => text.then(format!(": {why}")),
+        None => text,
+    }
+}
+
+/// What it was.
+#[must_use]
+pub fn kind(row: &Deployment) -> Text {
+    let text = match row.kind {
+        DeploymentKind::Adopt => Text::from("adopt"),
+        DeploymentKind::Deploy => Text::from("deploy"),
+        DeploymentKind::Rollback => {
+            let trigger = row.trigger.map(|trigger| trigger.as_str()).unwrap_or_default();
+            let from = row.from_version.as_ref().map(|v| format!(" from {v}")).unwrap_or_default();
+            Text::from("rollback").then(format!(" ({trigger}){from}"))
+        }
+    };
+    text.and(bad(), if row.rejected { ", rejected" } else { "" })
+}
