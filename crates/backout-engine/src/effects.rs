@@ -7,7 +7,7 @@ use backout_core::ids::{HostName, Slot, Unit};
 use backout_core::model::{Release, RouterPolicy};
 use backout_core::plan::{Action, Plan, Step, TrafficStep};
 use backout_core::ports::{
-    AdapterError, DeadMan, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
+    AdapterError, DeadMan, ErrorClass, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
     TrafficChange,
 };
 
@@ -176,12 +176,32 @@ async fn set_traffic(
         // Going back adopts whatever the proxy did by itself meanwhile; going forward must not.
         acknowledge_fired: going_back,
     };
-    let now = router.apply(&change, step).await?;
+    let mut warnings = Vec::new();
+    let now = match router.apply(&change, step).await {
+        // Nothing was changed. If that is because it is gone, it is started with the routes that it kept.
+        Err(error) if error.class == ErrorClass::Transient => match router.ensure(step).await {
+            Ok(receipt) if was_started(&receipt) => {
+                warnings.push(ROUTER_STARTED_AGAIN.to_owned());
+                router.apply(&change, step).await?
+            }
+            _ => return Err(error),
+        },
+        other => other?,
+    };
     Ok(Receipt {
         message: step_words(traffic),
+        warnings,
         data: serde_json::json!({ "weights": now.weights }),
-        ..Receipt::default()
     })
+}
+
+/// Said when users may have got no answer for a while.
+pub(crate) const ROUTER_STARTED_AGAIN: &str =
+    "the router was gone and was started again; until then users got no answer";
+
+/// Whether `ensure` had to start the router.
+pub(crate) fn was_started(receipt: &Receipt) -> bool {
+    receipt.data.get("started") == Some(&serde_json::Value::Bool(true))
 }
 
 fn step_words(traffic: &TrafficStep) -> String {

@@ -435,7 +435,9 @@ impl<'a> Executor<'a> {
             Some(slot) => load(slot).await?,
             None => None,
         };
-        Ok(Watcher::start(self.cx, judged, baseline))
+        let environment = &self.journal.rows.environment;
+        let routed = environment.routed && environment.live.is_some();
+        Ok(Watcher::start(self.cx, judged, baseline, routed))
     }
 
     async fn give_way(&mut self) -> Result<Turn, JournalError> {

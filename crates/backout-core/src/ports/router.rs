@@ -136,7 +136,8 @@ pub trait FrameStream: Send {
 /// Moves traffic. Weights are read back after every change.
 #[async_trait]
 pub trait Router: Send + Sync {
-    /// Starts what the router itself needs (the proxy process), if it is absent. Idempotent.
+    /// Starts what the router itself needs (the proxy process), if it is absent; then the receipt's data holds
+    /// `"started": true`. Idempotent.
     ///
     /// # Errors
     /// Permanent when its address is taken.

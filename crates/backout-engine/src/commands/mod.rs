@@ -4,6 +4,7 @@ pub mod adopt;
 pub(crate) mod claim;
 pub mod control;
 pub mod deploy;
+pub mod doctor;
 pub mod down;
 pub mod health;
 pub mod recover;

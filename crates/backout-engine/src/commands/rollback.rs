@@ -7,7 +7,7 @@ use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
     RollbackType, Severity, Trigger,
 };
-use backout_core::plan::{Live, Plan, RollbackWish, lint, plan_rollback};
+use backout_core::plan::{Action, Live, Plan, RollbackWish, lint, plan_rollback};
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
@@ -383,6 +383,7 @@ pub(crate) async fn restart_live(
     release: Arc<Release>,
 ) -> Result<Vec<String>, EngineError> {
     let situation = situation::observe_situation(cx, environment).await?;
+    let was_away = situation.weights.is_none();
     let reason = Some("started again by recover: it should run and did not".to_owned());
     let pcx = plan_context(cx, environment.next_number, reason, true, Vec::new());
     let history = history(cx).await?;
@@ -404,8 +405,11 @@ pub(crate) async fn restart_live(
             .plan
             .steps
             .iter()
-            .filter(|step| step.name == "start")
-            .map(|step| step.subject.clone())
+            .filter_map(|step| match &step.action {
+                Action::Start { .. } => Some(step.subject.clone()),
+                Action::EnsureRouter if was_away => Some("the router".to_owned()),
+                _ => None,
+            })
             .collect()),
         Outcome::Stuck { reason, .. } | Outcome::Lost { reason, .. } => {
             Err(EngineError::Failed(reason.clone()))

@@ -9,6 +9,7 @@ use backout_core::saga::{EntryKind, Failure};
 use backout_judge::{Arm, Event as Seen, Level, Verdict};
 use tokio::time::Instant;
 
+use super::router_care::RouterCare;
 use super::sampler::{Message, Watcher};
 use crate::commands::requests::consume_requests;
 use crate::context::{Context, Interrupt};
@@ -106,8 +107,10 @@ async fn watch_step(
         Clock { counted: Duration::from_millis(scope.elapsed_ms), last: Instant::now() };
     let (mut asked, mut told, mut kept) = (Instant::now(), None::<Instant>, None::<Instant>);
     let mut warned = false;
+    let mut router = RouterCare::default();
     loop {
         take(scope.cx, watcher).await;
+        router.look_after(scope, journal, watcher).await?;
         if let Held::Lost(why) = scope.keeper.held() {
             return Ok(WatchEnd::Lost(why));
         }
@@ -183,7 +186,9 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
         Message::Frame(frame) => {
             watcher.feed.frame(&mut watcher.judge, &frame);
             watcher.fired = frame.fired.clone();
+            watcher.router_gone = false;
         }
+        Message::RouterGone => watcher.router_gone = true,
         Message::Observed { arm, slot, service, observed } => {
             watcher.feed.observed(&mut watcher.judge, cx.now(), arm, slot, &service, &observed);
         }
@@ -304,6 +309,8 @@ fn judge_mode(
     now: &Progress<'_>,
 ) -> Step {
     let passes = watcher.judge.passes(Arm::Canary).unwrap_or(0);
+    // Checks at the side's own address say nothing of users who can't come in.
+    let served = if watcher.router_gone { 0 } else { passes };
     match mode {
         WatchMode::Keep { keep_ms } if now.elapsed_ms >= *keep_ms => {
             go("kept long enough", Vec::new())
@@ -320,11 +327,12 @@ fn judge_mode(
             }
         }
         WatchMode::Verify { passes: wanted, deadline_ms } => {
-            verify(cx, journal, passes, (*wanted, *deadline_ms), now)
+            verify(cx, journal, served, (*wanted, *deadline_ms), now)
         }
+        WatchMode::Hold { .. } if watcher.router_gone => Step::Stay(None),
         WatchMode::Hold { stage, on_no_data } => hold(watcher, now, stage, *on_no_data),
         WatchMode::Bake { bake_ms, passes: wanted } => {
-            bake(journal, passes, (*bake_ms, *wanted), now)
+            bake(journal, served, (*bake_ms, *wanted), now)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use backout_core::ids::{ServiceName, Slot, Unit};
 use backout_core::model::{Health, Release, Service};
 use backout_core::ports::{
-    DeadManFired, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
+    DeadManFired, ErrorClass, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
 };
 use backout_judge::{Arm, CheckId, Judge};
 use jiff::Timestamp;
@@ -20,8 +20,8 @@ use crate::situation;
 
 /// How often a unit's process is looked at.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(250);
-/// Before the router's counters are asked for again after they broke off.
-const FRAMES_RETRY: Duration = Duration::from_millis(500);
+/// Before the router's counters are asked for again after they broke off: at first, and at most.
+const FRAMES_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// What a sampler saw.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) enum Message {
     Observed { arm: Arm, slot: Slot, service: ServiceName, observed: Box<Observed> },
     /// The router's counters.
     Frame(Box<TrafficFrame>),
+    /// The router has a route of this environment, and does not answer.
+    RouterGone,
 }
 
 /// A side under watch.
@@ -58,6 +60,8 @@ pub(crate) struct Watcher {
     pub messages: mpsc::Receiver<Message>,
     /// A dead-man deadline that ran out at the router.
     pub fired: Option<DeadManFired>,
+    /// The router did not answer, and its counters have not come again since.
+    pub router_gone: bool,
     /// Some probe of the judged side asks that side alone.
     pub names_a_side: bool,
     health: Vec<(Arm, ServiceName, CheckId, Health)>,
@@ -65,11 +69,13 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts watching. `judged` is on trial; `baseline` is what it is compared with.
+    /// Starts watching. `judged` is on trial; `baseline` is what it is compared with. `routed`: users come in
+    /// through the router already, so that it must answer.
     pub fn start(
         cx: &Context,
         judged: (Slot, u64, Arc<Release>),
         baseline: Option<(Slot, u64, Arc<Release>)>,
+        routed: bool,
     ) -> Self {
         let mut settings = cx.policy.judge.clone();
         settings.watch_ms =
@@ -101,7 +107,7 @@ impl Watcher {
             }
         }
         if let Some(router) = cx.router.clone() {
-            tasks.spawn(frames(router, tx));
+            tasks.spawn(frames(router, routed, tx));
         }
         let feed =
             Feed::new(sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect());
@@ -111,6 +117,7 @@ impl Watcher {
             sides,
             messages,
             fired: None,
+            router_gone: false,
             names_a_side,
             health: Vec::new(),
             _tasks: tasks,
@@ -252,19 +259,34 @@ async fn probe(
     }
 }
 
-async fn frames(router: Arc<dyn backout_core::ports::Router>, tx: mpsc::Sender<Message>) {
+async fn frames(
+    router: Arc<dyn backout_core::ports::Router>,
+    mut routed: bool,
+    tx: mpsc::Sender<Message>,
+) {
+    let mut wait = FRAMES_RETRY.0;
     loop {
         match router.frames().await {
             Ok(Some(mut stream)) => {
+                // It streams only what it has a route for.
+                (routed, wait) = (true, FRAMES_RETRY.0);
                 while let Some(frame) = stream.next().await {
                     if tx.send(Message::Frame(Box::new(frame))).await.is_err() {
                         return;
                     }
                 }
+                continue;
             }
             Ok(None) => return,
+            // It can't be reached; a refusal would be permanent.
+            Err(error) if routed && error.class == ErrorClass::Transient => {
+                if tx.send(Message::RouterGone).await.is_err() {
+                    return;
+                }
+            }
             Err(_) => {}
         }
-        tokio::time::sleep(FRAMES_RETRY).await;
+        tokio::time::sleep(wait).await;
+        wait = (2 * wait).min(FRAMES_RETRY.1);
     }
 }

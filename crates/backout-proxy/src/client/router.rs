@@ -265,7 +265,8 @@ impl Router for BuiltinRouter {
             return Ok(Receipt { message: "it runs".to_owned(), ..Receipt::default() });
         }
         self.start().await?;
-        Ok(Receipt { message: "started".to_owned(), ..Receipt::default() })
+        let data = serde_json::json!({ "started": true });
+        Ok(Receipt { message: "started".to_owned(), data, ..Receipt::default() })
     }
 
     async fn read(&self) -> Result<Option<Traffic>, AdapterError> {
