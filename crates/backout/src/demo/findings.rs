@@ -3,7 +3,7 @@
 use backout_core::model::DeploymentStatus;
 
 use super::story::{BAD, GOOD, RELEASES, Told};
-use super::tally::{self, Times};
+use super::tally::{self, NOBODY, Times};
 
 /// The times of the bad release, as users saw it.
 #[must_use]
@@ -22,6 +22,7 @@ pub fn differences(told: &Told) -> Vec<String> {
             found.push(format!("the deploy of {version} ended with {code}, not {expected}"));
         }
     }
+    found.extend(told.stuck.iter().map(|reason| format!("it could not go on: {reason}")));
     let expected = [
         ("v1", DeploymentStatus::Stable, false),
         ("v2", DeploymentStatus::Stable, false),
@@ -37,7 +38,11 @@ pub fn differences(told: &Told) -> Vec<String> {
         let rows: Vec<String> = told
             .deployments
             .iter()
-            .map(|row| format!("#{} {} {}", row.number, row.version, row.status))
+            .map(|row| {
+                let why = row.error_message.as_ref().map(|why| format!(" ({why})"));
+                let why = why.unwrap_or_default();
+                format!("#{} {} {}{why}", row.number, row.version, row.status)
+            })
             .collect();
         found.push(format!("the deployments are {}", rows.join(", ")));
     }
@@ -49,8 +54,13 @@ pub fn differences(told: &Told) -> Vec<String> {
         None => found.push("nothing is live at the end".to_owned()),
     }
     for (who, count) in tally::by_version(&told.records) {
-        if who != BAD.version && count.failed > 0 {
-            found.push(format!("{} requests failed at {who}", count.failed));
+        match count.failed {
+            0 => {}
+            failed if who == NOBODY => {
+                found.push(format!("{failed} requests were answered by no release"));
+            }
+            failed if who != BAD.version => found.push(format!("{who} failed {failed} requests")),
+            _ => {}
         }
     }
     match times(told) {

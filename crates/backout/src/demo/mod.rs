@@ -94,9 +94,11 @@ fn introduce(folder: &DemoFolder) {
     let bold = clap::builder::styling::Style::new().bold();
     let _ = writeln!(
         anstream::stderr(),
-        "{bold}Backout demo{bold:#}: a good release, a bad one, and the way back. Real processes, real requests.\n\
-         {} requests/s go through a proxy on {}; everything lies in {}\nand is removed at the end.",
+        "{bold}Backout demo{bold:#}: a good release, a bad one, and the way back.\n\
+         Real processes, real requests: {}/s over {} connections through {}.\n\
+         Everything lies in {} and is removed at the end.",
         load::RATE,
+        load::CONNECTIONS,
         folder.listen,
         folder.path.display()
     );

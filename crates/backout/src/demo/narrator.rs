@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::load::Reader;
 use super::tally::{Count, NOBODY};
+use crate::cli::report::text::Text;
 use crate::cli::report::words;
 
 /// How often the changing line changes.
@@ -58,6 +59,8 @@ pub struct Narrator {
     pub moments: Vec<Moment>,
     /// The verdict, once there was one.
     pub found_bad: Option<FoundBad>,
+    /// When all traffic was on the good release again, microseconds since the Unix epoch.
+    pub safe_us: Option<i64>,
 }
 
 impl Narrator {
@@ -78,6 +81,7 @@ impl Narrator {
             plan: None,
             moments: Vec::new(),
             found_bad: None,
+            safe_us: None,
         }
     }
 
@@ -107,7 +111,12 @@ impl Narrator {
     #[allow(clippy::cast_precision_loss)] // for people
     fn tell_of(&mut self, at_us: i64, style: Style, text: &str) {
         let seconds = (at_us - self.began_us) as f64 / 1e6;
-        self.headline(&format!("{seconds:>6.1} s  {style}{text}{style:#}"));
+        let mut label = format!("{seconds:>6.1} s");
+        let blank = " ".repeat(label.len());
+        for line in Text::new(style, text).wrapped(columns().saturating_sub(label.len() + 2)) {
+            self.headline(&format!("{label}  {}", line.styled()));
+            label.clone_from(&blank);
+        }
         self.moments.push(Moment { at_us, text: text.to_owned() });
     }
 
@@ -117,7 +126,8 @@ impl Narrator {
         let mut receiver = events.subscribe();
         let over = Arc::new(Notify::new());
         let told = over.clone();
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 tokio::select! {
@@ -171,6 +181,7 @@ impl Narrator {
             Event::TrafficSafe { .. } => {
                 let green = AnsiColor::Green.on_default().bold();
                 let text = format!("all users are on {} again", self.version());
+                self.safe_us = Some(Timestamp::now().as_microsecond());
                 self.tell(green, &text);
             }
             Event::Warning(message) => {
@@ -201,7 +212,9 @@ impl Narrator {
             }
             Action::Watch { mode, .. } => Some(match mode {
                 WatchMode::Ready { .. } => format!("{version} is ready: {message}"),
-                WatchMode::Hold { stage, .. } => format!("{} %: {message}", stage.weight),
+                WatchMode::Hold { stage, .. } => {
+                    format!("healthy at {} %: {message}", stage.weight)
+                }
                 WatchMode::Bake { .. } => format!("{version} is stable: {message}"),
                 WatchMode::Verify { .. } => format!("{version} is verified: {message}"),
                 WatchMode::Keep { .. } => return None,
@@ -254,16 +267,23 @@ impl Narrator {
     }
 }
 
-/// A narrator at work.
+/// Columns of the terminal behind standard error; practically endless without one.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns > 0 { columns.max(40) } else { usize::MAX }
+}
+
+/// A narrator at work; dropped, it falls silent.
 pub struct Following {
-    task: JoinHandle<Narrator>,
+    task: JoinSet<Narrator>,
     over: Arc<Notify>,
 }
 
 impl Following {
     /// Tells what is left, and comes back; `None` if telling itself broke down.
-    pub async fn end(self) -> Option<Narrator> {
+    pub async fn end(mut self) -> Option<Narrator> {
         self.over.notify_one();
-        self.task.await.ok()
+        self.task.join_next().await?.ok()
     }
 }

@@ -71,8 +71,12 @@ pub struct Told {
     pub moments: Vec<Moment>,
     /// The verdict.
     pub found_bad: Option<FoundBad>,
+    /// When all traffic was on the good release again, microseconds since the Unix epoch.
+    pub safe_us: Option<i64>,
     /// Exit codes of the deploys that were run.
     pub codes: Vec<u8>,
+    /// Why one of them could not go on.
+    pub stuck: Option<String>,
     /// All deployments, oldest first.
     pub deployments: Vec<Deployment>,
     /// The record of the rollback.
@@ -93,7 +97,7 @@ pub async fn tell(folder: &DemoFolder) -> Result<Told, CommandError> {
     let load = Load::start(folder.listen);
     let mut narrator = Narrator::new(load.reader());
     let began_us = narrator.began_us();
-    let (mut codes, mut rollback) = (Vec::new(), None);
+    let (mut codes, mut stuck, mut rollback) = (Vec::new(), None, None);
     for shipped in &RELEASES {
         let cyan = AnsiColor::Cyan.on_default().bold();
         narrator.headline(&format!("\n{cyan}{}{cyan:#}  {}", shipped.version, shipped.words));
@@ -102,6 +106,9 @@ pub async fn tell(folder: &DemoFolder) -> Result<Told, CommandError> {
         codes.push(outcome::code(&outcome));
         if let Outcome::Ended { then: Some(then), .. } = &outcome {
             rollback = crate::cli::report::json::rollback_of(then.last().operation());
+        }
+        if let Outcome::Stuck { reason, .. } | Outcome::Lost { reason, .. } = outcome.last() {
+            stuck = Some(reason.clone());
         }
         if codes.last() != Some(&shipped.expected) {
             break;
@@ -114,7 +121,7 @@ pub async fn tell(folder: &DemoFolder) -> Result<Told, CommandError> {
     let ended_us = Timestamp::now().as_microsecond();
     let deployments = deployments(&session).await.map_err(|e| session::ledger_error(&e))?;
     let config = folder.service_config();
-    narrator.tell(Style::new(), "the users leave; everything is stopped and removed");
+    narrator.tell(Style::new(), "the users leave; what runs is stopped, the folder is removed");
     // What it can't stop is ended with the folder.
     let _ = engine::down(&session.cx, Some("the demo is over".to_owned())).await;
     Ok(Told {
@@ -122,7 +129,9 @@ pub async fn tell(folder: &DemoFolder) -> Result<Told, CommandError> {
         ended_us,
         moments: narrator.moments,
         found_bad: narrator.found_bad,
+        safe_us: narrator.safe_us,
         codes,
+        stuck,
         deployments,
         rollback,
         records,

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::findings::times;
-use super::load::{CONNECTIONS, RATE};
 use super::story::{BAD, GOOD, Told};
 use super::tally::{self, Count, NOBODY};
+use crate::cli::report::text::{self, Text};
 use crate::cli::report::words;
 
 const COLUMNS: usize = 60;
@@ -20,6 +20,12 @@ fn total(told: &Told) -> Count {
     let mut all = Count::default();
     told.records.iter().for_each(|record| all.add(record.failed));
     all
+}
+
+/// Verdict → all traffic on the good release, milliseconds: the restore as the engine knows it.
+fn safe_ms(told: &Told) -> Option<u64> {
+    let us = told.safe_us? - told.found_bad.as_ref()?.at_us;
+    Some(u64::try_from(us).unwrap_or(0).div_ceil(1_000))
 }
 
 /// `demo --format json`.
@@ -39,6 +45,7 @@ pub fn document(told: &Told, differences: &[String]) -> Value {
         json!({ "trigger": bad.trigger, "evidence": bad.evidence,
             "time_to_detect_ms": times.map(|times| times.detect_ms),
             "time_to_restore_ms": times.map(|times| times.restore_ms),
+            "traffic_safe_ms": safe_ms(told),
             "record": told.rollback })
     });
     let versions: Vec<Value> = tally::by_version(&told.records)
@@ -82,8 +89,9 @@ pub fn picture(told: &Told, differences: &[String]) -> String {
         let all = total(told);
         let _ = writeln!(
             out,
-            "\n{green}{} is live and healthy.{green:#} {} of {} requests failed, all before {} was taken back.",
-            GOOD.version, all.failed, all.requests, BAD.version
+            "\n{green}{} was taken back, {} is live and healthy.{green:#} {} of {} requests failed.\n\
+             Nothing is left running, and the folder is gone.",
+            BAD.version, GOOD.version, all.failed, all.requests
         );
     } else {
         let _ = writeln!(out, "\n{red}This was not as it should be:{red:#}");
@@ -142,55 +150,59 @@ fn counts(out: &mut String, told: &Told) {
         };
         let _ = writeln!(out, "  {who:<7} {:>9} {:>7}{share}", count.requests, count.failed);
     }
-    let _ =
-        writeln!(out, "  at {RATE} requests/s over {CONNECTIONS} connections, through the proxy");
 }
 
 fn verdict(out: &mut String, told: &Told) {
     let (Some(bad), Some(times)) = (told.found_bad.as_ref(), times(told)) else { return };
+    let name = BAD.version;
+    let mut rows = vec![
+        ("time to detect", words::duration(times.detect_ms), "first bad answer to verdict".into()),
+        (
+            "time to restore",
+            words::duration(times.restore_ms),
+            format!("verdict to last answer of {name}"),
+        ),
+    ];
+    if let Some(ms) = safe_ms(told) {
+        rows.push(("traffic moved", words::duration(ms), "after the verdict".into()));
+    }
+    let after = times.after;
+    let of = format!("of {} requests", after.requests);
+    rows.push(("failed afterwards", after.failed.to_string(), of));
     let bold = Style::new().bold();
-    let mut row = |name: &str, value: String, meaning: &str| {
-        let _ = writeln!(out, "  {name:<21} {bold}{value:>7}{bold:#}  {meaning}");
-    };
-    let bad_name = BAD.version;
-    row("time to detect", words::duration(times.detect_ms), "first bad answer to verdict");
-    row(
-        "time to restore",
-        words::duration(times.restore_ms),
-        &format!("verdict to last answer of {bad_name}"),
-    );
-    row(
-        "failed after restore",
-        times.after.failed.to_string(),
-        &format!("of {} requests", times.after.requests),
-    );
-    let _ = writeln!(out, "  because               {}", bad.evidence.join("; "));
+    out.push('\n');
+    for (label, value, meaning) in rows {
+        let _ = writeln!(out, "  {label:<18} {bold}{value:>8}{bold:#}  {meaning}");
+    }
+    let room = text::terminal_width().saturating_sub(2);
+    let because = format!("because {}", bad.evidence.join("; "));
+    for line in Text::from(because).wrapped(room) {
+        let _ = writeln!(out, "  {}", line.styled());
+    }
 }
 
 /// The four commands for one's own service.
 #[must_use]
 pub fn next_steps(exe: &Path) -> String {
-    let program = program(exe);
-    let bold = Style::new().bold();
     let commands = [
         ("init", "write backout.yaml from what is found here"),
         ("doctor", "check what a deploy and a rollback will need"),
         ("deploy --version V", "ship it, watch it, take it back if it fails"),
         ("rollback", "go back by hand, whenever you like"),
     ];
+    let (bold, style) = (Style::new().bold(), text::command());
     let mut out = format!("\n{bold}The same with your own service{bold:#}, in its folder:\n");
-    for (command, meaning) in commands {
-        let line = format!("{program} {command}");
-        let _ = writeln!(out, "  {line:<32}  {meaning}");
+    if !is_on_path(exe) {
+        let _ = writeln!(out, "  {style}alias backout={}{style:#}", exe.display());
+    }
+    for (verb, meaning) in commands {
+        let _ = writeln!(out, "  {style}backout {verb:<20}{style:#}{meaning}");
     }
     out
 }
 
-/// How this program is called: by name where a shell would find it.
-fn program(exe: &Path) -> String {
-    let name = exe.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.unwrap_or_else(|| "backout".to_owned());
+/// Whether a shell finds this program by its name.
+fn is_on_path(exe: &Path) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(&name) == exe);
-    if found { name } else { exe.display().to_string() }
+    std::env::split_paths(&path).any(|dir| dir.join("backout") == exe)
 }

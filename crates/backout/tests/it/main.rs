@@ -1,6 +1,6 @@
 //! The binary as people use it.
 
-mod demo;
 mod cases;
+mod demo;
 mod guide;
 mod support;
