@@ -15,8 +15,8 @@ use super::group::{GroupGuard, group_exists, signal_group};
 use super::output::OutputFiles;
 use std::os::unix::process::ExitStatusExt;
 
-/// Between asking a command to end and killing it.
-const END_GRACE: Duration = Duration::from_secs(2);
+/// Between asking a command to end and killing it, for commands that change something.
+pub const END_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read after the command itself has ended: a service that it left running may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(250);
 
@@ -49,6 +49,8 @@ pub struct CommandLine {
     pub stdin: Option<Vec<u8>>,
     /// Its time limit.
     pub timeout: Duration,
+    /// Between asking it to end and killing it, when its time is over or nobody waits for it any more.
+    pub end_grace: Duration,
     /// Bytes kept of the beginning and of the end of each stream.
     pub keep: usize,
     /// Where output goes.
@@ -124,7 +126,7 @@ pub async fn run_noting(
     let mut files = OutputFiles::open(&line)?;
     let mut child = spawn(&line, &files)?;
     let group = child.id().unwrap_or_default();
-    let mut guard = GroupGuard::new(group, END_GRACE);
+    let mut guard = GroupGuard::new(group, line.end_grace);
     started(group);
     let (mut stdout, mut stderr) = (Captured::new(line.keep), Captured::new(line.keep));
     let (pipe_in, pipe_out, pipe_err) =
@@ -154,7 +156,7 @@ pub async fn run_noting(
         let ended = match exit {
             Ok(Ok(status)) => ended(status),
             Ok(Err(_)) | Err(_) => {
-                end_group(&mut child, group).await;
+                end_group(&mut child, group, line.end_grace).await;
                 Ended::TimedOut
             }
         };
@@ -216,9 +218,9 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
-async fn end_group(child: &mut Child, group: u32) {
+async fn end_group(child: &mut Child, group: u32, grace: Duration) {
     signal_group(group, Signal::TERM);
-    let _ = tokio::time::timeout(END_GRACE, async {
+    let _ = tokio::time::timeout(grace, async {
         let _ = child.wait().await;
         while group_exists(group) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -13,7 +13,7 @@ pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_d
 pub use capture::Captured;
 pub(crate) use capture::printable;
 pub(crate) use command::start_error;
-pub use command::{CommandLine, Ended, Finished, Output, StartError, run, run_noting};
+pub use command::{CommandLine, END_GRACE, Ended, Finished, Output, StartError, run, run_noting};
 pub use confine::{ConfineError, resolve_inside};
 pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};

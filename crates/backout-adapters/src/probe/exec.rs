@@ -12,6 +12,8 @@ use super::fill_for;
 use super::tries::{sample, with_retries};
 use crate::host::{CommandLine, Ended, Finished, Output, run};
 
+/// A check changes nothing, so it need not tidy up for long.
+const END_GRACE: Duration = Duration::from_millis(200);
 const KEEP_BYTES: usize = 4 << 10;
 const MESSAGE_BYTES: usize = 300;
 
@@ -72,6 +74,7 @@ impl ExecProbe {
             cwd: self.folder.clone(),
             stdin: None,
             timeout: budget,
+            end_grace: END_GRACE,
             keep: KEEP_BYTES,
             output: Output::Pipe,
         };

@@ -111,6 +111,7 @@ impl ScriptCall<'_> {
             cwd: self.home.folder.clone(),
             stdin: None,
             timeout: self.timeout,
+            end_grace: host::END_GRACE,
             keep: KEEP_BYTES,
             output,
         };

@@ -17,6 +17,7 @@ fn line(world: &World, script: &str) -> CommandLine {
         cwd: world.folder(),
         stdin: None,
         timeout: PATIENCE,
+        end_grace: Duration::from_millis(300),
         keep: 1024,
         output: Output::Pipe,
     }

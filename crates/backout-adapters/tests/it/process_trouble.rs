@@ -330,7 +330,7 @@ async fn observers_do_not_disturb_starts_and_stops() {
             })
         })
         .collect();
-    for deployment in 1..=15 {
+    for deployment in 1..=8 {
         start(&target, Slot::A, &release, deployment).await.unwrap();
         kill_supervisor(&world);
         start(&target, Slot::A, &release, deployment).await.unwrap();
