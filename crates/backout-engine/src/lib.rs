@@ -22,7 +22,7 @@ mod watch;
 pub use commands::adopt::{AdoptWish, adopt};
 pub use commands::control::{ControlAnswer, ask, resolve};
 pub use commands::deploy::{ConfigChoice, DeployWish, Prepared, deploy, prepare_deploy};
-pub use commands::doctor::{managed_by_us, obstacles, observe_live};
+pub use commands::doctor::{managed_by_us, observe_live, obstacles};
 pub use commands::down::{down, prepare_down};
 pub use commands::health::{CheckReport, check_now, judge_check};
 pub use commands::recover::{Recovered, recover};

@@ -214,6 +214,17 @@ impl Probes for AllProbes {
     }
 }
 
+/// What reads artifacts and config files, where there is no ledger yet.
+pub fn files(folder: &Path, state_dir: &Path) -> (Arc<dyn ArtifactStore>, Arc<dyn ConfigFiles>) {
+    (Arc::new(FileArtifacts::new(folder, state_dir)), Arc::new(LocalConfigFiles::new(folder)))
+}
+
+/// Processes that listen on a port of this machine, with their names.
+pub fn listeners(port: u16) -> Vec<(u32, String)> {
+    let (owners, _) = backout_adapters::host::procfs::listeners(port);
+    owners.into_iter().map(|owner| (owner.pid, owner.name)).collect()
+}
+
 /// A check of one address, for `check --endpoint`.
 pub fn endpoint_probe(url: &str) -> Arc<dyn Probe> {
     Arc::new(HttpProbe::new(HttpCheck { url: url.to_owned(), required_fields: Vec::new() }))

@@ -12,7 +12,7 @@ pub(crate) mod requests;
 pub mod rollback;
 pub(crate) mod take_back;
 
-use backout_core::model::ReadinessCheck;
+use backout_core::model::{ReadinessCheck, Severity};
 use backout_core::plan::Refusal;
 use backout_core::ports::{AdapterError, LeaseView, LedgerError};
 use backout_core::saga::CorruptJournal;
@@ -35,6 +35,28 @@ impl Refused {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hints: vec![hint.into()], checks: Vec::new() }
     }
+}
+
+/// The refusal of `what` by its failing checks; `None` if none fails. `hint` gives the advice for them.
+pub(crate) fn refused_by(
+    what: &str,
+    checks: &[ReadinessCheck],
+    hint: impl Fn(&ReadinessCheck) -> Option<String>,
+) -> Option<Refused> {
+    let wrong: Vec<&ReadinessCheck> =
+        checks.iter().filter(|check| check.status == Severity::Error).collect();
+    if wrong.is_empty() {
+        return None;
+    }
+    let words: Vec<String> =
+        wrong.iter().map(|check| format!("{}: {}", check.name, check.message)).collect();
+    let mut hints: Vec<String> = wrong.into_iter().filter_map(hint).collect();
+    hints.dedup();
+    Some(Refused {
+        message: format!("the {what} is refused, nothing was changed: {}", words.join("; ")),
+        hints,
+        checks: checks.to_vec(),
+    })
 }
 
 /// Why a command did not run.

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod control;
 mod deploy;
+mod doctor;
 mod history;
 mod init;
 mod inspect;
@@ -25,8 +26,6 @@ use backout_core::model::RequestKind;
 use crate::demo;
 use crate::error::CommandError;
 use crate::exit_code;
-
-pub use values::{DeploymentName, RollbackPoint};
 
 /// Runs the verb and returns its exit code.
 ///
@@ -75,6 +74,7 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::Demo => demo::run(global).await,
         Command::DemoService(args) => demo::run_service(args).await,
         Command::DemoJanitor(args) => demo::run_janitor(args).await,
+        Command::Doctor => doctor::run(global).await,
         Command::Status(args) => status::run(global, args).await,
         Command::Check(args) => check::run(global, args).await,
         Command::Inspect(args) => inspect::run(global, args).await,

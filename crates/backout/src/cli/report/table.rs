@@ -75,12 +75,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// There are no rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Lines with colour codes, none wider than `width`. A column without any content takes no room. The last
     /// column is cut, or wrapped if `wrap_last`.
     #[must_use]

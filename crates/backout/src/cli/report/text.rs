@@ -133,13 +133,6 @@ impl Text {
         self.and(PLAIN, words)
     }
 
-    /// With another text behind it.
-    #[must_use]
-    pub fn join(mut self, other: Text) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-
     /// There are no words.
     #[must_use]
     pub fn is_empty(&self) -> bool {
