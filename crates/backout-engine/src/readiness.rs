@@ -156,7 +156,7 @@ async fn config_check(cx: &Context, release: &Release) -> Result<ReadinessCheck,
     Ok(check(name, Severity::Pass, words))
 }
 
-fn secrets_check(cx: &Context, release: &Release) -> ReadinessCheck {
+pub(crate) fn secrets_check(cx: &Context, release: &Release) -> ReadinessCheck {
     let name = "secrets_available";
     let needed = release.content.secret_env_keys();
     let missing: Vec<&str> =

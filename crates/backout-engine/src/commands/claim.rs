@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use backout_core::ids::RequestId;
-use backout_core::model::{Request, RequestKind};
+use backout_core::model::{EnvironmentRecord, Request, RequestKind};
 use backout_core::plan::Plan;
 use backout_core::ports::{ClaimError, LeaseView, LedgerError};
 use tokio::time::Instant;
 
 use super::{EngineError, Refused};
 use crate::context::Context;
+use crate::journal::{self, Journal};
 use crate::keeper::Keeper;
 
 /// How long a living holder is given to answer a request; a hung one's lease ends before.
@@ -21,6 +22,21 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(crate) struct Claimed {
     pub keeper: Keeper,
     pub open: Option<Plan>,
+}
+
+impl Claimed {
+    /// The operation that is taken over, if one is open, and the environment as it stands with it.
+    pub async fn taken_over(
+        &self,
+        cx: &Context,
+    ) -> Result<(Option<Journal>, EnvironmentRecord), EngineError> {
+        let Some(plan) = self.open.clone() else {
+            return Ok((None, journal::environment(cx.ledger.as_ref(), &cx.key).await?));
+        };
+        let journal = Journal::load(cx.ledger.as_ref(), plan).await?;
+        let environment = journal.rows.environment.clone();
+        Ok((Some(journal), environment))
+    }
 }
 
 /// Claims, if nobody living holds it.

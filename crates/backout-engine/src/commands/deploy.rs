@@ -14,13 +14,13 @@ use backout_core::saga::Ending;
 use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
 use super::recover::{finish_unwatched_bake, recover_open};
 use super::take_back::plan_context;
-use super::{EngineError, Refused};
+use super::{EngineError, Refused, refused_by};
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both, is_baking};
 use crate::journal::{self, Journal};
-use crate::readiness::{check, history, rejected_releases, way_back_checks};
+use crate::readiness::{check, history, rejected_releases, secrets_check, way_back_checks};
 use crate::situation;
 
 /// What is asked for.
@@ -59,21 +59,10 @@ pub struct Prepared {
 
 impl Prepared {
     fn refuse_on_error(&self) -> Result<(), EngineError> {
-        let wrong: Vec<&ReadinessCheck> =
-            self.checks.iter().filter(|c| c.status == Severity::Error).collect();
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let message = wrong
-            .iter()
-            .map(|c| format!("{}: {}", c.name, c.message))
-            .collect::<Vec<_>>()
-            .join("; ");
-        Err(EngineError::Refused(Box::new(Refused {
-            message: format!("the deploy is refused, nothing was changed: {message}"),
-            hints: vec!["mend it and deploy again; `backout doctor` shows every check".to_owned()],
-            checks: self.checks.clone(),
-        })))
+        let hint = |_: &ReadinessCheck| {
+            Some("mend it and deploy again; `backout doctor` shows every check".to_owned())
+        };
+        refused_by("deploy", &self.checks, hint).map_or(Ok(()), |refused| Err(refused.into()))
     }
 }
 
@@ -97,7 +86,7 @@ async fn prepare(
     let (config, restore) = chosen_config(cx, wish, &history).await?;
     let release = Arc::new(crate::release::build(cx, &wish.version, config, keep).await?);
     let situation = situation::observe_situation(cx, environment).await?;
-    let mut checks = vec![secrets(cx, &release)];
+    let mut checks = vec![secrets_check(cx, &release)];
     let mut warnings = Vec::new();
     if let Some(live) = &situation.live {
         let old = situation::release(cx, &live.release).await?;
@@ -138,24 +127,6 @@ async fn prepare(
     }
     plan.warnings.clone_from(&warnings);
     Ok(Prepared { release, plan, checks, warnings })
-}
-
-fn secrets(cx: &Context, release: &Release) -> ReadinessCheck {
-    let missing: Vec<String> = release
-        .content
-        .secret_env_keys()
-        .into_iter()
-        .filter(|key| !cx.secrets.contains_key(key))
-        .collect();
-    if missing.is_empty() {
-        check("secrets_set", Severity::Pass, "every secret that the services need is set")
-    } else {
-        check(
-            "secrets_set",
-            Severity::Error,
-            format!("not set in the environment: {}", missing.join(", ")),
-        )
-    }
 }
 
 /// Other programs in the way, such as one on the fixed port that Backout did not start.

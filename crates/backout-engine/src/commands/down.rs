@@ -9,7 +9,7 @@ use super::rollback::begin;
 use super::take_back::{made_by, plan_context};
 use crate::context::Context;
 use crate::executor::Outcome;
-use crate::journal::{self, Journal};
+use crate::journal;
 use crate::situation;
 
 /// Plans it without changing anything.
@@ -40,14 +40,7 @@ async fn run(
     reason: Option<String>,
     claimed: &super::claim::Claimed,
 ) -> Result<Outcome, EngineError> {
-    let old = match claimed.open.clone() {
-        Some(plan) => Some(Journal::load(cx.ledger.as_ref(), plan).await?),
-        None => None,
-    };
-    let environment = match &old {
-        Some(journal) => journal.rows.environment.clone(),
-        None => journal::environment(cx.ledger.as_ref(), &cx.key).await?,
-    };
+    let (old, environment) = claimed.taken_over(cx).await?;
     let situation = situation::observe_situation(cx, &environment).await?;
     let pcx = plan_context(cx, environment.next_number, reason, false, Vec::new());
     let interrupted = old

@@ -13,7 +13,7 @@ use crate::executor::{Executor, Outcome, is_baking};
 use crate::gate;
 use crate::journal::{self, Journal};
 use crate::keeper::Keeper;
-use crate::readiness::{check, refresh};
+use crate::readiness::{refresh, secrets_check};
 use crate::situation;
 
 /// What `recover` found.
@@ -190,7 +190,7 @@ async fn start_what_should_run(cx: &Context, keeper: &Keeper) -> Result<Vec<Stri
         refresh(cx).await;
         return Ok(Vec::new());
     }
-    let missing = missing_secrets(cx, &release);
+    let missing = secrets_check(cx, &release);
     if missing.status == Severity::Error {
         return Err(super::Refused::new(
             missing.message,
@@ -199,25 +199,4 @@ async fn start_what_should_run(cx: &Context, keeper: &Keeper) -> Result<Vec<Stri
         .into());
     }
     super::rollback::restart_live(cx, keeper, &environment, &live, release).await
-}
-
-fn missing_secrets(
-    cx: &Context,
-    release: &backout_core::model::Release,
-) -> backout_core::model::ReadinessCheck {
-    let missing: Vec<String> = release
-        .content
-        .secret_env_keys()
-        .into_iter()
-        .filter(|key| !cx.secrets.contains_key(key))
-        .collect();
-    if missing.is_empty() {
-        check("secrets_available", Severity::Pass, "all set")
-    } else {
-        check(
-            "secrets_available",
-            Severity::Error,
-            format!("not set in the environment: {}", missing.join(", ")),
-        )
-    }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
 use super::take_back::{made_by, plan_context, way_back_of};
-use super::{EngineError, Refused};
+use super::{EngineError, Refused, refused_by};
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both};
@@ -66,27 +66,11 @@ pub struct PreparedRollback {
 
 impl PreparedRollback {
     fn refuse_on_error(&self) -> Result<(), EngineError> {
-        let wrong: Vec<&ReadinessCheck> =
-            self.checks.iter().filter(|c| c.status == Severity::Error).collect();
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let message = wrong
-            .iter()
-            .map(|c| format!("{}: {}", c.name, c.message))
-            .collect::<Vec<_>>()
-            .join("; ");
-        let hints = wrong
-            .iter()
-            .filter(|c| c.name != "already_healthy")
-            .map(|c| format!("lift one failing check with --override {}", c.name))
-            .collect();
-        let refused = Refused {
-            message: format!("the rollback is refused, nothing was changed: {message}"),
-            hints,
-            checks: self.checks.clone(),
+        let hint = |check: &ReadinessCheck| {
+            let lift = format!("lift one failing check with --override {}", check.name);
+            (check.name != "already_healthy").then_some(lift)
         };
-        Err(EngineError::Refused(Box::new(refused)))
+        refused_by("rollback", &self.checks, hint).map_or(Ok(()), |refused| Err(refused.into()))
     }
 
     /// Only the question whether it looks healthy stands against it: a person's confirmation answers that.
@@ -320,14 +304,7 @@ async fn run(
     wishes: &RollbackWishes,
     claimed: &Claimed,
 ) -> Result<Outcome, EngineError> {
-    let old = match claimed.open.clone() {
-        Some(plan) => Some(Journal::load(cx.ledger.as_ref(), plan).await?),
-        None => None,
-    };
-    let environment = match &old {
-        Some(journal) => journal.rows.environment.clone(),
-        None => journal::environment(cx.ledger.as_ref(), &cx.key).await?,
-    };
+    let (old, environment) = claimed.taken_over(cx).await?;
     let prepared =
         prepare(cx, wishes, &environment, old.as_ref().map(|journal| &journal.plan)).await?;
     prepared.refuse_on_error()?;
