@@ -10,7 +10,7 @@ use super::ProcessTargetOptions;
 use super::orphans;
 use super::port::slots_below;
 use super::slot::{SlotFolder, environment_folder};
-use crate::host::procfs::{self, ProcessId};
+use crate::host::procfs::{self, ProcessId, Stat};
 
 pub(crate) fn obstacles(
     options: &ProcessTargetOptions,
@@ -32,7 +32,9 @@ pub(crate) fn obstacles(
         return Ok(found);
     }
     let ours = ours(options, unit);
-    for owner in owners.iter().filter(|owner| !ours.contains(&owner.id())) {
+    // A server's forked workers hold the same socket: the one to end is their parent.
+    let is_worker = |worker: &Stat| owners.iter().any(|owner| owner.pid == worker.parent);
+    for owner in owners.iter().filter(|owner| !is_worker(owner) && !ours.contains(&owner.id())) {
         found.push(format!(
             "port {port} is taken by process {} (`{}`); end it, or give another port:",
             owner.pid, owner.name
