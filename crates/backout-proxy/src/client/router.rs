@@ -121,6 +121,8 @@ impl BuiltinRouter {
         let mut child = Command::new(&self.options.exe)
             .args(&self.options.args)
             .current_dir("/")
+            // Whoever supervises this command must not end what users depend on together with it.
+            .env("BACKOUT_DETACHED", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
