@@ -1,8 +1,7 @@
 //! The temporary folder of a demo: everything that it writes.
 
-use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -28,29 +27,23 @@ pub struct DemoFolder {
 }
 
 impl DemoFolder {
-    /// Makes an empty one for this user alone.
+    /// Chooses where it will be; makes nothing yet.
     ///
     /// # Errors
-    /// When nothing can be written to, or run from, the folder for temporary files.
-    pub fn create() -> Result<Self, CommandError> {
-        let parent = std::env::temp_dir();
-        let failed = |error: std::io::Error| {
-            CommandError::failed(format!(
-                "failed to make a temporary folder in {}: {error}",
-                parent.display()
-            ))
-            .hint("name another place: TMPDIR=/path backout demo")
-        };
-        let parent_real = parent.canonicalize().map_err(failed)?;
-        refuse_noexec(&parent_real)?;
-        let listen = free_address()?;
-        let path = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(&parent_real)
-            .map_err(failed)?
-            .keep();
-        Ok(Self { path, listen })
+    /// When programs can't be run from the folder for temporary files, or no port is free.
+    pub fn choose() -> Result<Self, CommandError> {
+        let parent = std::env::temp_dir().canonicalize().map_err(|error| unusable(&error))?;
+        refuse_noexec(&parent)?;
+        let name: String = random::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { path: parent.join(format!("{PREFIX}{name}")), listen: free_address()? })
+    }
+
+    /// Makes it, for this user alone.
+    ///
+    /// # Errors
+    /// When nothing can be written there.
+    pub fn make(&self) -> Result<(), CommandError> {
+        std::fs::DirBuilder::new().mode(0o700).create(&self.path).map_err(|error| unusable(&error))
     }
 
     /// Writes what a user would have: the program and `backout.yaml`.
@@ -116,6 +109,19 @@ shutdown: {{ drain: 2s, grace: 2s }}
     )
 }
 
+fn unusable(error: &std::io::Error) -> CommandError {
+    let dir = std::env::temp_dir();
+    CommandError::failed(format!("failed to make a folder in {}: {error}", dir.display()))
+        .hint("name another place: TMPDIR=/path backout demo")
+}
+
+/// Without randomness all names are the same, and a second demo is refused.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    bytes
+}
+
 fn refuse_noexec(dir: &Path) -> Result<(), CommandError> {
     let forbidden =
         statvfs(dir).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC));
@@ -130,10 +136,8 @@ fn refuse_noexec(dir: &Path) -> Result<(), CommandError> {
 }
 
 fn free_address() -> Result<SocketAddr, CommandError> {
-    let mut bytes = [0; 2];
     for _ in 0..PORT_TRIES {
-        let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-        let port = PORTS.start + u16::from_le_bytes(bytes) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::from_le_bytes(random()) % (PORTS.end - PORTS.start);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
             return Ok(address);

@@ -78,7 +78,6 @@ impl Janitor {
 /// # Errors
 /// When the folder is not a demo's, or could not be cleaned.
 pub async fn run(args: &DemoJanitor) -> Result<u8, CommandError> {
-    let dir = demo_folder(&args.dir)?;
     // Ctrl-C and the end of the terminal are for the demo only.
     let _ = rustix::process::setsid();
     let mut out = std::io::stdout();
@@ -89,20 +88,28 @@ pub async fn run(args: &DemoJanitor) -> Result<u8, CommandError> {
     if said == DISMISSED {
         return Ok(exit_code::OK);
     }
-    clean(&dir).await.map(|()| exit_code::OK)
+    // Looked at only now: it is made when somebody already watches.
+    clean(&demo_folder(&args.dir)?).await.map(|()| exit_code::OK)
 }
 
-/// Only a folder that a demo made is ever removed.
+/// Only a folder that a demo made is ever removed, or one that is gone already and was named like that.
 fn demo_folder(dir: &Path) -> Result<PathBuf, CommandError> {
     let refused = || CommandError::refused(format!("{} is not a folder of a demo", dir.display()));
-    let meta = std::fs::symlink_metadata(dir).map_err(|_| refused())?;
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ours = meta.is_dir()
-        && meta.mode() & 0o777 == 0o700
-        && meta.uid() == rustix::process::geteuid().as_raw()
-        && name.starts_with(PREFIX)
-        && dir.is_absolute();
-    if ours { Ok(dir.to_owned()) } else { Err(refused()) }
+    if !name.starts_with(PREFIX) || !dir.is_absolute() {
+        return Err(refused());
+    }
+    match std::fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(dir.to_owned()),
+        Ok(meta)
+            if meta.is_dir()
+                && meta.mode() & 0o777 == 0o700
+                && meta.uid() == rustix::process::geteuid().as_raw() =>
+        {
+            Ok(dir.to_owned())
+        }
+        _ => Err(refused()),
+    }
 }
 
 /// Ends what runs from the folder, and removes it.
@@ -194,6 +201,7 @@ mod tests {
             path
         };
         assert!(demo_folder(&make(&format!("{PREFIX}abc"), 0o700)).is_ok());
+        assert!(demo_folder(&parent.path().join(format!("{PREFIX}gone"))).is_ok());
         for wrong in [
             make("home", 0o700),
             make(&format!("{PREFIX}open"), 0o755),

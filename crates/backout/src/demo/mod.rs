@@ -37,14 +37,13 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub async fn run(global: &Global) -> Result<u8, CommandError> {
     let interrupted = interruptions()?;
     let exe = session::this_program()?;
-    let folder = DemoFolder::create()?;
-    let janitor = match Janitor::hire(&exe, &folder.path) {
-        Ok(janitor) => janitor,
-        Err(error) => {
-            let _ = std::fs::remove_dir_all(&folder.path);
-            return Err(error);
-        }
-    };
+    let folder = DemoFolder::choose()?;
+    // Before there is anything to clean up.
+    let janitor = Janitor::hire(&exe, &folder.path)?;
+    if let Err(error) = folder.make() {
+        janitor.dismiss();
+        return Err(error);
+    }
     introduce(&folder);
     let told = tokio::select! {
         told = in_time(&folder) => told,
@@ -95,10 +94,9 @@ fn introduce(folder: &DemoFolder) {
     let _ = writeln!(
         anstream::stderr(),
         "{bold}Backout demo{bold:#}: a good release, a bad one, and the way back.\n\
-         Real processes, real requests: {}/s over {} connections through {}.\n\
+         Real processes, real requests: {}/s through {}.\n\
          Everything lies in {} and is removed at the end.",
         load::RATE,
-        load::CONNECTIONS,
         folder.listen,
         folder.path.display()
     );
