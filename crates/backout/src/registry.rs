@@ -26,6 +26,28 @@ use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
 
 use crate::config::Settings;
 
+/// The ledger that commands open.
+pub use backout_ledger::{OpenError, OpenMode, SqliteLedger, holder_for_this_process};
+
+/// Serves as the built-in proxy until it is told to end.
+///
+/// # Errors
+/// In words, before any request was served.
+pub fn run_proxy(dir: PathBuf, exit_when_idle: bool) -> Result<(), String> {
+    use std::error::Error as _;
+    let options = backout_proxy::server::Options { dir, exit_when_idle };
+    backout_proxy::server::run(options).map_err(|error| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
+}
+
+/// Runs the program of one slot until it is told to end; its exit code.
+#[must_use]
+pub fn run_supervisor(spec: &Path) -> i32 {
+    backout_adapters::target::process::supervise::run(spec)
+}
+
 /// The adapters of one environment.
 pub struct Adapters {
     /// What runs services.

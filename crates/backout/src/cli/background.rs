@@ -19,18 +19,12 @@ pub fn proxy(global: &Global, args: &args::Proxy) -> Result<u8, CommandError> {
             registry::proxy_dir(&dirs[0].path)
         }
     };
-    let options = backout_proxy::server::Options { dir, exit_when_idle: args.exit_when_idle };
-    backout_proxy::server::run(options).map_err(|error| {
-        let source = std::error::Error::source(&error)
-            .map(|source| format!(": {source}"))
-            .unwrap_or_default();
-        CommandError::failed(format!("{error}{source}"))
-    })?;
+    registry::run_proxy(dir, args.exit_when_idle).map_err(CommandError::failed)?;
     Ok(exit_code::OK)
 }
 
 /// `supervise`: runs the program of one slot.
 pub fn supervise(args: &args::Supervise) -> u8 {
-    let code = backout_adapters::target::process::supervise::run(&args.spec);
+    let code = registry::run_supervisor(&args.spec);
     u8::try_from(code).unwrap_or(exit_code::FAILED)
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use backout_core::ids::{AppName, EnvironmentName};
 use backout_core::ports::{Ledger, LedgerError};
-use backout_ledger::{OpenError, OpenMode, SqliteLedger};
 
 use super::args::Global;
 use super::session::{self, Opening, Session};
 use crate::config::{self, Loaded};
 use crate::error::CommandError;
+use crate::registry::{OpenError, OpenMode, SqliteLedger};
 use crate::state_dir::StateDir;
 
 /// How a reading verb wants the ledger.

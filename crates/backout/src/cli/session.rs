@@ -7,13 +7,12 @@ use backout_core::ids::Entropy;
 use backout_core::model::Surface;
 use backout_core::ports::{Ledger, LedgerError};
 use backout_engine::{Context, EngineError, EventSink, Interrupt};
-use backout_ledger::{OpenError, OpenMode, SqliteLedger, holder_for_this_process};
 use tokio::sync::watch;
 
 use super::args::Global;
 use crate::config::{self, Loaded, Wanted};
 use crate::error::{CommandError, ErrorKind};
-use crate::registry;
+use crate::registry::{self, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
 use crate::state_dir::{self, StateDir};
 
 /// What a verb asks for.
@@ -94,6 +93,27 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     };
     let session = build(loaded, state, Arc::new(ledger), opening).await?;
     Ok(Found::Session(Box::new(session)))
+}
+
+/// Opens for a look at a plan: nothing is written, and where nothing was ever deployed the ledger is one that
+/// goes away with the returned folder.
+pub async fn open_to_look(
+    global: &Global,
+    opening: Opening<'_>,
+) -> Result<(Session, Option<tempfile::TempDir>), CommandError> {
+    match find(global, Opening { changes: false, ..opening }).await? {
+        Found::Session(session) => Ok((*session, None)),
+        Found::NoLedger { loaded, state } => {
+            let folder = tempfile::tempdir().map_err(|error| {
+                CommandError::failed(format!("failed to make a temporary folder: {error}"))
+            })?;
+            let ledger = SqliteLedger::open(folder.path(), OpenMode::ReadWrite)
+                .await
+                .map_err(|error| open_error(&error, &state))?;
+            let session = build(*loaded, state, Arc::new(ledger), opening).await?;
+            Ok((session, Some(folder)))
+        }
+    }
 }
 
 /// Why a ledger could not be opened, with the folder that was read.
