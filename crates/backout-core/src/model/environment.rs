@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::Health;
 use crate::ids::{EnvironmentKey, ReleaseId, ServiceName, Slot, Version};
+use crate::ports::Running;
 
 /// How far the content of a slot is, as far as the ledger knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,18 @@ pub struct SlotRecord {
     /// The services that may run there.
     #[serde(default)]
     pub services: BTreeSet<ServiceName>,
+}
+
+impl SlotRecord {
+    /// What to make of an observation of the slot: where it can't be told whether anything runs, a start
+    /// or stop that was cut off is not taken for something that runs.
+    #[must_use]
+    pub fn believed(&self, seen: Running) -> Running {
+        match seen {
+            Running::Unknown if self.state != SlotState::Running => Running::No,
+            seen => seen,
+        }
+    }
 }
 
 /// One check of a list (rollback readiness, safety checks, doctor).

@@ -229,8 +229,8 @@ impl<'a> Builder<'a> {
     /// Moves what users `slot` still has to `stays`, before `slot` is emptied. Most users are on `stays`
     /// already, and the others would meet nothing at all: so this one move asks for no proof of health.
     pub(super) fn leave_before_stop(&mut self, situation: &Situation, slot: Slot, stays: Slot) {
-        let gets = situation.weights.as_ref().and_then(|w| w.get(&slot)).copied().unwrap_or(0);
-        if gets == 0 || !situation.slots.get(&stays).is_some_and(Side::can_serve) {
+        if situation.weight(slot) == 0 || !situation.slots.get(&stays).is_some_and(Side::can_serve)
+        {
             return;
         }
         let away = TrafficStep {

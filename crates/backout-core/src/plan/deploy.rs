@@ -36,19 +36,20 @@ pub fn plan_deploy(
     if restore_config {
         b.restore_config(release);
     }
-    // What the ledger knows of the other slot may run, even where not all of it was seen running.
-    let old = situation.live.as_ref().filter(|live| beside && live.slot != slot);
-    let old = old.and_then(|live| Some((live, situation.slots.get(&live.slot)?)));
+    // What the ledger knows of the users' slot may run, even where not all of it was seen running.
+    let users_on = situation.users_on().filter(|on| beside && *on != slot);
+    let old = users_on.and_then(|on| Some((on, situation.slots.get(&on)?)));
     clear_the_way(&mut b, cx, situation, release, slot, old.is_some());
     for service in Builder::ordered(release) {
-        if let Some((live, side)) = old
+        if let Some((on, side)) = old
             && is_replaced_worker(&service.name, side, release)
         {
-            b.stop(&service.name, side, live.slot);
+            b.stop(&service.name, side, on);
         }
         b.start(service, release, cx.number, slot, false);
     }
-    let warm = situation.live_side().filter(|_| old.is_some()).map(|(live, _)| live.clone());
+    let warm = situation.live_side().map(|(live, _)| live);
+    let warm = warm.filter(|live| old.is_some_and(|(on, _)| on == live.slot)).cloned();
     b.watch(
         "await_ready",
         WatchMode::Ready { passes: passes(policy) },
@@ -57,14 +58,13 @@ pub fn plan_deploy(
     );
     let mut live_at = b.steps.len() - 1;
     if routed {
-        live_at =
-            traffic_steps(&mut b, policy, slot, warm.as_ref(), old.map(|(live, _)| live.slot));
+        live_at = traffic_steps(&mut b, policy, slot, warm.as_ref(), old.map(|(on, _)| on));
     }
     b.nature(Nature::Pivot);
     let bake = WatchMode::Bake { bake_ms: policy.bake_ms, passes: passes(policy) };
     b.watch("bake", bake, slot, warm.as_ref().map(|w| w.slot));
     b.nature(Nature::Retriable);
-    if let Some((live, side)) = old {
+    if let Some((on, side)) = old {
         if let Strategy::BlueGreen { keep_old_ms } = policy.strategy
             && keep_old_ms > policy.bake_ms
             && warm.is_some()
@@ -77,9 +77,9 @@ pub fn plan_deploy(
             );
         }
         if routed {
-            b.drain(live.slot);
+            b.drain(on);
         }
-        b.stop_side(side, live.slot, |name| !is_replaced_worker(name, side, release));
+        b.stop_side(side, on, |name| !is_replaced_worker(name, side, release));
     }
     b.prune();
     let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, b.steps);
@@ -96,17 +96,17 @@ fn clear_the_way(
     situation: &Situation,
     release: &Release,
     slot: Slot,
-    keeps_live: bool,
+    keeps_other: bool,
 ) {
     let in_place = cx.capabilities.replaces_in_place && slot == Slot::A;
     if let Some(side) = situation.slots.get(&slot) {
-        if let Some(live) = situation.live.as_ref().filter(|_| keeps_live) {
-            b.leave_before_stop(situation, slot, live.slot);
+        if keeps_other {
+            b.leave_before_stop(situation, slot, slot.other());
         }
         // A start in place replaces a service, but nothing replaces one that the release does not have.
         b.stop_side(side, slot, |name| !in_place || !release.content.services.contains_key(name));
     }
-    if let Some(side) = situation.slots.get(&slot.other()).filter(|_| !keeps_live) {
+    if let Some(side) = situation.slots.get(&slot.other()).filter(|_| !keeps_other) {
         b.stop_side(side, slot.other(), |_| true);
     }
 }
@@ -136,12 +136,12 @@ pub(super) fn passes(policy: &Policy) -> u32 {
     policy.judge.consecutive_passes.max(1)
 }
 
-/// The slot for the new side: never the live one's where two fit.
+/// The slot for the new side: never the one with users where two fit.
 fn free_slot(cx: &PlanContext<'_>, situation: &Situation, routed: bool) -> Slot {
     if cx.capabilities.replaces_in_place && !routed {
         return Slot::A;
     }
-    situation.live.as_ref().map_or(Slot::A, |live| live.slot.other())
+    situation.users_on().map_or(Slot::A, Slot::other)
 }
 
 /// Pushes the traffic steps and returns the index of the one that makes the new side live.

@@ -207,8 +207,7 @@ fn cold_steps(
     wish: &RollbackWish,
     routed: bool,
 ) -> (Slot, usize) {
-    let busy = traffic_slot(situation, wish);
-    let slot = busy.map_or(Slot::A, Slot::other);
+    let slot = situation.users_on().map_or(Slot::A, Slot::other);
     let bad = slot.other();
     // Whoever chose `recreate` has programs that must not run twice, on the way back no more than before.
     let beside = routed && cx.capabilities.side_by_side && cx.policy.strategy != Strategy::Recreate;
@@ -257,21 +256,6 @@ fn cold_steps(
         b.stop_side(side, bad, |name| !is_worker(name, side));
     }
     (slot, live_at)
-}
-
-/// The slot that users stay on until the release runs in the other one. Between two with users: the one that
-/// runs, then the one that is not left, then the one with more users.
-fn traffic_slot(situation: &Situation, wish: &RollbackWish) -> Option<Slot> {
-    let rank = |slot: &Slot, weight: u8| {
-        let side = situation.slots.get(slot);
-        let serves = side.is_some_and(Side::can_serve);
-        (serves, side.is_some_and(|side| !is_left(side, wish)), weight)
-    };
-    let used = situation.weights.as_ref().and_then(|weights| {
-        let used = weights.iter().filter(|(_, weight)| **weight > 0);
-        used.max_by_key(|(slot, weight)| rank(slot, **weight)).map(|(slot, _)| *slot)
-    });
-    used.or_else(|| situation.live.as_ref().map(|live| live.slot))
 }
 
 fn is_worker(name: &ServiceName, side: &Side) -> bool {

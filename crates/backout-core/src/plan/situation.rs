@@ -52,6 +52,25 @@ impl Situation {
         let side = self.slots.get(&live.slot)?;
         (side.deployment == live.number && side.can_serve()).then_some((live, side))
     }
+
+    /// Percent that a slot gets.
+    #[must_use]
+    pub fn weight(&self, slot: Slot) -> u8 {
+        self.weights.as_ref().and_then(|weights| weights.get(&slot)).copied().unwrap_or(0)
+    }
+
+    /// The slot that users are on, and stay on until something new runs in the other one. Between two with
+    /// users: the one that can serve them, then the live one, then the one with more.
+    #[must_use]
+    pub fn users_on(&self) -> Option<Slot> {
+        let rank = |slot: &Slot| {
+            let serves = self.slots.get(slot).is_some_and(Side::can_serve);
+            let is_live = self.live.as_ref().is_some_and(|live| live.slot == *slot);
+            (serves, is_live, self.weight(*slot))
+        };
+        let used = Slot::BOTH.into_iter().filter(|slot| self.weight(*slot) > 0).max_by_key(rank);
+        used.or_else(|| self.live.as_ref().map(|live| live.slot))
+    }
 }
 
 /// Who plans what, with which rules.

@@ -165,7 +165,7 @@ pub fn on_progress(plan: &Plan, rows: &mut Opening, entry: &Entry) -> bool {
         }
         EntryKind::Requested { kind: crate::model::RequestKind::Retry, .. }
         | EntryKind::Claimed { .. } => {
-            unstick(rows);
+            unstick(plan, rows);
         }
         EntryKind::Failing { failure } => {
             if let Some(row) = &mut rows.deployment {
@@ -178,10 +178,13 @@ pub fn on_progress(plan: &Plan, rows: &mut Opening, entry: &Entry) -> bool {
     *rows != before
 }
 
-fn unstick(rows: &mut Opening) {
+fn unstick(plan: &Plan, rows: &mut Opening) {
+    let is_live = rows.environment.live == plan.deployment;
     if let Some(row) = rows.deployment.as_mut().filter(|row| row.status == DeploymentStatus::Stuck)
     {
-        row.status = DeploymentStatus::InProgress;
+        let bakes = is_live && plan.kind == OperationKind::Deploy;
+        row.status = if bakes { DeploymentStatus::Baking } else { DeploymentStatus::InProgress };
+        row.error_message = None;
     }
     if let Some(row) = rows.rollback.as_mut().filter(|row| row.status == RollbackStatus::Stuck) {
         row.status = RollbackStatus::InProgress;
@@ -193,10 +196,12 @@ fn slot_intent(plan: &Plan, rows: &mut Opening, step: usize) {
     match &plan.steps[step].action {
         Action::Start { service, slot, release, deployment, .. } => {
             let version = plan.version.clone().filter(|_| plan.release.as_ref() == Some(release));
-            let kept = slots.get(slot).filter(|record| record.release == *release);
+            let old = slots.get(slot);
+            let kept = old.filter(|record| record.release == *release);
             let version = version.or_else(|| kept.map(|record| record.version.clone()));
             let Some(version) = version else { return };
-            let mut services = kept.map(|record| record.services.clone()).unwrap_or_default();
+            // A start in place replaces one service: the others of the release before it still run.
+            let mut services = old.map(|record| record.services.clone()).unwrap_or_default();
             services.insert(service.clone());
             let deployment = *deployment;
             slots.insert(
@@ -261,9 +266,12 @@ pub fn on_end(
     now: Timestamp,
 ) -> Vec<OutboxMessage> {
     match plan.kind {
-        OperationKind::Deploy | OperationKind::Adopt => end_deploy(rows, ending, now),
+        OperationKind::Deploy | OperationKind::Adopt => end_deploy(plan, rows, ending, now),
         OperationKind::Rollback => end_rollback(plan, rows, ending, now),
         OperationKind::Down => end_down(plan, rows, ending, now),
+    }
+    if matches!(plan.kind, OperationKind::Rollback | OperationKind::Down) {
+        close_left(&mut rows.left, ending, now);
     }
     let overall = overall(ending, health);
     if let Some(row) = &mut rows.deployment {
@@ -298,7 +306,7 @@ fn overall(ending: &Ending, health: &BTreeMap<String, Health>) -> Health {
     }
 }
 
-fn end_deploy(rows: &mut Opening, ending: &Ending, now: Timestamp) {
+fn end_deploy(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) {
     let Some(row) = &mut rows.deployment else { return };
     row.completed_at = Some(now);
     match ending {
@@ -311,10 +319,14 @@ fn end_deploy(rows: &mut Opening, ending: &Ending, now: Timestamp) {
             row.status = DeploymentStatus::Failed;
             row.error_message = Some(message.clone());
         }
+        // What is live stays live: the side before it until the new one had all traffic.
         Ending::FailedLive { failure } => {
             row.status = DeploymentStatus::Failed;
             row.error_message = Some(failure.evidence.join("; "));
-            rows.environment.live = Some(row.number);
+        }
+        // Nothing goes back from a record of what is there.
+        Ending::TakenBack { .. } if plan.kind == OperationKind::Adopt => {
+            row.status = DeploymentStatus::Failed;
         }
         // The row becomes `rolled_back` with the end of the operation that takes it back.
         Ending::TakenBack { failure, .. } => {
@@ -336,6 +348,22 @@ fn leave(left: &mut Option<Deployment>, rejected: bool, now: Timestamp) {
     }
 }
 
+/// A deployment whose own operation was handed over is not under way any more, however the way back ends.
+fn close_left(left: &mut Option<Deployment>, ending: &Ending, now: Timestamp) {
+    let Some(row) = left else { return };
+    let nothing_changed = matches!(ending, Ending::NothingChanged { .. });
+    let under_way = match row.status {
+        DeploymentStatus::Pending | DeploymentStatus::InProgress | DeploymentStatus::Stuck => true,
+        DeploymentStatus::Baking => !nothing_changed,
+        _ => false,
+    };
+    if under_way {
+        let goes_on = matches!(ending, Ending::TakenBack { .. } | Ending::Superseded { .. });
+        row.status = if goes_on { DeploymentStatus::RolledBack } else { DeploymentStatus::Failed };
+        row.completed_at = row.completed_at.or(Some(now));
+    }
+}
+
 fn end_rollback(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) {
     let Some(row) = &mut rows.deployment else { return };
     row.completed_at = Some(now);
@@ -349,10 +377,9 @@ fn end_rollback(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp
                 (true, false) => DeploymentStatus::Baking,
             };
             row.stable_at = (row.status == DeploymentStatus::Stable).then_some(now);
-            if !healthy {
-                row.error_message =
-                    Some("rolled back, but what was restored is failing".to_owned());
-            }
+            // A reason for which it was stuck for a while is no reason any more.
+            row.error_message =
+                (!healthy).then(|| "rolled back, but what was restored is failing".to_owned());
             leave(&mut rows.left, plan.reject_left, now);
         }
         Ending::NothingChanged { message } => {

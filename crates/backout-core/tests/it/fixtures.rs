@@ -159,6 +159,16 @@ impl Setup {
 
     /// A release with one config file and, for processes, one kept artifact.
     pub fn release(self, version: &str) -> Arc<Release> {
+        thread_local! {
+            static MADE: std::cell::RefCell<BTreeMap<String, Arc<Release>>> = const { std::cell::RefCell::new(BTreeMap::new()) };
+        }
+        let label = format!("{:?} {:?} {version}", self.target, self.shape);
+        MADE.with_borrow_mut(|made| {
+            Arc::clone(made.entry(label).or_insert_with(|| self.build_release(version)))
+        })
+    }
+
+    fn build_release(self, version: &str) -> Arc<Release> {
         let mut services = BTreeMap::from([(name("web"), self.service("web", true, &["jobs"]))]);
         if self.shape == Shape::WebAndWorker {
             services.insert(name("jobs"), self.service("jobs", false, &[]));

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod enumeration;
 mod fixtures;
 mod golden;
+mod mutants;
 mod plan_properties;
+mod sim;

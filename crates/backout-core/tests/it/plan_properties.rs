@@ -136,8 +136,7 @@ impl Walk {
             }
         }
         let situation = &case.situation;
-        let live_there =
-            situation.live.as_ref().is_some_and(|live| situation.slots.contains_key(&live.slot));
+        let live_there = situation.users_on().is_some_and(|on| situation.slots.contains_key(&on));
         let both_serve = situation.slots.values().all(Side::can_serve);
         let releases = releases(case.setup);
         let weights = case.situation.weights.clone();
@@ -281,8 +280,8 @@ proptest! {
         let plan = plan_deploy(&cx, &case.situation, &release, restore).unwrap();
         sound(&case, &plan)?;
         prop_assert!(plan.live_at.is_some());
-        if let (Some(from), false) = (&plan.from, case.setup.in_place()) {
-            prop_assert_ne!(from.slot, plan.slot, "the live slot is never the new one");
+        if let (Some(on), false) = (case.situation.users_on(), case.setup.in_place()) {
+            prop_assert_ne!(on, plan.slot, "the slot with users is never the new one");
         }
     }
 

@@ -1,0 +1,188 @@
+//! The model world: units, route and config, and what must never be seen in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use backout_core::ids::{ReleaseId, ServiceName, Slot};
+use backout_core::model::{EnvironmentRecord, Release};
+use backout_core::plan::{Live, Side, Situation, TrafficStep};
+use backout_core::ports::Running;
+
+use crate::fixtures::{Routing, Setup, Start};
+
+/// What is outside of Backout.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub setup: Setup,
+    /// Every release there is.
+    pub releases: BTreeMap<ReleaseId, Arc<Release>>,
+    /// What runs.
+    pub units: BTreeMap<(Slot, ServiceName), ReleaseId>,
+    /// Percent by slot.
+    pub route: Option<BTreeMap<Slot, u8>>,
+    /// The side that gets all if nobody renews the deadline.
+    pub dead_man: Option<Slot>,
+    /// A deadline ran out that nobody adopted yet; whether it moved traffic.
+    pub fired: Option<bool>,
+    /// Whose config files are on disk.
+    pub config: ReleaseId,
+    /// Releases that fail their checks.
+    pub bad: BTreeSet<ReleaseId>,
+    /// How often each effect happened.
+    pub applied: BTreeMap<String, u32>,
+    /// What must never be seen.
+    pub violations: Vec<String>,
+    /// The target can say what runs.
+    pub tells: bool,
+    /// Old and new are never there at once, so users are without service for a moment.
+    pub downtime: bool,
+}
+
+impl World {
+    /// The world in which an operation begins.
+    pub fn new(setup: Setup, start: Start) -> Self {
+        let releases: BTreeMap<ReleaseId, Arc<Release>> = ["0", "1", "2", "3", "4"]
+            .iter()
+            .map(|version| setup.release(version))
+            .map(|release| (release.id.clone(), release))
+            .collect();
+        let situation = start.situation(setup);
+        let mut units = BTreeMap::new();
+        for (slot, side) in &situation.slots {
+            for service in &side.services {
+                units.insert((*slot, service.clone()), side.release.id.clone());
+            }
+        }
+        Self {
+            setup,
+            releases,
+            units,
+            route: situation.weights,
+            dead_man: None,
+            fired: None,
+            config: setup.release("1").id.clone(),
+            bad: BTreeSet::new(),
+            applied: BTreeMap::new(),
+            violations: Vec::new(),
+            tells: true,
+            downtime: !setup.side_by_side(),
+        }
+    }
+
+    pub fn release(&self, id: &ReleaseId) -> &Arc<Release> {
+        &self.releases[id]
+    }
+
+    fn see(&mut self, violation: String) {
+        self.violations.push(violation);
+    }
+
+    fn serving(release: &Release) -> impl Iterator<Item = &ServiceName> {
+        release.content.services.values().filter(|s| s.traffic).map(|s| &s.name)
+    }
+
+    /// Whether all of a release (or all that serves of it) runs in a slot.
+    pub fn runs(&self, slot: Slot, release: &ReleaseId, serving_only: bool) -> bool {
+        let release = Arc::clone(self.release(release));
+        let there = |service: &ServiceName| {
+            self.units.get(&(slot, service.clone())).is_some_and(|id| *id == release.id)
+        };
+        if serving_only {
+            Self::serving(&release).all(there)
+        } else {
+            release.content.services.keys().all(there)
+        }
+    }
+
+    pub fn weight(&self, slot: Slot) -> u8 {
+        self.route.as_ref().and_then(|route| route.get(&slot)).copied().unwrap_or(0)
+    }
+
+    pub fn start(&mut self, service: &ServiceName, slot: Slot, id: &ReleaseId) {
+        let release = Arc::clone(self.release(id));
+        let worker = !release.content.services[service].traffic;
+        let other = (slot.other(), service.clone());
+        if worker && self.units.contains_key(&other) {
+            self.see(format!("{service} runs twice"));
+        }
+        let alone = self.setup.routing == Routing::None;
+        if alone && self.units.contains_key(&other) {
+            self.see(format!("{service} is started beside itself on the same port"));
+        }
+        self.units.insert((slot, service.clone()), id.clone());
+    }
+
+    pub fn stop(&mut self, service: &ServiceName, slot: Slot) {
+        let unit = (slot, service.clone());
+        let served = self
+            .units
+            .get(&unit)
+            .is_some_and(|id| self.releases[id].content.services[service].traffic);
+        let weight = self.weight(slot);
+        if served && weight > 0 && !self.downtime {
+            self.see(format!("{service} is stopped in {slot} under {weight} % of the users"));
+        }
+        self.units.remove(&unit);
+    }
+
+    pub fn set_traffic(&mut self, traffic: &TrafficStep, armed: bool) {
+        let mut route = BTreeMap::from([(traffic.side, traffic.percent)]);
+        route.extend(traffic.rest.map(|rest| (rest, 100 - traffic.percent)));
+        let sum: u8 = route.values().sum();
+        if sum != 100 && sum != 0 {
+            self.see(format!("weights sum to {sum}"));
+        }
+        for (slot, weight) in route.iter().filter(|(_, weight)| **weight > 0) {
+            let ids: Vec<&ReleaseId> =
+                self.units.iter().filter(|((s, _), _)| s == slot).map(|(_, id)| id).collect();
+            let whole = ids.first().is_some_and(|id| self.runs(*slot, id, true));
+            let bad = ids.iter().any(|id| self.bad.contains(*id));
+            let before = self.weight(*slot);
+            if !whole {
+                self.violations.push(format!("{weight} % go to {slot}, which does not run"));
+            } else if bad && *weight > before && traffic.gate {
+                self.violations.push(format!("{weight} % go to {slot}, which fails its checks"));
+            }
+        }
+        self.route = Some(route);
+        self.dead_man = traffic.rest.filter(|_| armed && traffic.dead_man);
+        self.fired = None;
+    }
+
+    /// Nobody renews the deadline: the router acts by itself.
+    pub fn let_dead_man_fire(&mut self) {
+        let Some(stable) = self.dead_man.take() else { return };
+        let split = self.weight(stable) > 0 && self.weight(stable) < 100;
+        if !split {
+            return;
+        }
+        let id = self.units.iter().find(|((slot, _), _)| *slot == stable).map(|(_, id)| id.clone());
+        let moved = id.is_some_and(|id| self.runs(stable, &id, true) && !self.bad.contains(&id));
+        if moved {
+            self.route = Some(BTreeMap::from([(stable, 100), (stable.other(), 0)]));
+        }
+        self.fired = Some(moved);
+    }
+
+    /// As the engine observes it for the planners.
+    pub fn situation(&self, environment: &EnvironmentRecord, live: Option<Live>) -> Situation {
+        let sides = environment.slots.iter().map(|(slot, record)| {
+            let there = |service: &ServiceName| {
+                self.units.get(&(*slot, service.clone())) == Some(&record.release)
+            };
+            let running = match record.services.iter().all(there) {
+                _ if !self.tells => record.believed(Running::Unknown),
+                true => Running::Yes,
+                false => Running::No,
+            };
+            let side = Side {
+                deployment: record.deployment,
+                release: Arc::clone(self.release(&record.release)),
+                running,
+                services: record.services.clone(),
+            };
+            (*slot, side)
+        });
+        Situation { live, slots: sides.collect(), weights: self.route.clone() }
+    }
+}
