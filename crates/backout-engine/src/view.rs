@@ -242,14 +242,21 @@ async fn live(
     let ledger = cx.ledger.as_ref();
     view.live = readable(ledger.deployment(&cx.key, number).await, problems)?;
     view.health = readable(ledger.health(&cx.key).await, problems)?;
+    if let (Some(health), None) = (&mut view.health, &view.operation) {
+        // Kept at the pace of a rollout that is over: from then on checks are due at the steady one.
+        let steady_ms = u64::try_from(cx.fresh_for(false).as_millis()).unwrap_or(60_000);
+        health.fresh_for_ms = health.fresh_for_ms.max(steady_ms);
+    }
     let Some(live) = view.live.clone() else { return Ok(()) };
     view.live_since = Some(live_since(cx, &live).await);
     view.release = readable(ledger.release_by_id(&live.release).await, problems)?;
     let readiness = readable(ledger.readiness(&cx.key).await, problems)?;
     if let Some(report) = readiness {
+        let way_back = view.operation.as_ref().and_then(|op| op.plan.from.as_ref());
         let target = readable(ledger.deployment(&cx.key, report.deployment).await, problems)?;
         // A proof from before the last rollback is about something else.
-        let still = target.is_some_and(|row| row.release != live.release && !row.rejected);
+        let still = target.is_some_and(|row| row.release != live.release && !row.rejected)
+            || way_back.is_some_and(|from| from.number == report.deployment);
         view.readiness = still.then_some(report);
     }
     Ok(())

@@ -27,7 +27,7 @@ use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
 use crate::config::Settings;
 
 /// The ledger that commands open.
-pub use backout_ledger::{OpenError, OpenMode, SqliteLedger, holder_for_this_process};
+pub use backout_ledger::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
 
 /// Serves as the built-in proxy until it is told to end.
 ///

@@ -48,7 +48,11 @@ pub fn run(cli: &Cli) -> Result<u8, CommandError> {
                 .enable_all()
                 .build()
                 .map_err(|error| CommandError::failed(format!("failed to start: {error}")))?;
-            let result = runtime.block_on(run_async(cli));
+            let result = runtime.block_on(async {
+                let result = run_async(cli).await;
+                session::close_ledgers().await;
+                result
+            });
             // A blocked read of standard input must not hold the exit up.
             runtime.shutdown_background();
             result

@@ -1,7 +1,8 @@
 //! What a reading verb works on: one environment, or all that the file names, and a ledger if there is one.
-//! Nothing is created. The ledger is closed in order, so that it leaves no files of its own behind.
+//! Nothing is created. The ledger is closed in order, so that it leaves no files of its own behind; but a log
+//! that somebody else left there is not copied back into it by a reader.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use backout_core::ids::{AppName, EnvironmentName};
 use backout_core::ports::{Ledger, LedgerError};
@@ -10,7 +11,7 @@ use super::args::Global;
 use super::session::{self, Opening, Session};
 use crate::config::{self, Loaded};
 use crate::error::CommandError;
-use crate::registry::{OpenError, OpenMode, SqliteLedger};
+use crate::registry::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger};
 use crate::state_dir::StateDir;
 
 /// How a reading verb wants the ledger.
@@ -41,7 +42,11 @@ pub struct Reader {
     /// The state folder.
     pub state: StateDir,
     ledger: Option<Arc<SqliteLedger>>,
+    log_was_there: bool,
 }
+
+/// Whoever closes a ledger last copies its log back. While this one stays open nobody in this process is the last.
+static ANCHOR: OnceLock<Arc<SqliteLedger>> = OnceLock::new();
 
 impl Reader {
     /// Opens for the environment of `-e`, else for all that the file names.
@@ -57,6 +62,8 @@ impl Reader {
         let Some(state) = session::state_dirs(global)?.into_iter().next() else {
             return Err(CommandError::failed("no state folder is known: set --state-dir"));
         };
+        let log = state.path.join(format!("{LEDGER_FILE}-wal"));
+        let log_was_there = fs_err::metadata(log).is_ok_and(|meta| meta.len() > 0);
         let ledger = open_ledger(&state, access).await?.map(Arc::new);
         let opening = Opening { activity, ..Opening::default() };
         let app = loaded[0].app.clone();
@@ -71,7 +78,7 @@ impl Reader {
             };
             places.push(Place { loaded, session });
         }
-        Ok(Self { app, places, broken, state, ledger })
+        Ok(Self { app, places, broken, state, ledger, log_was_there })
     }
 
     /// As [`Reader::open`], for a verb that is about one environment.
@@ -116,9 +123,13 @@ impl Reader {
 
     /// Closes the ledger and waits for it.
     pub async fn close(self) {
-        let Self { places, ledger, .. } = self;
+        let Self { places, ledger, log_was_there, .. } = self;
         drop(places);
-        if let Some(ledger) = ledger.and_then(Arc::into_inner) {
+        let Some(ledger) = ledger else { return };
+        if log_was_there {
+            ANCHOR.get_or_init(|| ledger.clone());
+        }
+        if let Some(ledger) = Arc::into_inner(ledger) {
             // What was read is read; a reader has nothing to lose here.
             let _ = ledger.close().await;
         }

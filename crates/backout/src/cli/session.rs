@@ -1,7 +1,7 @@
 //! What a verb needs: configuration, state folder, ledger and adapters, put together in one place.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use backout_core::ids::Entropy;
 use backout_core::model::Surface;
@@ -91,8 +91,26 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
         }
         Err(error) => return Err(open_error(&error, &state)),
     };
-    let session = build(loaded, state, Arc::new(ledger), opening).await?;
+    let ledger = Arc::new(ledger);
+    to_close().push(ledger.clone());
+    let session = build(loaded, state, ledger, opening).await?;
     Ok(Found::Session(Box::new(session)))
+}
+
+/// Ledgers that are open in this process.
+static OPEN: Mutex<Vec<Arc<SqliteLedger>>> = Mutex::new(Vec::new());
+
+fn to_close() -> std::sync::MutexGuard<'static, Vec<Arc<SqliteLedger>>> {
+    OPEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Closes what nobody uses any more, in order: the log is copied back and its files go, so that no reader has to.
+pub async fn close_ledgers() {
+    let ledgers = std::mem::take(&mut *to_close());
+    for ledger in ledgers.into_iter().filter_map(Arc::into_inner) {
+        // Everything that was acknowledged is durable all the same.
+        let _ = ledger.close().await;
+    }
 }
 
 /// Opens for a look at a plan: nothing is written, and where nothing was ever deployed the ledger is one that

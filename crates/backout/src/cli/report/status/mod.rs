@@ -83,7 +83,9 @@ fn shares(view: &View) -> (Vec<Share>, bool) {
             Some(Share { deployment, version, percent: *percent, slot: *slot })
         };
         let weights = traffic.weights.iter().filter(|(_, percent)| **percent > 0);
-        return (weights.filter_map(share).collect(), true);
+        let mut shares: Vec<Share> = weights.filter_map(share).collect();
+        shares.sort_by_key(|share| Some(share.deployment) != view.environment.live);
+        return (shares, true);
     }
     let live = view.live.iter().map(|live| Share {
         deployment: live.number,
@@ -106,8 +108,12 @@ fn warnings(view: &View, commands: &Commands) -> Vec<String> {
         }
         TrafficView::Known(traffic) => {
             warnings.extend(traffic.fired.as_ref().map(|fired| {
+                let stable = traffic.sides.get(&fired.stable).map_or_else(
+                    || format!("slot {}", fired.stable),
+                    |side| format!("{} in slot {}", side.version, fired.stable),
+                );
                 let what = match (&fired.reason, fired.moved) {
-                    (_, true) => format!("moved all traffic to the stable side {}", fired.stable),
+                    (_, true) => format!("moved all traffic to {stable}"),
                     (Some(why), false) => format!("held traffic where it was: {why}"),
                     (None, false) => "held traffic where it was".to_owned(),
                 };
@@ -234,9 +240,6 @@ fn at_step(operation: &Operation) -> Option<(String, Option<String>)> {
     let step = &operation.plan.steps[operation.current()?];
     let detail = match &step.action {
         Action::SetTraffic(traffic) => Some(format!("{} %", traffic.percent)),
-        Action::Watch { mode: WatchMode::Hold { stage, .. }, .. } => {
-            Some(format!("{} %", stage.weight))
-        }
         Action::Watch { .. } => None,
         _ => step.subject.contains('@').then(|| step.subject.clone()),
     };
