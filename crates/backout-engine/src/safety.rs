@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, Severity,
 };
+use backout_core::plan::Live;
 use backout_core::ports::LedgerError;
 
 use crate::commands::health::{self, CheckReport};
@@ -20,6 +21,8 @@ pub(crate) struct Subject<'a> {
     pub release: &'a Arc<Release>,
     /// A deploy or automatic rollback runs: its release is not asked whether it looks healthy.
     pub during_operation: bool,
+    /// What is left.
+    pub left: Option<&'a Live>,
     pub forced: bool,
     pub skip_validation: bool,
     pub overrides: &'a [String],
@@ -128,6 +131,12 @@ async fn already_healthy(cx: &Context, subject: &Subject<'_>) -> ReadinessCheck 
     let name = "already_healthy";
     if subject.during_operation {
         return check(name, Severity::Pass, "an operation runs; its release is being judged");
+    }
+    let left =
+        subject.left.and_then(|left| subject.history.iter().find(|row| row.number == left.number));
+    if let Some(row) = left.filter(|row| row.status == DeploymentStatus::Failed) {
+        let words = format!("{} {} failed and was left as it is", row.label(), row.version);
+        return check(name, Severity::Pass, words);
     }
     let report: CheckReport = match health::probe_live(cx, subject.environment).await {
         Ok(Some(report)) => report,

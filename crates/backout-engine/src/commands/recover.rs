@@ -1,7 +1,9 @@
 //! `recover`: an interrupted operation goes forward if the new side is known good, else back.
 
-use backout_core::model::{OperationKind, RequestKind, Severity, Trigger};
-use backout_core::plan::{Action, WatchMode};
+use backout_core::model::{
+    Deployment, DeploymentStatus, OperationKind, RequestKind, Severity, Trigger,
+};
+use backout_core::plan::{Action, Live, WatchMode};
 use backout_core::ports::Running;
 use backout_core::saga::{EntryKind, Failure};
 
@@ -13,7 +15,7 @@ use crate::executor::{Executor, Outcome, is_baking};
 use crate::gate;
 use crate::journal::{self, Journal};
 use crate::keeper::Keeper;
-use crate::readiness::{refresh, secrets_check};
+use crate::readiness::{history, refresh, secrets_check};
 use crate::situation;
 
 /// What `recover` found.
@@ -174,10 +176,28 @@ fn ended(outcome: Outcome) -> Result<Option<Journal>, EngineError> {
     }
 }
 
-/// After a reboot nothing runs: starts what the ledger says should run, and puts its route back.
+/// What was live when `down` stopped everything.
+async fn stopped_by_down(cx: &Context) -> Result<Option<Live>, EngineError> {
+    let history = history(cx).await?;
+    let was_live = |row: &&Deployment| {
+        matches!(row.status, DeploymentStatus::Stable | DeploymentStatus::Baking) && !row.rejected
+    };
+    Ok(history.iter().find(was_live).map(|row| Live {
+        number: row.number,
+        release: row.release.clone(),
+        version: row.version.clone(),
+        slot: row.slot,
+    }))
+}
+
+/// After a reboot or `down` nothing runs: starts what the ledger says should run, and puts its route back.
 async fn start_what_should_run(cx: &Context, keeper: &Keeper) -> Result<Vec<String>, EngineError> {
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
-    let Some(live) = situation::live(cx, &environment).await? else { return Ok(Vec::new()) };
+    let live = match situation::live(cx, &environment).await? {
+        Some(live) => Some(live),
+        None => stopped_by_down(cx).await?,
+    };
+    let Some(live) = live else { return Ok(Vec::new()) };
     let release = situation::release(cx, &live.release).await?;
     let situation = situation::observe_situation(cx, &environment).await?;
     let mut down = false;

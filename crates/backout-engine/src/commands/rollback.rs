@@ -102,15 +102,22 @@ async fn prepare(
     open: Option<&Plan>,
 ) -> Result<PreparedRollback, EngineError> {
     let history = history(cx).await?;
-    let (target, rollback_type) = find_target(cx, wishes, open, &history).await?;
+    let beside = left_failing(environment, &history).filter(|_| open.is_none());
+    let (target, rollback_type) =
+        find_target(cx, wishes, (open, beside.as_ref().and(environment.live)), &history).await?;
     let release = situation::release(cx, &target.release).await?;
-    let left = left_by(cx, environment, open).await?;
+    let left = match beside {
+        Some(beside) => Some(beside),
+        None => left_by(cx, environment, open).await?,
+    };
+    refuse_what_is_live(&target, left.as_ref(), environment, open)?;
     let subject = Subject {
         environment,
         history: &history,
         target: &target,
         release: &release,
         during_operation: open.is_some(),
+        left: left.as_ref(),
         forced: wishes.forced,
         skip_validation: wishes.skip_validation,
         overrides: &wishes.overrides,
@@ -177,15 +184,56 @@ async fn left_by(
     }
 }
 
+/// A failed deployment that was left beside the live one, with some of the traffic: a deploy that failed in its
+/// stages where automatic rollback is off, or whose operation was resolved by hand.
+fn left_failing(environment: &EnvironmentRecord, history: &[Deployment]) -> Option<Live> {
+    let live = environment.live?;
+    environment.slots.iter().find_map(|(slot, record)| {
+        let row = history.iter().find(|row| row.number == record.deployment)?;
+        (row.number > live && row.status == DeploymentStatus::Failed).then(|| Live {
+            number: row.number,
+            release: row.release.clone(),
+            version: row.version.clone(),
+            slot: *slot,
+        })
+    })
+}
+
+/// Back to what is live already would reject it and make it live again.
+fn refuse_what_is_live(
+    target: &Deployment,
+    left: Option<&Live>,
+    environment: &EnvironmentRecord,
+    open: Option<&Plan>,
+) -> Result<(), EngineError> {
+    let same = left.is_some_and(|left| {
+        left.release == target.release && Some(left.number) == environment.live
+    });
+    if open.is_some() || !same {
+        return Ok(());
+    }
+    Err(Refused::new(
+        format!("#{} {} is what is live now", target.number, target.version),
+        "name an older one (`backout history` lists them); `backout recover` starts again what does not run",
+    )
+    .into())
+}
+
+/// `open` is the open operation; without one, the second is what is live beside a deployment that was left failing.
 async fn find_target(
     cx: &Context,
     wishes: &RollbackWishes,
-    open: Option<&Plan>,
+    (open, beside): (Option<&Plan>, Option<u64>),
     history: &[Deployment],
 ) -> Result<(Deployment, RollbackType), EngineError> {
     let found = match &wishes.target {
         RollbackTarget::LastKnownGood => {
-            return Ok((bare_target(cx, open, history).await?, RollbackType::Previous));
+            let live = history.iter().find(|row| Some(row.number) == beside);
+            let row = match live {
+                Some(live) => live.clone(),
+                None => bare_target(cx, open, history).await?,
+            };
+            return Ok((row, RollbackType::Previous));
         }
         RollbackTarget::Version(version) => history
             .iter()
