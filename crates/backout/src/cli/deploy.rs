@@ -17,7 +17,12 @@ use crate::exit_code;
 pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandError> {
     let strategy = args.strategy.map(args::StrategyName::as_str);
     let opening = Opening { activity: "deploy", changes: true, way_back: false, strategy };
-    let session = session::open(global, opening).await?;
+    // Kept until the end: a look at the plan of a first deploy happens on a ledger that goes away again.
+    let (session, _look) = if args.dry_run {
+        session::open_to_look(global, opening).await?
+    } else {
+        (session::open(global, opening).await?, None)
+    };
     warn_of(&session);
     let wish = DeployWish {
         version: args.version.clone(),

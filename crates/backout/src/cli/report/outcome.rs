@@ -47,6 +47,10 @@ fn ended(operation: &Finished, ending: &Ending, then: Option<&Outcome>) -> u8 {
             // A first deployment that was removed again left nothing live.
             exit_code::OK if operation.plan.from.is_none() => exit_code::FAILED,
             exit_code::OK => exit_code::ROLLED_BACK,
+            // Whoever took the way back over ends it.
+            _ if matches!(back.last(), Outcome::Yielded { superseded: false, .. }) => {
+                exit_code::ROLLED_BACK
+            }
             other => other,
         },
     }
