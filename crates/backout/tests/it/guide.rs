@@ -5,24 +5,14 @@
 //! is written to that file. Every command must exit with 0. Port 8080 of the guide is a free one here.
 
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-const BACKOUT: &str = env!("CARGO_BIN_EXE_backout");
+use crate::support::World;
 
 /// The port that the guide's services are reached at.
 const GUIDE_PORT: &str = "8080";
-
-/// What the guide calls "any program that listens on the port in PORT".
-fn service() -> PathBuf {
-    let tests = Path::new(BACKOUT).parent().unwrap().join("examples/odd_service");
-    assert!(tests.exists(), "build it with `cargo test -p backout` or `cargo build --examples`");
-    tests
-}
 
 /// A piece of a page.
 #[derive(Debug)]
@@ -114,57 +104,51 @@ fn same(shown: &[String], got: &[&str]) -> bool {
     }
 }
 
-/// A reader at work: a folder with the service, and a home of its own.
-struct Reader {
-    temp: tempfile::TempDir,
-    port: String,
-}
+/// A reader at work in a world of their own.
+struct Reader(World);
 
 impl Reader {
     fn new() -> Self {
-        let temp = tempfile::Builder::new().prefix("guide.").tempdir().unwrap();
-        for folder in ["shop/bin", "home", "bin"] {
-            fs::create_dir_all(temp.path().join(folder)).unwrap();
-        }
-        symlink(BACKOUT, temp.path().join("bin/backout")).unwrap();
-        let port =
-            TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-        let reader = Self { temp, port };
-        reader.write("bin/shop", &format!("#!/bin/sh\nexec {}\n", service().display()));
+        let reader = Self(World::bare());
+        // What the guide calls "any program that listens on the port in PORT".
+        let program = reader.0.program();
+        let text = format!(
+            "#!/bin/sh\nexec {} demo-service --version \"$BACKOUT_VERSION\"\n",
+            program.display()
+        );
+        reader.write("bin/shop", &text);
         reader
     }
 
-    fn folder(&self) -> PathBuf {
-        self.temp.path().join("shop")
-    }
-
     fn write(&self, name: &str, text: &str) {
-        let path = self.folder().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text.replace(GUIDE_PORT, &self.port)).unwrap();
-        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let text = text.replace(GUIDE_PORT, &self.0.listen.to_string());
+        self.0.write(name, &text);
+        if text.starts_with("#!") {
+            let path = self.0.folder().join(name);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
     }
 
     /// Runs one command; both of its streams in the order they were written, and whether it went well.
     fn run(&self, command: &str) -> (String, bool) {
-        let log = self.temp.path().join("output");
+        let port = self.0.listen.to_string();
+        let log = self.0.root().join("output");
         let out = fs::File::create(&log).unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
         let status = Command::new("sh")
-            .args(["-c", &command.replace(GUIDE_PORT, &self.port)])
-            .current_dir(self.folder())
+            .args(["-c", &command.replace(GUIDE_PORT, &port)])
+            .current_dir(self.0.folder())
             .env_clear()
-            .env("PATH", format!("{}:{path}", self.temp.path().join("bin").display()))
-            .env("HOME", self.temp.path().join("home"))
-            .env("XDG_STATE_HOME", self.temp.path().join("home/state"))
+            .env("PATH", format!("{}:{path}", self.0.root().join("bin").display()))
+            .env("HOME", self.0.root().join("home"))
+            .env("BACKOUT_STATE_DIR", self.0.state_dir())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .status()
             .unwrap();
         let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
-        (text.replace(&self.port, GUIDE_PORT), status.success())
+        (text.replace(&port, GUIDE_PORT), status.success())
     }
 
     fn follow(&self, name: &str, page: &str) {
@@ -187,39 +171,6 @@ impl Reader {
             shown.output.join("\n")
         );
     }
-
-    /// Processes whose command line names this reader's folder.
-    fn running(&self) -> Vec<i32> {
-        let needle = self.temp.path().display().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
-            else {
-                continue;
-            };
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&words).contains(&needle) {
-                found.push(pid);
-            }
-        }
-        found
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // The supervisors would start their programs again: some rounds, until nothing is left.
-        for _ in 0..50 {
-            let running = self.running();
-            if running.is_empty() {
-                return;
-            }
-            for pid in running.into_iter().filter_map(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
 }
 
 fn read_page(name: &str) {
@@ -232,6 +183,31 @@ fn read_page(name: &str) {
 #[test]
 fn first_deploy() {
     read_page("first-deploy.md");
+}
+
+#[test]
+fn rollback() {
+    read_page("rollback.md");
+}
+
+#[test]
+fn script_target() {
+    read_page("script-target.md");
+}
+
+#[test]
+fn when_stuck() {
+    read_page("when-stuck.md");
+}
+
+#[test]
+fn configuration() {
+    read_page("configuration.md");
+}
+
+#[test]
+fn ci() {
+    read_page("ci.md");
 }
 
 #[test]
