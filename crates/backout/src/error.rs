@@ -6,27 +6,17 @@ use std::io::Write as _;
 use crate::config::ConfigError;
 use crate::exit_code;
 
-/// The kinds of failure, one for each exit code.
+/// The kinds of failure of a command that ran no operation to an end; those have codes of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Failed, nothing changed.
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
-    /// Stopped watching or waiting.
-    StoppedWatching,
     /// Refused by a rule or for lack of a confirmation.
     Refused,
     /// Somebody else's operation is in the way.
     Busy,
-    /// Rolled back, healthy.
-    RolledBack,
-    /// Rolled back, unhealthy.
-    RolledBackUnhealthy,
-    /// Could not continue.
-    Stuck,
-    /// Failing and left live.
-    LeftLive,
 }
 
 impl ErrorKind {
@@ -36,13 +26,8 @@ impl ErrorKind {
         match self {
             ErrorKind::Failed => exit_code::FAILED,
             ErrorKind::Usage => exit_code::USAGE,
-            ErrorKind::StoppedWatching => exit_code::STOPPED_WATCHING,
             ErrorKind::Refused => exit_code::REFUSED,
             ErrorKind::Busy => exit_code::BUSY,
-            ErrorKind::RolledBack => exit_code::ROLLED_BACK,
-            ErrorKind::RolledBackUnhealthy => exit_code::ROLLED_BACK_UNHEALTHY,
-            ErrorKind::Stuck => exit_code::STUCK,
-            ErrorKind::LeftLive => exit_code::LEFT_LIVE,
         }
     }
 }
@@ -130,19 +115,9 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_code() {
         use ErrorKind::*;
-        let kinds = [
-            Failed,
-            Usage,
-            StoppedWatching,
-            Refused,
-            Busy,
-            RolledBack,
-            RolledBackUnhealthy,
-            Stuck,
-            LeftLive,
-        ];
+        let kinds = [Failed, Usage, Refused, Busy];
         let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 10, 11, 12, 13]);
+        assert_eq!(codes, [1, 2, 4, 5]);
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub struct Loaded {
     pub folder: PathBuf,
     /// The app.
     pub app: AppName,
-    /// All environments of the file, in its order.
-    pub environments: Vec<EnvironmentName>,
     /// The chosen environment's settings.
     pub settings: Settings,
 }
@@ -173,8 +171,7 @@ fn parse(
     }
     let raw: Raw = de::from_node(&tree).map_err(one)?;
     let settings = settings::build(&raw, &Given { environment: &chosen, file, lookup: vars })?;
-    let environments = environment_names(&root);
-    Ok(Loaded { folder, app: settings.key.app.clone(), environments, settings })
+    Ok(Loaded { folder, app: settings.key.app.clone(), settings })
 }
 
 /// Keys and types of the whole file, environments that are not meant included; a variable that only they

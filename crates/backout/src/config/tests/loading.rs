@@ -171,10 +171,6 @@ fn environments_are_chosen_and_override() {
     assert_eq!(staging.settings.policy.bake_ms, ms("5m"));
     assert_eq!(staging.settings.policy.strategy, Strategy::Recreate);
     assert_eq!(process(&staging, "shop").port, Some(PortSpec::Fixed(9000)));
-    assert_eq!(
-        staging.environments.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
-        ["staging", "production"]
-    );
     let production =
         load_with(&source, Wanted { environment: Some("production"), strategy: None }, &[])
             .unwrap();
