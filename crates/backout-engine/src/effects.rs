@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backout_core::ids::{HostName, Slot, Unit};
-use backout_core::model::{Release, RouterPolicy};
+use backout_core::model::{OperationKind, Release, RouterPolicy};
 use backout_core::plan::{Action, Plan, Step, TrafficStep};
 use backout_core::ports::{
     AdapterError, DeadMan, ErrorClass, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
@@ -162,7 +162,7 @@ async fn set_traffic(
         }
         _ => None,
     };
-    let going_back = journal.plan.kind != backout_core::model::OperationKind::Deploy;
+    let going_back = journal.plan.kind != OperationKind::Deploy;
     let sides = sides(cx, journal, &weights).await?;
     // A side that is gone already gets no traffic and needs no mention.
     weights.retain(|slot, _| sides.contains_key(slot));
@@ -243,7 +243,7 @@ async fn sides(
             *slot,
             RouterSide {
                 address,
-                deployment: record.deployment,
+                deployment: deployment_of(journal, *slot, record.deployment),
                 release: record.release.clone(),
                 version: record.version.clone(),
                 check_path: check_path(&release),
@@ -251,6 +251,16 @@ async fn sides(
         );
     }
     Ok(sides)
+}
+
+/// A warm side that a rollback goes back to runs for the new deployment from the move on: counted under that
+/// number, its requests are judged when it is verified.
+fn deployment_of(journal: &Journal, slot: Slot, recorded: u64) -> u64 {
+    let plan = &journal.plan;
+    match plan.deployment {
+        Some(number) if plan.kind == OperationKind::Rollback && plan.slot == slot => number,
+        _ => recorded,
+    }
 }
 
 async fn serving_address(

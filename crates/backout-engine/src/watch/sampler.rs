@@ -287,6 +287,9 @@ async fn frames(
             Err(_) => {}
         }
         tokio::time::sleep(wait).await;
-        wait = (2 * wait).min(FRAMES_RETRY.1);
+        // A first route comes any moment, and with it requests that nobody may miss.
+        if routed {
+            wait = (2 * wait).min(FRAMES_RETRY.1);
+        }
     }
 }

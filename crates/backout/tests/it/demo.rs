@@ -158,6 +158,13 @@ fn a_bad_release_is_caught_and_taken_back() {
     assert!(rollback["time_to_detect_ms"].is_u64() && rollback["time_to_restore_ms"].is_u64());
     assert!(rollback["evidence"][0].as_str().unwrap().contains("errors"), "{rollback}");
     assert_eq!(rollback["record"]["status"], "completed");
+    // Going back is verified by what users got, not by probes alone.
+    let verified = document["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|row| row["event"].as_str().filter(|event| event.contains("verified")));
+    assert!(verified.unwrap().contains("requests"), "{verified:?}");
     let requests = &document["requests"];
     assert_eq!(requests["failed_after_restore"], 0, "{requests}");
     let by_version = fields(&requests["by_version"], &["version", "requests", "failed"]);
