@@ -1,42 +1,28 @@
 //! Deploys and rollbacks as people run them, to their end.
 
-use serde_json::json;
+mod bad;
+mod first;
+mod going_back;
+mod kept;
+mod strategies;
+mod together;
 
 use crate::support::{Service, World, Yaml};
 
-#[test]
-fn a_good_version_goes_through_its_stages() {
-    let world = World::new(&Yaml::default());
-    world.deployed("v1");
-    world.expect_serving("v1");
-    let load = world.load();
-    let ran = world.deploy("v2").expect(0);
-    let tally = load.stop();
-    world.expect_serving("v2");
-    assert_eq!(tally.failures(), 0, "{tally:?}");
-    assert!(tally.served["v1"] > 0 && tally.served["v2"] > 0, "{tally:?}");
-    assert_eq!(world.story(), ["#2 deploy v2 stable", "#1 deploy v1 stable"]);
-    assert_eq!(world.running(), ["v2"]);
-    let document = ran.json();
-    assert_eq!(document["deployment"]["status"], "stable");
-    assert_eq!(document["exit_code"], 0);
-    assert_eq!(document["rollback"], json!(null));
-}
+/// A build of which some requests fail.
+pub const FAILS: Service<'static> =
+    Service { flags: "--fail-percent 60", claims: None, before: "" };
 
-#[test]
-fn a_version_that_fails_requests_is_taken_back() {
-    let world = World::new(&Yaml::default());
-    world.deployed("v1");
-    world.build(Service { flags: "--fail-percent 60", ..Service::default() });
-    let load = world.load();
-    let ran = world.deploy("v2").expect(10);
-    drop(load);
-    world.expect_serving("v1");
-    assert_eq!(
-        world.story(),
-        ["#3 rollback v1 stable", "#2 deploy v2 rolled_back rejected", "#1 deploy v1 stable"]
-    );
-    let document = ran.json();
-    assert_eq!(document["rollback"]["status"], "completed");
-    assert_eq!(world.running(), ["v1"]);
+/// A build that says 200 with `unhealthy`.
+pub const UNHEALTHY: Service<'static> =
+    Service { flags: "--health-unhealthy", claims: None, before: "" };
+
+/// A world in which these versions were deployed one after the other.
+#[track_caller]
+pub fn world_with(yaml: &Yaml, versions: &[&str]) -> World {
+    let world = World::new(yaml);
+    for version in versions {
+        world.deployed(version);
+    }
+    world
 }

@@ -3,4 +3,5 @@
 mod cases;
 mod demo;
 mod guide;
+mod interrupt;
 mod support;

@@ -12,8 +12,9 @@ mod service;
 mod world;
 mod yaml;
 
+pub use pty::Terminal;
 pub use service::Service;
-pub use world::World;
+pub use world::{World, free_port};
 pub use yaml::Yaml;
 
 use std::time::{Duration, Instant};

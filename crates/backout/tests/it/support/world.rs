@@ -273,6 +273,12 @@ impl World {
         found
     }
 
+    /// Fails the test unless nothing runs. A proxy without routes ends within a second or two.
+    #[track_caller]
+    pub fn expect_nothing_running(&self) {
+        wait_for("the end of the last process", || self.processes().is_empty().then_some(()));
+    }
+
     /// The program of a version.
     #[track_caller]
     pub fn program_of(&self, version: &str) -> Process {
