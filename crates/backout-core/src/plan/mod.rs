@@ -8,8 +8,6 @@ mod preview;
 mod rollback;
 mod situation;
 mod step;
-#[cfg(test)]
-mod tests;
 
 pub use deploy::plan_deploy;
 pub use down::{plan_adopt, plan_down};

@@ -4,8 +4,6 @@ mod decide;
 mod entry;
 mod fold;
 mod records;
-#[cfg(test)]
-mod tests;
 
 pub use decide::{Decision, backoff_ms, decide};
 pub use entry::{ENTRY_FORMAT, Ending, Entry, EntryKind, Failure};

@@ -68,6 +68,7 @@ impl Family {
 
     pub fn sim(self, script: Script, mutant: Option<Mutant>) -> Sim {
         let mut sim = Sim::new(self.setup, self.start);
+        sim.exact = script.is_empty();
         sim.script = script;
         sim.mutant = mutant;
         sim.world.tells = self.tells;

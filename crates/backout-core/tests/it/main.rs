@@ -6,6 +6,9 @@
 mod enumeration;
 mod fixtures;
 mod golden;
+mod journal_properties;
 mod mutants;
 mod plan_properties;
+mod records;
 mod sim;
+mod state_machine;

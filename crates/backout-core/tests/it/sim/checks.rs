@@ -33,7 +33,23 @@ impl Sim {
             }
         }
         self.check_live(op)?;
+        self.check_slots(op)?;
         self.check_try(op)
+    }
+
+    /// Where nothing goes wrong, the slots hold after each step exactly what runs.
+    fn check_slots(&self, op: &Op) -> Result<(), String> {
+        let done = matches!(op.entries.last().unwrap().kind, EntryKind::StepDone { .. });
+        if !done || !self.exact {
+            return Ok(());
+        }
+        let slots = &op.rows.environment.slots;
+        let known: Vec<(Slot, ServiceName)> = slots
+            .iter()
+            .flat_map(|(slot, record)| record.services.iter().map(|s| (*slot, s.clone())))
+            .collect();
+        let runs: Vec<(Slot, ServiceName)> = self.world.units.keys().cloned().collect();
+        if known == runs { Ok(()) } else { Err(format!("the slots hold {known:?}, {runs:?} run")) }
     }
 
     fn check_live(&self, op: &Op) -> Result<(), String> {

@@ -12,6 +12,7 @@ use backout_core::saga::{
 };
 use jiff::Timestamp;
 
+use super::checks::label;
 use super::ledger::{Op, Store};
 use super::script::{Fault, Mutant, Script};
 use super::world::World;
@@ -58,13 +59,17 @@ pub struct Sim {
     pub excuses: u32,
     /// Keys of effects that were refused for good.
     pub refused: std::collections::BTreeSet<String>,
+    /// Nothing goes wrong in this run, so that rows must say exactly what is.
+    pub exact: bool,
     /// Any effect was ever refused for good: ending stuck is right.
     pub was_refused: bool,
     /// Operations so far, for ids.
     pub operations: u64,
     /// Steps of the operation's state machine that were seen: state, entry, state.
     pub seen: std::collections::BTreeSet<(String, String, String)>,
-    /// Whether `seen` is kept.
+    /// What `decide` said in which state.
+    pub said: std::collections::BTreeSet<(String, &'static str)>,
+    /// Whether `seen` and `said` are kept.
     pub records: bool,
 }
 
@@ -86,9 +91,11 @@ impl Sim {
             boundaries: 0,
             excuses: 0,
             refused: std::collections::BTreeSet::new(),
+            exact: false,
             was_refused: false,
             operations: 0,
             seen: std::collections::BTreeSet::new(),
+            said: std::collections::BTreeSet::new(),
             records: false,
         }
     }
@@ -205,7 +212,11 @@ impl Sim {
     }
 
     fn turn(&mut self, op: &mut Op) -> Result<Option<End>, Halt> {
-        match self.decide(op) {
+        let decision = self.decide(op);
+        if self.records {
+            self.said.insert((label(op, &op.state), word(&decision)));
+        }
+        match decision {
             Decision::Run { step, attempt } => self.run_step(op, step, attempt)?,
             Decision::Observe { step } => {
                 if self.has(Mutant::NoObserveTakenForDone) || self.holds(op, step) {
@@ -461,6 +472,23 @@ impl Sim {
         self.operations += 1;
         let id = OperationId::new(format!("op_{}", self.operations)).unwrap();
         (self.operations, id)
+    }
+}
+
+/// A decision's name in the diagram's table.
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Run { .. } => "run",
+        Decision::Observe { .. } => "observe",
+        Decision::Wait { .. } => "wait",
+        Decision::Skip { .. } => "skip",
+        Decision::Fail { .. } => "fail",
+        Decision::TakeBack { .. } => "take back",
+        Decision::Yield => "yield",
+        Decision::BecomeStuck { .. } => "become stuck",
+        Decision::IsStuck { .. } => "is stuck",
+        Decision::End { .. } => "end",
+        Decision::Over => "over",
     }
 }
 

@@ -59,6 +59,16 @@ pub struct Script {
     pub dead_man_fires: bool,
 }
 
+impl Script {
+    /// Nothing goes wrong.
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+            && self.deaths.is_empty()
+            && self.request.is_none()
+            && self.always.is_none()
+    }
+}
+
 /// A seeded mistake in how the journal is folded, decided on or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
