@@ -1,7 +1,10 @@
 //! The binary as people use it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
+
 mod cases;
 mod demo;
 mod guide;
 mod interrupt;
+mod script_target;
 mod support;
