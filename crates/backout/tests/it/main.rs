@@ -4,7 +4,10 @@
 
 mod cases;
 mod demo;
+mod faults;
 mod guide;
 mod interrupt;
+mod kills;
+mod reading;
 mod script_target;
 mod support;
