@@ -158,15 +158,15 @@ pub async fn all(ledger: &dyn Ledger, found: &mut Inspected, with_history: bool)
             Err(error) => return Err(error),
         }
     }
+    if with_history || found.what == "release" {
+        found.same_release = same_release(ledger, found).await?;
+    }
     let Some(key) = found.key.clone() else { return Ok(()) };
     let row = found.deployment.as_ref().ok().and_then(Option::as_ref);
     if let Some(number) = row.map(|row| row.number) {
         let environment = part(ledger.environment(&key).await)?;
         found.live =
             matches!(environment, Ok(Some(environment)) if environment.live == Some(number));
-    }
-    if with_history || found.what == "release" {
-        found.same_release = same_release(ledger, found).await?;
     }
     if with_history {
         found.rollbacks = rollbacks(ledger, &key, LISTED_MAX).await?;

@@ -26,8 +26,10 @@ pub fn terminal_size() -> Option<(usize, usize)> {
     if !out.is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(&out).ok()?;
-    (size.ws_col > 0).then(|| (usize::from(size.ws_col), usize::from(size.ws_row.max(10))))
+    // A terminal that does not tell its size is taken for the usual one.
+    let told = rustix::termios::tcgetwinsize(&out).ok().filter(|size| size.ws_col > 0);
+    let size = told.map_or((80, 24), |size| (size.ws_col, size.ws_row));
+    Some((usize::from(size.0), usize::from(size.1.max(10))))
 }
 
 /// Plain.

@@ -12,6 +12,8 @@ mod service;
 mod world;
 mod yaml;
 
+pub use background::{Background, Ran};
+pub use http::get as http_get;
 pub use pty::Terminal;
 pub use service::Service;
 pub use world::{World, free_port};
