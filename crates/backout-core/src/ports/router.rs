@@ -143,6 +143,14 @@ pub trait Router: Send + Sync {
     /// Permanent when its address is taken.
     async fn ensure(&self, cx: &StepCx) -> Result<Receipt, AdapterError>;
 
+    /// What `ensure` would find in its way, one line each, such as another program at its address.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    async fn obstacles(&self) -> Result<Vec<String>, AdapterError> {
+        Ok(Vec::new())
+    }
+
     /// What it does now; `None` if it knows nothing of this environment.
     ///
     /// # Errors

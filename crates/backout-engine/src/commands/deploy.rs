@@ -149,17 +149,18 @@ async fn obstacles(
             }
         }
     }
-    let ours_running = situation.slots.values().any(|side| side.running != Running::No);
+    if let Some(router) = &cx.router {
+        match router.obstacles().await {
+            Ok(lines) => found.extend(lines),
+            Err(error) => cx.events.note(format!("obstacles of the router can't be told: {error}")),
+        }
+    }
     found.sort();
     found.dedup();
-    if found.is_empty() || ours_running {
+    if found.is_empty() {
         return vec![check("nothing_in_the_way", Severity::Pass, "no other program is in the way")];
     }
-    vec![check(
-        "nothing_in_the_way",
-        Severity::Error,
-        format!("{}; stop it first", found.join("; ")),
-    )]
+    vec![check("nothing_in_the_way", Severity::Error, found.join("; "))]
 }
 
 /// The config files to ship, and whether they have to be put on disk first.

@@ -92,6 +92,12 @@ impl BuiltinRouter {
         AdminClient::connect(&self.options.dir).await.map_err(|error| classify(&error))
     }
 
+    /// The proxy runs and users of this route come in where they should.
+    async fn listens_already(&self) -> Result<bool, AdapterError> {
+        let route = self.state().await?;
+        Ok(route.is_some_and(|route| route.listen == self.options.listen && route.bound.is_some()))
+    }
+
     /// Says before anything is started that users could not reach it.
     fn refuse_taken_address(&self) -> Result<(), AdapterError> {
         let listen = self.options.listen;
@@ -255,12 +261,7 @@ impl FrameStream for Frames {
 impl Router for BuiltinRouter {
     async fn ensure(&self, _cx: &StepCx) -> Result<Receipt, AdapterError> {
         let running = AdminClient::connect(&self.options.dir).await.is_ok();
-        let listens_already = running
-            && self
-                .state()
-                .await?
-                .is_some_and(|route| route.listen == self.options.listen && route.bound.is_some());
-        if !listens_already {
+        if !self.listens_already().await? {
             self.refuse_taken_address()?;
         }
         if running {
@@ -269,6 +270,13 @@ impl Router for BuiltinRouter {
         self.start().await?;
         let data = serde_json::json!({ "started": true });
         Ok(Receipt { message: "started".to_owned(), data, ..Receipt::default() })
+    }
+
+    async fn obstacles(&self) -> Result<Vec<String>, AdapterError> {
+        if self.listens_already().await? {
+            return Ok(Vec::new());
+        }
+        Ok(self.refuse_taken_address().err().iter().map(ToString::to_string).collect())
     }
 
     async fn read(&self) -> Result<Option<Traffic>, AdapterError> {
