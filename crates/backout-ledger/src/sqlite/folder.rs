@@ -19,7 +19,13 @@ pub(super) fn prepare(folder: &Path) -> Result<(), OpenError> {
     match check(folder) {
         Err(OpenError::NotFound(_)) => {
             create(folder).map_err(|error| unavailable(&error))?;
-            check(folder)
+            match check(folder) {
+                Err(OpenError::NotFound(_)) => Err(OpenError::NotOurs {
+                    folder: folder.to_owned(),
+                    reason: "it is a link to nothing; name another one with --state-dir".to_owned(),
+                }),
+                result => result,
+            }
         }
         result => result,
     }

@@ -84,7 +84,14 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
         return Err(CommandError::failed("no state folder is known: set --state-dir"));
     };
     let mode = if opening.changes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
-    let ledger = match SqliteLedger::open(&state.path, mode).await {
+    let mut opened = SqliteLedger::open(&state.path, mode).await;
+    if opening.way_back
+        && opening.changes
+        && matches!(opened, Err(OpenError::Ledger(LedgerError::DiskFull(_))))
+    {
+        opened = open_with_reserve(&state).await;
+    }
+    let ledger = match opened {
         Ok(ledger) => ledger,
         Err(OpenError::NotFound(_)) => {
             return Ok(Found::NoLedger { loaded: Box::new(loaded), state });
@@ -95,6 +102,18 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     to_close().push(ledger.clone());
     let session = build(loaded, state, ledger, opening).await?;
     Ok(Found::Session(Box::new(session)))
+}
+
+/// On a full disk the reserved file makes room for a way back.
+async fn open_with_reserve(state: &StateDir) -> Result<SqliteLedger, OpenError> {
+    use std::io::Write as _;
+    let folder = state.path.display();
+    let _ = writeln!(
+        anstream::stderr(),
+        "warning: the disk of {folder} is full: the reserved space is used for this way back"
+    );
+    registry::free_reserve(&state.path).map_err(OpenError::Ledger)?;
+    SqliteLedger::open(&state.path, OpenMode::ReadWrite).await
 }
 
 /// Ledgers that are open in this process.
@@ -134,10 +153,15 @@ pub async fn open_to_look(
     }
 }
 
+const WITH_A_FULL_DISK: &str = "free some space; `backout rollback` still works from its reserve";
+
 /// Why a ledger could not be opened, with the folder that was read.
 pub fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
-    let error = CommandError::failed(error.to_string());
-    error.hint(format!(
+    let mut command = CommandError::failed(error.to_string());
+    if matches!(error, OpenError::Ledger(LedgerError::DiskFull(_))) {
+        command = command.hint(WITH_A_FULL_DISK);
+    }
+    command.hint(format!(
         "the state folder is {} ({}); name another with --state-dir",
         state.path.display(),
         state.rule
@@ -242,9 +266,7 @@ async fn knows(state: &StateDir, loaded: &Loaded) -> bool {
 pub fn ledger_error(error: &LedgerError) -> CommandError {
     let command = CommandError::failed(error.to_string());
     match error {
-        LedgerError::DiskFull(_) => {
-            command.hint("free some space; `backout rollback` still works from its reserve")
-        }
+        LedgerError::DiskFull(_) => command.hint(WITH_A_FULL_DISK),
         _ => command,
     }
 }
