@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::situation::{PlanContext, Refusal, Side, Situation};
-use super::step::{Live, Nature, Plan, TrafficStep, WatchMode};
+use super::step::{Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{ServiceName, Slot};
 use crate::model::{
     CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec,
@@ -48,21 +48,15 @@ pub fn plan_deploy(
         }
         b.start(service, release, cx.number, slot, false);
     }
-    let warm = situation.live_side().map(|(live, _)| live);
-    let warm = warm.filter(|live| old.is_some_and(|(on, _)| on == live.slot)).cloned();
-    b.watch(
-        "await_ready",
-        WatchMode::Ready { passes: passes(policy) },
-        slot,
-        warm.as_ref().map(|w| w.slot),
-    );
+    let warm = old.filter(|(_, side)| side.can_serve()).map(|(on, _)| on);
+    b.watch("await_ready", WatchMode::Ready { passes: passes(policy) }, slot, warm);
     let mut live_at = b.steps.len() - 1;
     if routed {
-        live_at = traffic_steps(&mut b, policy, slot, warm.as_ref(), old.map(|(on, _)| on));
+        live_at = traffic_steps(&mut b, policy, slot, warm, old.map(|(on, _)| on));
     }
     b.nature(Nature::Pivot);
     let bake = WatchMode::Bake { bake_ms: policy.bake_ms, passes: passes(policy) };
-    b.watch("bake", bake, slot, warm.as_ref().map(|w| w.slot));
+    b.watch("bake", bake, slot, warm);
     b.nature(Nature::Retriable);
     if let Some((on, side)) = old {
         if let Strategy::BlueGreen { keep_old_ms } = policy.strategy
@@ -149,7 +143,7 @@ fn traffic_steps(
     b: &mut Builder<'_>,
     policy: &Policy,
     slot: Slot,
-    warm: Option<&Live>,
+    warm: Option<Slot>,
     old: Option<Slot>,
 ) -> usize {
     let dead_man = matches!(policy.router, RouterPolicy::Builtin { .. });
@@ -157,17 +151,17 @@ fn traffic_steps(
         b.traffic(share(slot, 100, old, false), None);
         return b.steps.len() - 1;
     };
-    let mut before = share(slot, 0, Some(warm.slot), false);
+    let mut before = share(slot, 0, Some(warm), false);
     if let Strategy::Canary(CanaryPolicy { stages, on_no_data }) = &policy.strategy {
         for stage in stages.iter().filter(|stage| stage.weight < 100) {
-            let now = share(slot, stage.weight, Some(warm.slot), dead_man);
+            let now = share(slot, stage.weight, Some(warm), dead_man);
             b.traffic(now.clone(), Some(before));
             let mode = WatchMode::Hold { stage: *stage, on_no_data: *on_no_data };
-            b.watch(&format!("hold_{}", stage.weight), mode, slot, Some(warm.slot));
+            b.watch(&format!("hold_{}", stage.weight), mode, slot, Some(warm));
             before = now;
         }
     }
-    b.traffic(share(slot, 100, Some(warm.slot), false), Some(before));
+    b.traffic(share(slot, 100, Some(warm), false), Some(before));
     b.steps.len() - 1
 }
 

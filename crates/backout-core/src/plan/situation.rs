@@ -59,14 +59,14 @@ impl Situation {
         self.weights.as_ref().and_then(|weights| weights.get(&slot)).copied().unwrap_or(0)
     }
 
-    /// The slot that users are on, and stay on until something new runs in the other one. Between two with
-    /// users: the one that can serve them, then the live one, then the one with more.
+    /// The slot that users are on, and stay on until something new runs in the other one. Two with users are
+    /// a rollout that was left half-way: the one that can serve, then the one that was there before.
     #[must_use]
     pub fn users_on(&self) -> Option<Slot> {
         let rank = |slot: &Slot| {
-            let serves = self.slots.get(slot).is_some_and(Side::can_serve);
-            let is_live = self.live.as_ref().is_some_and(|live| live.slot == *slot);
-            (serves, is_live, self.weight(*slot))
+            let side = self.slots.get(slot);
+            let age = std::cmp::Reverse(side.map(|side| side.deployment));
+            (side.is_some_and(Side::can_serve), age)
         };
         let used = Slot::BOTH.into_iter().filter(|slot| self.weight(*slot) > 0).max_by_key(rank);
         used.or_else(|| self.live.as_ref().map(|live| live.slot))

@@ -266,7 +266,7 @@ pub fn on_end(
     now: Timestamp,
 ) -> Vec<OutboxMessage> {
     match plan.kind {
-        OperationKind::Deploy | OperationKind::Adopt => end_deploy(plan, rows, ending, now),
+        OperationKind::Deploy | OperationKind::Adopt => end_deploy(plan, state, rows, ending, now),
         OperationKind::Rollback => end_rollback(plan, rows, ending, now),
         OperationKind::Down => end_down(plan, rows, ending, now),
     }
@@ -306,7 +306,7 @@ fn overall(ending: &Ending, health: &BTreeMap<String, Health>) -> Health {
     }
 }
 
-fn end_deploy(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) {
+fn end_deploy(plan: &Plan, state: &State, rows: &mut Opening, ending: &Ending, now: Timestamp) {
     let Some(row) = &mut rows.deployment else { return };
     row.completed_at = Some(now);
     match ending {
@@ -319,10 +319,12 @@ fn end_deploy(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) 
             row.status = DeploymentStatus::Failed;
             row.error_message = Some(message.clone());
         }
-        // What is live stays live: the side before it until the new one had all traffic.
         Ending::FailedLive { failure } => {
             row.status = DeploymentStatus::Failed;
             row.error_message = Some(failure.evidence.join("; "));
+            if is_met_by_users(plan, state, &rows.environment) {
+                rows.environment.live = plan.deployment;
+            }
         }
         // Nothing goes back from a record of what is there.
         Ending::TakenBack { .. } if plan.kind == OperationKind::Adopt => {
@@ -338,6 +340,18 @@ fn end_deploy(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) 
             row.error_message = Some(format!("resolved by hand: {reason}"));
         }
     }
+}
+
+/// Whether users meet what a failed deploy left running: it was given traffic, or replaced what was there.
+fn is_met_by_users(plan: &Plan, state: &State, environment: &EnvironmentRecord) -> bool {
+    let holds = |slot, number: Option<u64>| {
+        environment.slots.get(&slot).is_some_and(|record| Some(record.deployment) == number)
+    };
+    let gives = |action: &Action| matches!(action, Action::SetTraffic(t) if t.side == plan.slot && t.percent > 0);
+    let mut steps = plan.steps.iter().zip(&state.steps);
+    let got_traffic = steps.any(|(step, progress)| progress.attempts > 0 && gives(&step.action));
+    let stays = plan.from.as_ref().is_some_and(|from| holds(from.slot, Some(from.number)));
+    holds(plan.slot, plan.deployment) && (got_traffic || !stays)
 }
 
 fn leave(left: &mut Option<Deployment>, rejected: bool, now: Timestamp) {

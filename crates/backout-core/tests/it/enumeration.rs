@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use backout_core::model::{RequestKind, TargetKind};
+use backout_core::saga::Ending;
 use proptest::prelude::*;
 
 use crate::fixtures::{Setup, Shape, Start};
@@ -255,6 +256,40 @@ fn every_prefix_with_every_fault_of_processes() {
 #[test]
 fn every_prefix_with_every_fault_of_scripts() {
     every_prefix_with_every_fault(TargetKind::Script, 10_000);
+}
+
+/// With automatic rollback off a failing verdict leaves everything as it is, for people to go on from.
+#[test]
+fn what_is_left_failing_can_be_left() {
+    let deploys = Family::all().into_iter().filter(|family| family.job == Job::Deploy);
+    // Beside what was adopted nothing is routed yet, and nothing of ours could be gone back to.
+    let starts = [Start::LiveRuns, Start::Leftover, Start::Baking];
+    for family in deploys.filter(|family| starts.contains(&family.start)) {
+        for at in 0..size(family).0 {
+            let faults = BTreeMap::from([(at, Fault::Permanent)]);
+            let mut sim = family.sim(Script { faults, ..Script::default() }, None);
+            sim.policy.rollback.automatic = false;
+            let end = family.run(&mut sim, After::Recover).unwrap_or_else(|why| panic!("{why}"));
+            if !matches!(end, End::Over(Ending::FailedLive { .. })) {
+                continue;
+            }
+            let was_live = sim.store.plans[0].from.clone().unwrap();
+            sim.script = Script::default();
+            sim.policy.rollback.automatic = true;
+            let mut deployed = sim.clone();
+            let tell = |why| format!("{} at {at}: {why:?}", family.label());
+            let end = deployed.deploy("4").map_err(tell).unwrap();
+            deployed.check_end(&end, false).map_err(|why| tell(Halt::Broken(why))).unwrap();
+            if sim.store.environment.live == Some(was_live.number) {
+                continue;
+            }
+            let end = sim.rollback().map_err(tell).unwrap();
+            sim.check_end(&end, false).map_err(|why| tell(Halt::Broken(why))).unwrap();
+            let wanted = family.start != Start::Baking;
+            let back = sim.live_row().unwrap().release == was_live.release;
+            assert_eq!(back, wanted, "{}: it goes to what was live and stable", family.label());
+        }
+    }
 }
 
 #[test]

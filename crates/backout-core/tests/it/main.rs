@@ -7,6 +7,7 @@ mod enumeration;
 mod fixtures;
 mod golden;
 mod journal_properties;
+mod lint;
 mod mutants;
 mod plan_properties;
 mod records;

@@ -176,6 +176,13 @@ fn failing_with_automatic_rollback_switched_off() {
     let at_once = run(Job::DeployBad, Start::LiveRuns, off, After::Recover);
     expect(&at_once, Some(1), &[(2, Failed, true)], &[]);
     assert!(matches!(at_once.1, End::Over(Ending::FailedLive { .. })));
+    let hold = try_of(Job::Deploy, Start::LiveRuns, is_hold);
+    let off_in_stages = |sim: &mut Sim| {
+        off(sim);
+        fails(hold, Fault::Permanent)(sim);
+    };
+    let in_stages = run(Job::Deploy, Start::LiveRuns, off_in_stages, After::Recover);
+    expect(&in_stages, Some(2), &[(2, Failed, true)], &[]);
     let bake = try_of(Job::Deploy, Start::LiveRuns, is_bake);
     let off_in_bake = |sim: &mut Sim| {
         off(sim);

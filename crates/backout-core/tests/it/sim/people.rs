@@ -310,6 +310,16 @@ impl Sim {
         self.linted(plan_rollback(&cx, &situation, &wish).unwrap())
     }
 
+    /// A person's bare `rollback`, with nothing else going on.
+    pub fn rollback(&mut self) -> Result<End, Halt> {
+        let live = self.store.environment.live;
+        let good = self.store.deployments.values().rev().find(|row| {
+            row.status == DeploymentStatus::Stable && !row.rejected && Some(row.number) != live
+        });
+        let number = good.map(|row| row.number).ok_or(Halt::Broken("no known good".to_owned()))?;
+        self.rollback_to(number)
+    }
+
     /// A person's `rollback` of what is live to a deployment, with nothing else going on.
     pub fn rollback_to(&mut self, number: u64) -> Result<End, Halt> {
         self.store.epoch += 1;
