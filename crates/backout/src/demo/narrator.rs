@@ -46,10 +46,20 @@ pub struct FoundBad {
     pub evidence: Vec<String>,
 }
 
+/// The line that changes; it goes with its narrator.
+#[derive(Debug)]
+struct LiveLine(ProgressBar);
+
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Tells, and remembers what it told.
 #[derive(Debug)]
 pub struct Narrator {
-    bar: Option<ProgressBar>,
+    bar: Option<LiveLine>,
     began_us: i64,
     reader: Reader,
     seen: usize,
@@ -68,9 +78,9 @@ impl Narrator {
     #[must_use]
     pub fn new(reader: Reader) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("  {spinner:.cyan} {wide_msg}")
+            let style = ProgressStyle::with_template("  {spinner:.cyan} {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
-            ProgressBar::new_spinner().with_style(style)
+            LiveLine(ProgressBar::new_spinner().with_style(style))
         });
         Self {
             bar,
@@ -97,7 +107,7 @@ impl Narrator {
             let _ = writeln!(anstream::stderr(), "{text}");
         };
         match &self.bar {
-            Some(bar) => bar.suspend(write),
+            Some(LiveLine(bar)) => bar.suspend(write),
             None => write(),
         }
     }
@@ -142,7 +152,7 @@ impl Narrator {
                 }
             }
             self.hear_the_rest(&mut receiver);
-            if let Some(bar) = &self.bar {
+            if let Some(LiveLine(bar)) = &self.bar {
                 bar.finish_and_clear();
                 bar.reset();
             }
@@ -231,39 +241,38 @@ impl Narrator {
     }
 
     fn tick(&mut self) {
-        let Some(bar) = self.bar.clone() else { return };
+        let Some(bar) = self.bar.as_ref().map(|line| line.0.clone()) else { return };
         let (recent, reader) = (&mut self.recent, &self.reader);
         self.seen = reader.since(self.seen, |record| {
             recent.push((record.at_us, record.version.clone(), record.failed));
         });
         let now_us = Timestamp::now().as_microsecond();
         self.recent.retain(|(at_us, ..)| now_us - at_us < RECENT_US);
-        bar.set_message(self.users());
+        // Room for what a terminal echoes of Ctrl-C: in a full line it would break it.
+        bar.set_message(self.users().cut(columns().saturating_sub(8)).styled());
         bar.tick();
     }
 
     /// Who answered in the last second.
-    fn users(&self) -> String {
+    fn users(&self) -> Text {
         let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
         for (_, version, failed) in &self.recent {
             counts.entry(version.as_deref().unwrap_or(NOBODY)).or_default().add(*failed);
         }
         let all = self.recent.len() as u64;
         if all == 0 {
-            return "no users yet".to_owned();
+            return Text::from("no users yet");
         }
-        let red = AnsiColor::Red.on_default();
-        let shares: Vec<String> = counts
-            .iter()
-            .map(|(who, count)| {
-                let share = format!("{who} {}", words::percent(count.requests, all));
-                match count.failed {
-                    0 => share,
-                    failed => format!("{share} {red}({failed} failed){red:#}"),
-                }
-            })
-            .collect();
-        format!("{all} requests in the last second: {}", shares.join(", "))
+        let mut text = Text::from(format!("{all} requests in the last second:"));
+        for (index, (who, count)) in counts.into_iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            text = text.then(format!("{comma} {who} {}", words::percent(count.requests, all)));
+            if count.failed > 0 {
+                let red = AnsiColor::Red.on_default();
+                text = text.and(red, format!(" ({} failed)", count.failed));
+            }
+        }
+        text
     }
 }
 
