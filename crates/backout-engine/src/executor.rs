@@ -7,7 +7,7 @@ use std::time::Duration;
 use backout_core::ids::Slot;
 use backout_core::model::{Health, OperationKind, Release, RouterPolicy};
 use backout_core::plan::{Action, Plan, WatchMode};
-use backout_core::ports::{AdapterError, Commit, ErrorClass, Receipt};
+use backout_core::ports::{AdapterError, AppendError, Commit, ErrorClass, Receipt};
 use backout_core::saga::{Decision, Ending, EntryKind, Failure, Opening, State, StepPhase, decide};
 use backout_judge::Arm;
 use jiff::Timestamp;
@@ -72,6 +72,8 @@ pub enum Outcome {
         operation: Box<Finished>,
         /// Why.
         reason: String,
+        /// It was lost to another command, which goes on with the operation.
+        taken_over: bool,
     },
 }
 
@@ -127,6 +129,11 @@ impl<'a> Executor<'a> {
         })
     }
 
+    fn lost(&self, reason: String, fenced: bool) -> Outcome {
+        let taken_over = fenced || self.keeper.is_taken_over();
+        Outcome::Lost { operation: self.finished(), reason, taken_over }
+    }
+
     fn note(&mut self, kind: EntryKind) -> Result<(), JournalError> {
         Ok(self.journal.note(self.cx.now(), self.keeper.lease.epoch, kind)?)
     }
@@ -156,7 +163,8 @@ impl<'a> Executor<'a> {
                 Ok(Turn::Again) => {}
                 Ok(Turn::Over(outcome)) => return *outcome,
                 Err(error) => {
-                    return Outcome::Lost { operation: self.finished(), reason: error.to_string() };
+                    let fenced = matches!(error, JournalError::Append(AppendError::Fenced { .. }));
+                    return self.lost(error.to_string(), fenced);
                 }
             }
         }
@@ -164,7 +172,7 @@ impl<'a> Executor<'a> {
 
     async fn turn(&mut self) -> Result<Turn, JournalError> {
         if let Held::Lost(reason) = self.keeper.held() {
-            return Ok(Turn::Over(Box::new(Outcome::Lost { operation: self.finished(), reason })));
+            return Ok(Turn::Over(Box::new(self.lost(reason, false))));
         }
         match decide(&self.journal.plan, &self.journal.state, self.cx.now()) {
             Decision::Run { step, attempt } => Box::pin(self.run_step(step, attempt)).await,
@@ -406,10 +414,7 @@ impl<'a> Executor<'a> {
                 return Ok(Turn::Over(Box::new(Outcome::Stopped { operation: self.finished() })));
             }
             WatchEnd::Lost(reason) => {
-                return Ok(Turn::Over(Box::new(Outcome::Lost {
-                    operation: self.finished(),
-                    reason,
-                })));
+                return Ok(Turn::Over(Box::new(self.lost(reason, false))));
             }
         }
         Ok(Turn::Again)

@@ -1,5 +1,6 @@
 //! Keeps the lease, and with it the dead-man: who can't journal stops renewing both.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ type DeadManSlot = Arc<Mutex<Option<u64>>>;
 pub(crate) struct Keeper {
     pub lease: Lease,
     held: watch::Receiver<Held>,
+    taken_over: Arc<AtomicBool>,
     dead_man: DeadManSlot,
     task: JoinHandle<()>,
 }
@@ -41,8 +43,15 @@ impl Keeper {
     pub fn spawn(ledger: Arc<dyn Ledger>, router: Option<Arc<dyn Router>>, lease: Lease) -> Self {
         let (tx, held) = watch::channel(Held::Yes);
         let dead_man = DeadManSlot::default();
-        let task = tokio::spawn(renew(ledger, router, lease.clone(), dead_man.clone(), tx));
-        Self { lease, held, dead_man, task }
+        let taken_over = Arc::new(AtomicBool::new(false));
+        let telling = Telling { held: tx, taken_over: taken_over.clone() };
+        let task = tokio::spawn(renew(ledger, router, lease.clone(), dead_man.clone(), telling));
+        Self { lease, held, taken_over, dead_man, task }
+    }
+
+    /// The lease was lost to another command, which goes on with the operation.
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::SeqCst)
     }
 
     /// Says which dead-man is armed, or that none is.
@@ -68,12 +77,24 @@ impl Keeper {
     }
 }
 
+/// How the task tells of a loss.
+struct Telling {
+    held: watch::Sender<Held>,
+    taken_over: Arc<AtomicBool>,
+}
+
+impl Telling {
+    fn lost(&self, why: String) {
+        let _ = self.held.send(Held::Lost(why));
+    }
+}
+
 async fn renew(
     ledger: Arc<dyn Ledger>,
     router: Option<Arc<dyn Router>>,
     lease: Lease,
     dead_man: DeadManSlot,
-    held: watch::Sender<Held>,
+    telling: Telling,
 ) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,12 +105,12 @@ async fn renew(
         match ledger.renew(&lease).await {
             Ok(()) => renewed_at = Instant::now(),
             Err(AppendError::Fenced { current, .. }) => {
-                let _ = held
-                    .send(Held::Lost(format!("another command took over with epoch {current}")));
+                telling.taken_over.store(true, Ordering::SeqCst);
+                telling.lost(format!("another command took over with epoch {current}"));
                 return;
             }
             Err(error) if renewed_at.elapsed() > term => {
-                let _ = held.send(Held::Lost(error.to_string()));
+                telling.lost(error.to_string());
                 return;
             }
             Err(_) => continue,

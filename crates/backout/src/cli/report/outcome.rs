@@ -19,6 +19,8 @@ pub fn code(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Stuck { .. } => exit_code::STUCK,
         Outcome::Stopped { .. } => exit_code::STOPPED_WATCHING,
+        // Whoever took it over goes on with it; this one only watches no more.
+        Outcome::Lost { taken_over: true, .. } => exit_code::STOPPED_WATCHING,
         Outcome::Lost { .. } => exit_code::STUCK,
         Outcome::Yielded { superseded: true, .. } => exit_code::STOPPED_WATCHING,
         Outcome::Yielded { operation, .. } if operation.plan.kind == OperationKind::Deploy => {
@@ -63,7 +65,7 @@ pub fn print(global: &Global, outcome: &Outcome) -> u8 {
         Format::Json => json::print(&document(outcome, code)),
         Format::Table => table(outcome, code),
     }
-    if matches!(outcome.last(), Outcome::Stuck { .. } | Outcome::Lost { .. }) {
+    if matches!(outcome.last(), Outcome::Stuck { .. } | Outcome::Lost { taken_over: false, .. }) {
         stuck(outcome).print();
     }
     code
@@ -117,7 +119,7 @@ fn headline(outcome: &Outcome, code: u8) -> String {
         (exit_code::ROLLED_BACK_UNHEALTHY, _) => "rolled back, UNHEALTHY".to_owned(),
         (exit_code::STUCK, _) => "STUCK".to_owned(),
         (exit_code::LEFT_LIVE, _) => "FAILING and left live (rollback.automatic is off)".to_owned(),
-        (exit_code::STOPPED_WATCHING, Outcome::Yielded { .. }) => {
+        (exit_code::STOPPED_WATCHING, Outcome::Yielded { .. } | Outcome::Lost { .. }) => {
             "superseded or taken over".to_owned()
         }
         (exit_code::STOPPED_WATCHING, _) => {
