@@ -10,6 +10,7 @@ mod process;
 mod proxy_cpu;
 mod proxy_switch;
 mod report;
+mod status;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ struct Benchmark {
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "proxy-switch", about: proxy_switch::ABOUT, measure: proxy_switch::measure },
     Benchmark { name: "proxy-cpu", about: proxy_cpu::ABOUT, measure: proxy_cpu::measure },
+    Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
 ];
 
 /// One figure of ours beside the same figure of a peer.
@@ -113,7 +115,9 @@ mod tests {
         assert_eq!(options, Options { name: Some("proxy-cpu".into()), may_install: false });
         assert_eq!(Options::parse(&options.words()).unwrap(), options);
         assert!(
-            Options::parse(&["cpu"]).unwrap_err().contains("proxy-switch, proxy-cpu, not `cpu`")
+            Options::parse(&["cpu"])
+                .unwrap_err()
+                .contains("proxy-switch, proxy-cpu, status, not `cpu`")
         );
     }
 }
