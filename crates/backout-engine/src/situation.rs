@@ -45,7 +45,7 @@ pub(crate) async fn observe_situation(
         let mut running = Running::Yes;
         for service in &record.services {
             let observed = observe(cx, &unit(cx, service, *slot), Some(&release)).await;
-            running = match (running, effective(&observed, &release)) {
+            running = match (running, record.believed(effective(&observed, &release))) {
                 (_, Running::No) | (Running::No, _) => Running::No,
                 (_, Running::Unknown) | (Running::Unknown, _) => Running::Unknown,
                 _ => Running::Yes,

@@ -225,7 +225,10 @@ impl Probes for AllProbes {
         // What the target knows by itself is checked always; alone it is enough only for a process.
         let is_process = matches!(service.target, TargetSpec::Process(_));
         if is_process || plans.is_empty() {
-            let schedule = CheckSchedule::default();
+            // As often as the checks that were written: neither waits for the other.
+            let written = plans.iter().map(|plan| plan.schedule.rollout_interval_ms).min();
+            let mut schedule = CheckSchedule::default();
+            schedule.rollout_interval_ms = written.unwrap_or(schedule.rollout_interval_ms);
             plans.push(ProbePlan {
                 probe: Arc::new(ProcessProbe::new(self.target.clone())),
                 schedule,

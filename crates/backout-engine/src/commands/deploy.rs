@@ -12,7 +12,7 @@ use backout_core::ports::{Change, Running};
 use backout_core::saga::Ending;
 
 use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
-use super::recover::{finish_unwatched_bake, recover_open};
+use super::recover::{finish_unwatched_bake, recover_open, settle_unwatched_bake};
 use super::take_back::plan_context;
 use super::{EngineError, Refused, refused_by};
 use crate::config_snapshot::{self, Keep};
@@ -256,6 +256,9 @@ async fn refuse_running_stages(cx: &Context, open: Plan) -> Result<(), EngineErr
 
 async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outcome, EngineError> {
     let mut baking = None;
+    if claimed.open.is_none() {
+        settle_unwatched_bake(cx, &claimed.keeper).await?;
+    }
     if let Some(plan) = claimed.open.clone() {
         let journal = Journal::load(cx.ledger.as_ref(), plan).await?;
         if is_baking(&journal) {

@@ -43,16 +43,16 @@ async fn run(
     let (old, environment) = claimed.taken_over(cx).await?;
     let situation = situation::observe_situation(cx, &environment).await?;
     let pcx = plan_context(cx, environment.next_number, reason, false, Vec::new());
-    let interrupted = old
-        .as_ref()
-        .filter(|journal| journal.plan.can_be_taken_back())
-        .and_then(|j| made_by(&j.plan));
-    let bad = old
-        .as_ref()
-        .and_then(|j| j.state.failing.as_ref())
-        .is_some_and(|failure| failure.release_is_bad);
-    let words = interrupted
-        .map(|left| (left, Trigger::Manual, vec!["stopped by `backout down`".to_owned()], bad));
+    let words = old.as_ref().and_then(|journal| {
+        let bad = journal.state.failing.as_ref().is_some_and(|failure| failure.release_is_bad);
+        let stopped = vec!["stopped by `backout down`".to_owned()];
+        if journal.plan.can_be_taken_back() {
+            return made_by(&journal.plan).map(|left| (left, Trigger::Manual, stopped, bad));
+        }
+        // A way back that is stopped half-way leaves what it was about to leave, for the same reason.
+        let (left, trigger) = journal.plan.left.clone().zip(journal.plan.trigger)?;
+        Some((left, trigger, journal.plan.evidence.clone(), journal.plan.reject_left))
+    });
     let plan = plan_down(&pcx, &situation, words);
     begin(cx, &claimed.keeper, old, &environment, plan).await
 }

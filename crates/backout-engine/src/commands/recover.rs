@@ -4,11 +4,12 @@ use backout_core::model::{
     Deployment, DeploymentStatus, OperationKind, RequestKind, Severity, Trigger,
 };
 use backout_core::plan::{Action, Live, WatchMode};
-use backout_core::ports::Running;
+use backout_core::ports::{Change, Commit, Running};
 use backout_core::saga::{EntryKind, Failure};
 
 use super::EngineError;
 use super::claim::{claim, give_back};
+use super::health::probe_live;
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, is_baking};
@@ -37,7 +38,7 @@ pub enum Recovered {
 pub async fn recover(cx: &Context) -> Result<Recovered, EngineError> {
     let claimed = claim(cx).await?;
     let result = match claimed.open.clone() {
-        None => start_what_should_run(cx, &claimed.keeper)
+        None => nothing_open(cx, &claimed.keeper)
             .await
             .map(|started| Recovered::NothingOpen { started }),
         Some(plan) => match Journal::load(cx.ledger.as_ref(), plan).await {
@@ -163,6 +164,45 @@ pub(crate) async fn finish_unwatched_bake(
     ended(outcome)
 }
 
+/// A rollback to a release that was never stable ends while it bakes, with nobody watching. Once its time is
+/// over and it passes its checks, it is stable.
+pub(crate) async fn settle_unwatched_bake(
+    cx: &Context,
+    keeper: &Keeper,
+) -> Result<(), EngineError> {
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let Some(number) = environment.live else { return Ok(()) };
+    let Some(mut row) = cx.ledger.deployment(&cx.key, number).await? else { return Ok(()) };
+    let since_ms = cx.now().as_millisecond() - row.started_at.as_millisecond();
+    let over = u64::try_from(since_ms).is_ok_and(|ms| ms >= cx.policy.bake_ms);
+    if row.status != DeploymentStatus::Baking || !over {
+        return Ok(());
+    }
+    for pass in 0..cx.policy.judge.consecutive_passes.max(1) {
+        if pass > 0 {
+            tokio::time::sleep(cx.fresh_for(true) / 2).await;
+        }
+        if !probe_live(cx, &environment).await?.is_some_and(|report| report.healthy()) {
+            return Ok(());
+        }
+    }
+    row.status = DeploymentStatus::Stable;
+    row.stable_at = Some(cx.now());
+    row.warnings.push("bake unwatched".to_owned());
+    cx.events.note(format!(
+        "#{number} {} is stable: its bake time is over and it is healthy",
+        row.version
+    ));
+    let commit = Commit {
+        operation: row.operation.clone(),
+        expected_sequence: cx.ledger.journal_length(&row.operation).await?,
+        entries: Vec::new(),
+        changes: vec![Change::Deployment(Box::new(row))],
+    };
+    let committed = cx.ledger.commit(&keeper.lease, &[commit]).await;
+    committed.map_err(|error| EngineError::Journal(error.into()))
+}
+
 fn ended(outcome: Outcome) -> Result<Option<Journal>, EngineError> {
     match outcome.last() {
         Outcome::Ended { .. } => Ok(None),
@@ -188,6 +228,11 @@ async fn stopped_by_down(cx: &Context) -> Result<Option<Live>, EngineError> {
         version: row.version.clone(),
         slot: row.slot,
     }))
+}
+
+async fn nothing_open(cx: &Context, keeper: &Keeper) -> Result<Vec<String>, EngineError> {
+    settle_unwatched_bake(cx, keeper).await?;
+    start_what_should_run(cx, keeper).await
 }
 
 /// After a reboot or `down` nothing runs: starts what the ledger says should run, and puts its route back.

@@ -139,6 +139,29 @@ async fn a_deploy_supersedes_a_baking_one_and_goes_back_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollback_to_what_was_never_stable_is_settled_by_the_next_command() {
+    let world = World::new(How::BlueGreen).await;
+    world.deploy("v1").await.unwrap();
+    world.is_bad("v3");
+    let cx = world.context("deploy");
+    let wish = World::wish("v2");
+    let (first, second) = tokio::join!(deploy(&cx, &wish), async {
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        world.deploy("v3").await
+    });
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(world.row(4).await.status, DeploymentStatus::Baking);
+    recover(&world.context("recover")).await.unwrap();
+    assert_eq!(world.row(4).await.status, DeploymentStatus::Baking, "its bake time is not over");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    recover(&world.context("recover")).await.unwrap();
+    let row = world.row(4).await;
+    assert_eq!(row.status, DeploymentStatus::Stable);
+    assert!(row.warnings.contains(&"bake unwatched".to_owned()), "{:?}", row.warnings);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deploy_in_its_stages_is_busy_for_another() {
     let world = World::new(How::Canary).await;
     world.deploy("v1").await.unwrap();
