@@ -73,6 +73,7 @@ async fn wait(global: &Global, args: &args::Check) -> Result<u8, CommandError> {
             show(global, &found, Some(began.elapsed()));
             return Ok(exit_code::OK);
         }
+        say_waiting(global, &found, last.as_ref());
         last = Some(found);
         tokio::select! {
             _ = &mut interrupted => break,
@@ -83,6 +84,16 @@ async fn wait(global: &Global, args: &args::Check) -> Result<u8, CommandError> {
     let found = last.unwrap_or_else(|| unknown(String::new(), "no check came to an end in time"));
     show(global, &found, Some(began.elapsed()));
     Ok(exit_code::STOPPED_WATCHING)
+}
+
+/// Says what is waited for, whenever that changes.
+fn say_waiting(global: &Global, found: &Found, before: Option<&Found>) {
+    let same =
+        before.is_some_and(|last| (last.health, &last.findings) == (found.health, &found.findings));
+    if !same && global.format == Format::Table {
+        let why = found.findings.join("; ");
+        let _ = writeln!(anstream::stderr(), "waiting, {}: {why}", found.health);
+    }
 }
 
 async fn look(global: &Global, args: &args::Check) -> Result<Found, CommandError> {

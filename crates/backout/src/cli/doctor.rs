@@ -199,7 +199,7 @@ fn table<'a>(items: impl Iterator<Item = &'a Item>) -> Table {
             Text::from(&item.message),
         ]);
         for fix in &item.fix {
-            table.row([Text::default(), Text::default(), Text::new(command(), fix)]);
+            table.row([Text::default(), Text::default(), Text::new(command(), fix).unbroken()]);
         }
     }
     table

@@ -100,7 +100,10 @@ pub fn of_severity(severity: Severity) -> Style {
 
 /// Words with their styles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Text(Vec<(Style, String)>);
+pub struct Text {
+    spans: Vec<(Style, String)>,
+    unbroken: bool,
+}
 
 impl<T: Into<String>> From<T> for Text {
     fn from(words: T) -> Self {
@@ -124,9 +127,15 @@ impl Text {
             words
         };
         if !words.is_empty() {
-            self.0.push((style, words));
+            self.spans.push((style, words));
         }
         self
+    }
+
+    /// Never broken by us: a command that the terminal itself breaks can still be copied as one.
+    #[must_use]
+    pub fn unbroken(self) -> Self {
+        Self { unbroken: true, ..self }
     }
 
     /// With more plain words behind them.
@@ -138,20 +147,20 @@ impl Text {
     /// There are no words.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.spans.is_empty()
     }
 
     /// Columns it takes.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.0.iter().map(|(_, words)| words.width()).sum()
+        self.spans.iter().map(|(_, words)| words.width()).sum()
     }
 
     /// With colour codes.
     #[must_use]
     pub fn styled(&self) -> String {
         let mut out = String::new();
-        for (style, words) in &self.0 {
+        for (style, words) in &self.spans {
             let _ = write!(out, "{style}{words}{style:#}");
         }
         out
@@ -160,10 +169,13 @@ impl Text {
     /// Broken into lines between words; a word that is too long for a line is broken inside.
     #[must_use]
     pub fn wrapped(&self, width: usize) -> Vec<Text> {
+        if self.unbroken {
+            return vec![self.clone()];
+        }
         let width = width.max(1);
         let mut lines = vec![Text::default()];
         let mut used = 0;
-        for (style, words) in &self.0 {
+        for (style, words) in &self.spans {
             for word in words.split_inclusive(' ') {
                 if used > 0 && used + word.trim_end().width() > width {
                     lines.push(Text::default());
@@ -191,7 +203,7 @@ impl Text {
     }
 
     fn trim_end(&mut self) {
-        if let Some((_, words)) = self.0.last_mut() {
+        if let Some((_, words)) = self.spans.last_mut() {
             words.truncate(words.trim_end().len());
         }
     }
@@ -204,7 +216,7 @@ impl Text {
         }
         let mut out = Text::default();
         let mut left = width.saturating_sub(1);
-        for (style, words) in &self.0 {
+        for (style, words) in &self.spans {
             let fits = prefix(words, left);
             left -= fits.width();
             out.push(*style, fits);
@@ -217,10 +229,10 @@ impl Text {
     }
 
     fn push(&mut self, style: Style, words: &str) {
-        match self.0.last_mut() {
+        match self.spans.last_mut() {
             _ if words.is_empty() => {}
             Some((last, text)) if *last == style => text.push_str(words),
-            _ => self.0.push((style, words.to_owned())),
+            _ => self.spans.push((style, words.to_owned())),
         }
     }
 }
@@ -266,6 +278,7 @@ mod tests {
         assert_eq!(lines, ["one two", "three", "abcdefgh", "ij end"]);
         assert!(text.wrapped(8).iter().all(|line| plain(line).width() <= 8));
         assert_eq!(text.wrapped(100).len(), 1);
+        assert_eq!(text.unbroken().wrapped(8).len(), 1);
     }
 
     #[test]

@@ -49,8 +49,7 @@ fn waiting_ends_when_it_is_healthy_and_else_with_3() {
     assert_eq!(waiting.wait().code, Some(0));
     world.run(&["down", "--yes"]).expect(0);
     let waiting = world.spawn(&["check", "--wait"]);
-    // It has looked once when its reader has read the configuration; a signal before that ends it by itself.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    wait_until("its first look", || waiting.stderr().contains("waiting, unknown: nothing is live"));
     waiting.signal(Signal::INT);
     waiting.wait().expect(3);
 }

@@ -171,3 +171,69 @@ fn changed_config_files_are_a_warning() {
     world.write("app.env", "A=1\n");
     assert_eq!(world.status()["config_drift"], json!([]));
 }
+
+/// Breaks the JSON of the newest journal entry that holds `words` inside of the ledger's file.
+fn damage_entry(world: &World, words: &str) {
+    let path = world.state_dir().join("ledger.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(words.len()).position(|window| window == words.as_bytes()).unwrap();
+    bytes[at] = b'(';
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_journal_that_makes_no_sense_is_shown_and_can_be_ended() {
+    let world = two();
+    world.run_killed(&["deploy", "--version", "v3", "--yes"], "after_effect/start:1");
+    // Whoever writes copies the log that was left into the file.
+    world.run(&["pause"]).expect(4);
+    assert!(!world.state_dir().join("ledger.db-wal").exists());
+    let status = world.status();
+    let operation = status["operation"]["id"].as_str().unwrap().to_owned();
+    let shown = super::json(&world, &["inspect", &operation, "--show-history"]);
+    let last = shown["journal"].as_array().unwrap().last().unwrap().clone();
+    let at = last["at"].as_str().unwrap();
+    damage_entry(&world, &format!("{{\"format\":1,\"at\":\"{at}\""));
+
+    let status = world.status();
+    assert_eq!(status["operation"]["state"], "quarantined");
+    assert!(status["operation"]["error"].is_string(), "{status}");
+    assert_eq!((&status["deployment"], &status["version"]), (&json!(2), &json!("v2")));
+    let ways = ways(&status);
+    assert!(
+        ways[0].0.starts_with("backout inspect ") && ways[0].0.ends_with(&operation),
+        "{ways:?}"
+    );
+    assert!(ways[1].0.starts_with("backout resolve "), "{ways:?}");
+    let shown = super::json(&world, &["inspect", &operation, "--show-history"]);
+    assert_eq!(shown["operation"]["state"], "unreadable");
+    assert!(shown["journal"]["error"].is_string(), "{shown}");
+    assert_eq!(shown["deployment"]["number"], 3);
+    has_line(
+        &world.run(&["status"]).expect(0),
+        "operation deploy #3 v3: its journal can't be read",
+    );
+    assert_eq!(world.run(&["doctor"]).code, Some(1));
+    world.run(&["resolve", "--reason", "seen to by hand", "--yes"]).expect(0);
+    assert_eq!(world.status()["operation"], Value::Null);
+}
+
+#[test]
+fn a_bake_that_a_rollback_left_behind_is_unwatched() {
+    let world = World::new(&Yaml::blue_green().bake("10m"));
+    let deploy = world.deploying("v1");
+    world.wait_for_step("bake");
+    deploy.signal(Signal::TERM);
+    deploy.wait().expect(3);
+    // Superseded while it baked, so it was never stable.
+    let deploy = world.deploying("v2");
+    wait_until("the second bake", || world.status()["deployment"] == 2);
+    deploy.signal(Signal::TERM);
+    deploy.wait().expect(3);
+    world.rollback(&["--force"]).expect(0);
+    let status = world.status();
+    assert_eq!((&status["version"], &status["status"]), (&json!("v1"), &json!("baking")));
+    assert_eq!(status["operation"], Value::Null);
+    assert!(status["unwatched_since"].is_string(), "{status}");
+    has_line(&world.run(&["status"]).expect(0), "bake unwatched since 20");
+}

@@ -5,7 +5,7 @@ use backout_core::model::Release;
 use backout_engine::{Operation, Standing, TrafficView, View};
 use serde_json::{Value, json};
 
-use super::{Described, at_step, service_health, unwatched_since};
+use super::{Described, at_step, service_health, unwatched};
 
 /// An environment as its ledger and router have it.
 #[must_use]
@@ -31,9 +31,7 @@ pub fn document(described: &Described<'_>) -> Value {
         "health_checked_at": view.health.as_ref().map(|health| health.checked_at),
         "findings": described.findings,
         "watched_by": operation.filter(|op| op.held).and(view.lease.as_ref()).map(|l| &l.holder.label),
-        "unwatched_since": operation
-            .filter(|op| op.standing() == Standing::Unwatched)
-            .map(|op| unwatched_since(op, view)),
+        "unwatched_since": unwatched(view),
         "weights": weights,
         "weights_from": if described.from_router { "router" } else { "ledger" },
         "slots": slots(view),

@@ -4,7 +4,7 @@ mod json;
 mod text;
 
 use backout_core::ids::Slot;
-use backout_core::model::{Health, OperationKind, Severity};
+use backout_core::model::{DeploymentStatus, Health, OperationKind, Severity};
 use backout_core::plan::{Action, Live, WatchMode};
 use backout_engine::{Operation, Standing, TrafficView, View};
 use jiff::Timestamp;
@@ -229,10 +229,16 @@ fn recover_does(operation: &Operation, view: &View) -> String {
     format!("goes on if {version} passes its checks now, else goes back {back}")
 }
 
-/// Since when nobody watches: the last sign of whoever did.
-fn unwatched_since(operation: &Operation, view: &View) -> Timestamp {
+/// Since when nobody watches a bake: the last sign of whoever did.
+fn unwatched(view: &View) -> Option<Timestamp> {
+    let Some(operation) = &view.operation else {
+        // A rollback ends once it is verified; the bake of what it brought back is left to others.
+        let live = view.live.as_ref().filter(|live| live.status == DeploymentStatus::Baking);
+        return live.map(|live| live.completed_at.unwrap_or(live.started_at));
+    };
     let entry = operation.last_entry_at.unwrap_or(operation.plan.planned_at);
-    view.health.as_ref().map_or(entry, |health| health.checked_at.max(entry))
+    let last = view.health.as_ref().map_or(entry, |health| health.checked_at.max(entry));
+    (operation.standing() == Standing::Unwatched).then_some(last)
 }
 
 /// The step that an operation is at, and what it is about: `shift_traffic`, `25 %`.

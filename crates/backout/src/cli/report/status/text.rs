@@ -4,7 +4,7 @@ use backout_core::model::{Health, ReadinessReport, Severity};
 use backout_core::plan::Plan;
 use backout_engine::{Operation, Standing, TrafficView, View};
 
-use super::{Described, at_step, service_health, unwatched_since};
+use super::{Described, at_step, service_health, unwatched};
 use crate::cli::report::table::Fields;
 use crate::cli::report::text::{
     BOLD, DIM, PLAIN, Text, bad, command, good, of_health, of_status, warn,
@@ -24,8 +24,12 @@ pub fn lines(described: &Described<'_>, width: usize) -> Vec<String> {
     traffic(described, &mut fields);
     services(view, &mut fields);
     rollback(view, &mut fields);
-    if let Some(operation) = &view.operation {
-        open_operation(operation, described, &mut fields);
+    match (&view.operation, unwatched(view)) {
+        (Some(operation), _) => open_operation(operation, described, &mut fields),
+        (None, Some(since)) => {
+            fields.add("bake", format!("unwatched since {}", words::moment(since, view.at)));
+        }
+        (None, None) => {}
     }
     for warning in &described.warnings {
         fields.add("warning", Text::new(warn(), warning));
@@ -177,11 +181,9 @@ fn open_operation(operation: &Operation, described: &Described<'_>, fields: &mut
             .and(warn(), if paused { " (paused)" } else { "" })
             .and(DIM, format!("  began {since}, by {holder}")),
         Standing::Unwatched => {
-            let unwatched = unwatched_since(operation, view);
-            Text::from(format!("{what}: ")).and(
-                warn(),
-                format!("baking, unwatched since {}", words::moment(unwatched, view.at)),
-            )
+            let since = unwatched(view).unwrap_or(view.at);
+            Text::from(format!("{what}: "))
+                .and(warn(), format!("baking, unwatched since {}", words::moment(since, view.at)))
         }
         Standing::Interrupted => Text::from(format!("{what}: "))
             .and(bad(), format!("interrupted at {step}"))
@@ -203,7 +205,7 @@ fn open_operation(operation: &Operation, described: &Described<'_>, fields: &mut
         );
     }
     for way in &described.ways {
-        fields.add("", Text::new(command(), &way.command));
+        fields.add("", Text::new(command(), &way.command).unbroken());
         fields.add("", Text::new(DIM, format!("  {}", way.what)));
     }
 }
