@@ -56,8 +56,9 @@ fn judge(observed: &Observed, subject: &ProbeSubject) -> Result<SampleOutcome, P
         Running::No if observed.gave_up => {
             SampleOutcome::Fail(format!("{unit} ended too often{}", how(observed.last_exit)))
         }
+        // Between two starts nothing runs: each exit before the first pass counts by itself, and no check on top.
         Running::No => {
-            SampleOutcome::Fail(format!("{unit} does not run{}", how(observed.last_exit)))
+            SampleOutcome::NotReady(format!("{unit} does not run{}", how(observed.last_exit)))
         }
         Running::Yes => match &observed.release {
             Some(release) if *release != subject.release => SampleOutcome::Fail(format!(
