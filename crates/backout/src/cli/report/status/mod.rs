@@ -156,7 +156,7 @@ fn ways(operation: &Operation, view: &View, commands: &Commands) -> Vec<Way> {
         }
         Standing::Running => Vec::new(),
         Standing::Unwatched => vec![
-            way("recover", "watches the bake to its end".to_owned()),
+            way("recover", "watches the bake to its end, or goes back if it fails".to_owned()),
             way("rollback", format!("goes back {back}")),
         ],
         Standing::Interrupted => vec![
