@@ -9,6 +9,7 @@ mod programs;
 mod router;
 mod scripts;
 mod state;
+mod together;
 
 use serde_json::json;
 

@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Ran, World, Yaml};
+use serde_json::Value;
+
+use crate::support::{Background, Ran, World, Yaml, wait_until};
 
 /// The state folder of a world on a small disk. Gone with this.
 struct SmallDisk<'a> {
@@ -43,7 +45,7 @@ impl<'a> SmallDisk<'a> {
     }
 
     fn run(&self, args: &[&str]) -> Ran {
-        self.world.spawn_command(self.inside(&self.world.command(args))).wait()
+        self.spawn(args).wait()
     }
 
     fn deploy(&self, version: &str) -> Ran {
@@ -62,9 +64,20 @@ impl<'a> SmallDisk<'a> {
         assert!(self.inside(&command).status().unwrap().success());
     }
 
+    fn spawn(&self, args: &[&str]) -> Background {
+        self.world.spawn_command(self.inside(&self.world.command(args)))
+    }
+
+    fn status(&self) -> Value {
+        self.run(&["status", "--format", "json"]).expect(0).json()["environments"][0].clone()
+    }
+
     fn version(&self) -> String {
-        let json = self.run(&["status", "--format", "json"]).expect(0).json();
-        json["environments"][0]["version"].as_str().unwrap_or("-").to_owned()
+        self.status()["version"].as_str().unwrap_or("-").to_owned()
+    }
+
+    fn wait_for_step(&self, step: &str) {
+        wait_until(step, || self.status()["operation"]["step"] == step);
     }
 }
 
@@ -96,4 +109,54 @@ fn a_deploy_is_refused_and_a_rollback_still_works() {
     disk.deploy("v4").expect(0);
     world.expect_serving("v4");
     assert_eq!(world.running(), ["v4"]);
+}
+
+#[test]
+fn nothing_begins_on_a_disk_that_was_full_before() {
+    let world = World::new(&Yaml::blue_green());
+    let disk = SmallDisk::new(&world);
+    disk.fill(true);
+    let ran = disk.deploy("v1").expect(1).says("no space left");
+    ran.says(&world.state_dir().display().to_string());
+    assert!(world.processes().is_empty(), "{:?}", world.processes());
+    disk.fill(false);
+    disk.deploy("v1").expect(0);
+    world.expect_serving("v1");
+}
+
+#[test]
+fn a_warm_side_is_gone_back_to_on_a_full_disk() {
+    let world = World::new(&Yaml::blue_green());
+    let disk = SmallDisk::new(&world);
+    disk.deploy("v1").expect(0);
+    world.configure(&Yaml::blue_green().bake("10m"));
+    let deploy = disk.spawn(&["deploy", "--version", "v2", "--yes"]);
+    disk.wait_for_step("bake");
+    world.expect_serving("v2");
+    disk.fill(true);
+    // Its watcher may still run, or may have had to give up: either way a person gets back.
+    disk.run(&["rollback", "--force", "--yes"]).expect(0);
+    world.expect_serving("v1");
+    assert_ne!(deploy.wait().code, Some(0));
+    disk.fill(false);
+    assert_eq!(disk.status()["operation"], Value::Null);
+    assert_eq!((disk.version().as_str(), world.running()), ("v1", vec!["v1".to_owned()]));
+}
+
+#[test]
+fn a_canary_on_a_disk_that_fills_up_is_taken_back_by_a_person() {
+    let world = World::new(&Yaml::default());
+    let disk = SmallDisk::new(&world);
+    disk.deploy("v1").expect(0);
+    world.configure(&Yaml::long_hold());
+    let deploy = disk.spawn(&["deploy", "--version", "v2", "--yes"]);
+    disk.wait_for_step("hold_50");
+    disk.fill(true);
+    disk.run(&["rollback", "--yes"]).expect(0);
+    world.expect_serving("v1");
+    assert_ne!(deploy.wait().code, Some(0));
+    disk.fill(false);
+    let status = disk.status();
+    assert_eq!((&status["version"], &status["operation"]), (&"v1".into(), &Value::Null));
+    assert_eq!(world.running(), ["v1"]);
 }

@@ -14,7 +14,7 @@ fn impatient() -> Yaml {
 fn a_first_program_that_exits_at_once_is_removed_again() {
     let world = World::new(&impatient());
     world.build(Service { before: "exit 7", ..Service::default() });
-    world.deploy("v1").expect(1).says("exited with code 7");
+    world.deploy("v1").expect(1).says("code 7");
     nothing_runs(&world);
     assert!(world.supervisors().is_empty());
     assert_eq!(world.row(1)["status"], "failed");

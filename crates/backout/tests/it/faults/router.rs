@@ -80,20 +80,58 @@ fn a_proxy_that_died_between_deploys_is_missed_and_started() {
 }
 
 #[test]
+fn a_proxy_that_dies_in_a_bake_is_started_again() {
+    let world = World::new(&Yaml::blue_green().bake("4s"));
+    let deploy = world.deploying("v1");
+    world.wait_for_step("bake");
+    kill_the_proxy(&world);
+    let ran = deploy.wait().expect(0);
+    assert!(ran.stderr.contains("the router was gone and was started again"), "{}", ran.stderr);
+    still_on_v1(&world);
+}
+
+#[test]
 fn a_killed_supervisor_takes_nobody_down() {
     let world = World::new(&Yaml::blue_green());
     world.deployed("v1");
-    let supervisors = world.supervisors();
-    assert_eq!(supervisors.len(), 1);
-    supervisors[0].signal(Signal::KILL);
-    wait_until("its end", || world.supervisors().is_empty());
-    // Whether its program lives on or not, what the ledger says must be so in the end, and a deploy must work.
-    let ran = world.run(&["recover", "--yes"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let end_supervisors = || {
+        let supervisors = world.supervisors();
+        assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+        supervisors[0].signal(Signal::KILL);
+        wait_until("its end", || world.supervisors().is_empty());
+    };
+    end_supervisors();
     still_on_v1(&world);
+    let doctor = world.run(&["doctor"]);
+    let said = format!("{}{}", doctor.stdout, doctor.stderr);
+    assert!(said.contains("its supervisor is gone"), "{said}");
+    // The next deploy stops what nobody supervises.
     world.deployed("v2");
     world.expect_serving("v2");
     assert_eq!(world.running(), ["v2"]);
+    // Without a supervisor nobody starts the program again when it dies, except `recover`.
+    end_supervisors();
+    world.program_of("v2").signal(Signal::KILL);
+    wait_until("its end", || world.running().is_empty());
+    let ran = world.run(&["recover", "--yes"]).expect(0);
+    assert!(ran.stdout.contains("started again: shop@local"), "{}", ran.stdout);
+    world.expect_serving("v2");
+}
+
+#[test]
+fn supervisors_that_die_in_a_canary_do_not_disturb_it() {
+    let world = World::new(&Yaml::default());
+    world.deployed("v1");
+    world.configure(&Yaml::long_hold());
+    let deploy = world.deploying("v2");
+    world.wait_for_step("hold_50");
+    world.supervisors().iter().for_each(|supervisor| supervisor.signal(Signal::KILL));
+    wait_until("their end", || world.supervisors().is_empty());
+    assert_eq!(world.serving().len(), 2);
+    // Now the new program dies, and nobody starts it again: users go back.
+    world.program_of("v2").signal(Signal::KILL);
+    deploy.wait().expect(10);
+    still_on_v1(&world);
 }
 
 #[test]
