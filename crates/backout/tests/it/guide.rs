@@ -210,6 +210,23 @@ fn ci() {
     read_page("ci.md");
 }
 
+/// A page without a test above would not be run.
+#[test]
+fn every_page_with_commands_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let source = include_str!("guide.rs");
+    let mut run = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if fs::read_to_string(&path).unwrap().contains("```console") {
+            assert!(source.contains(&format!("read_page(\"{name}\")")), "{name} is not run");
+            run += 1;
+        }
+    }
+    assert!(run >= 6, "{run} pages");
+}
+
 #[test]
 fn wildcards_stand_for_any_text_and_any_lines() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
