@@ -55,8 +55,5 @@ pub async fn obstacles(cx: &Context, view: &View) -> Result<Vec<String>, Adapter
     for service in cx.services.keys() {
         found.extend(cx.target.obstacles(&situation::unit(cx, service, slot), &next).await?);
     }
-    if let Some(router) = &cx.router {
-        found.extend(router.obstacles().await?);
-    }
     Ok(found)
 }
