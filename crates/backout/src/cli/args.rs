@@ -169,6 +169,8 @@ pub enum Command {
     Check(Check),
     /// Ask the judge about recorded rollouts
     #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(after_help = "Examples:
+  backout judge replay requests.ndjson")]
     Judge(Judge),
     /// Print the JSON Schema of backout.yaml for editors
     #[command(after_help = "Examples:
