@@ -161,3 +161,35 @@ fn a_rejected_version_that_was_mended_is_deployed_again() {
     world.rollback(&["--force"]).expect(0);
     world.expect_serving("v2");
 }
+
+#[test]
+fn a_way_back_to_what_is_unhealthy_too_is_told_apart() {
+    let port = crate::support::free_port();
+    let mut yaml = Yaml::recreate().extra("rollback: { deadline: 1s }");
+    yaml.process = format!("artifact: app, port: {port}");
+    yaml.router = String::new();
+    let mut world = World::new(&yaml);
+    world.listen = port;
+    let program = world.program();
+    let broken = format!(
+        "[ -e broken ] && exec {} demo-service --version \"$1\" --health-unhealthy",
+        program.display()
+    );
+    world.build(Service { before: &broken, ..Service::default() });
+    world.deployed("v1");
+    world.write("broken", "");
+    world.build(UNHEALTHY);
+    let document = world.deploy("v2").expect(11).json();
+    assert_eq!(document["rollback"]["status"], "completed");
+    assert_eq!(document["rollback"]["health"]["shop"], "failing");
+    assert_eq!(
+        world.story(),
+        ["#3 rollback v1 failed", "#2 deploy v2 rolled_back rejected", "#1 deploy v1 stable"]
+    );
+    assert_eq!(world.running(), ["v1"]);
+    // The next good one mends it.
+    std::fs::remove_file(world.folder().join("broken")).unwrap();
+    world.build(Service::default());
+    world.deployed("v3");
+    world.expect_serving("v3");
+}

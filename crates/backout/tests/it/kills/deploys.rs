@@ -208,3 +208,29 @@ fn a_recovery_on_its_way_back_that_is_cut_off_is_recovered() {
         assert_eq!(world.history().len(), 3, "{:?}", world.story());
     });
 }
+
+#[test]
+fn a_down_that_is_cut_off_is_finished() {
+    let instants = [
+        "after_open:1",
+        "after_intent/remove_route:1",
+        "after_effect/remove_route:1",
+        "after_intent/stop:1",
+        "after_effect/stop:1",
+        "before_end:1",
+    ];
+    at_each(&instants, |instant| {
+        let world = World::new(&quick(Yaml::blue_green()));
+        world.deployed("v1");
+        world.run_killed(&["down", "--yes"], instant);
+        can_be_seen(&world);
+        world.run(&["down", "--yes"]).expect(0);
+        world.expect_nothing_running();
+        assert_eq!(world.status()["operation"], serde_json::Value::Null);
+        world.deployed("v2");
+        ended_well(&world, &["v2"]);
+        world.run_killed(&["down", "--yes"], instant);
+        world.run(&["recover", "--yes"]).expect(0);
+        world.expect_nothing_running();
+    });
+}

@@ -92,3 +92,20 @@ fn a_dead_supervisor_and_a_dead_proxy_are_started_again() {
     assert_eq!(ended_well(&world, &["v1"]), "v1");
     world.deployed("v2");
 }
+
+#[test]
+fn after_a_reboot_in_the_middle_of_a_stage_the_stable_release_runs_again() {
+    let world = World::new(&Yaml::long_hold());
+    world.deployed("v1");
+    let deploy = world.deploying("v2");
+    world.wait_for_step("hold_50");
+    deploy.signal(Signal::KILL);
+    deploy.wait();
+    world.end_all();
+    let status = can_be_seen(&world);
+    assert_eq!(status["operation"]["step"], "hold_50");
+    world.run(&["recover", "--yes"]).expect(10);
+    assert_eq!(ended_well(&world, &["v1"]), "v1");
+    assert_eq!(world.row(2)["status"], "rolled_back");
+    assert_eq!(world.row(2)["rejected"], false);
+}

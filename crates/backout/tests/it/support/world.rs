@@ -299,6 +299,11 @@ impl World {
         self.processes().into_iter().filter(|process| process.has("proxy")).collect()
     }
 
+    /// Ends everything at once, as a power cut does.
+    pub fn end_all(&self) {
+        processes::end_all(self.temp.path());
+    }
+
     /// Waits until the open operation is at this step.
     #[track_caller]
     pub fn wait_for_step(&self, step: &str) {
