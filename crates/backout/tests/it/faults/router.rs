@@ -1,10 +1,12 @@
 //! The long-lived processes die: the proxy, the supervisor.
 
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::still_on_v1;
-use crate::support::{World, Yaml, wait_until};
+use crate::support::{World, Yaml, wait_for, wait_until};
 
 #[track_caller]
 fn kill_the_proxy(world: &World) {
@@ -47,7 +49,8 @@ fn a_proxy_that_dies_and_can_not_come_back_ends_no_stage() {
     // The watcher is made to look away, so that somebody else is quicker.
     deploy.signal(Signal::STOP);
     kill_the_proxy(&world);
-    let taken = std::net::TcpListener::bind(("127.0.0.1", world.listen)).unwrap();
+    // A process that was killed gives its sockets back a moment after its words are gone.
+    let taken = wait_for("its port", || TcpListener::bind(("127.0.0.1", world.listen)).ok());
     deploy.signal(Signal::CONT);
     let words = "the router is gone and users are not served";
     wait_until("the warning", || deploy.stderr().contains(words));
