@@ -1,4 +1,4 @@
-//! A folder that lasts as long as one benchmark.
+//! A folder that lasts as long as what is measured in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,6 +12,10 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// Linux counts processor time for programs in hundredths of a second, whatever its own tick.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Fields of `/proc/…/stat` between the name and the times of the process itself.
+const OWN: usize = 11;
+/// The same for the times of its children that were waited for.
+const CHILDREN: usize = 13;
 
 /// A child that is ended when this goes out of scope.
 pub(super) struct Server {
@@ -103,10 +107,22 @@ fn cpu_ticks(pid: u32) -> Outcome<u64> {
     parse_ticks(&text).ok_or(format!("failed to read {path}"))
 }
 
+/// Processor seconds of all children of this program that have ended and were waited for, and of theirs.
+pub(super) fn cpu_seconds_of_ended_children() -> Outcome<f64> {
+    let path = "/proc/self/stat";
+    let text = fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"))?;
+    let ticks = parse_ticks_at(&text, CHILDREN).ok_or(format!("failed to read {path}"))?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
 /// `utime` and `stime`: the 14th and 15th field; the 2nd, a name in brackets, may hold blanks.
 fn parse_ticks(stat: &str) -> Option<u64> {
+    parse_ticks_at(stat, OWN)
+}
+
+fn parse_ticks_at(stat: &str, fields_after_name: usize) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
+    let mut fields = after_name.split_whitespace().skip(fields_after_name);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
@@ -130,12 +146,14 @@ mod tests {
     fn processor_time_is_read_past_a_strange_name() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 9 9 20 0 1 0 1 1 1";
         assert_eq!(parse_ticks(stat), Some(300));
+        assert_eq!(parse_ticks_at(stat, CHILDREN), Some(18));
         assert_eq!(parse_ticks("7 (a"), None);
     }
 
     #[test]
     fn our_own_figures_can_be_read() {
         assert!(cpu_ticks(std::process::id()).is_ok());
+        assert!(cpu_seconds_of_ended_children().unwrap() >= 0.0);
         let status = fs::read_to_string("/proc/self/status").unwrap();
         assert!(peak_kib(&status).unwrap() > 100);
     }

@@ -22,8 +22,7 @@ const SWITCHES: u32 = ROUNDS * SWITCHES_PER_ROUND;
 const CONNECTIONS: u32 = 64;
 const RATE: u32 = 2_000;
 const PAUSE: Duration = Duration::from_millis(30);
-const MEDIAN_RATIO_MAX: f64 = 1.5;
-const P99_MS_MAX: f64 = 10.0;
+const MEDIAN_RATIO_MAX: f64 = 1.2;
 /// After this a switch has failed.
 const OBEYED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -182,13 +181,19 @@ fn rows([ours, haproxy, nginx]: &[Tally; 3]) -> Vec<Row> {
         "command sent → answer; ours is on disk by then, HAProxy keeps weights in memory only";
     let all = [ours, haproxy, nginx];
     vec![
-        time("first obeying reply, median", ours, ("HAProxy", haproxy), first(0.5), &obeyed),
+        with_goal(time(
+            "first obeying reply, median",
+            ours,
+            ("HAProxy", haproxy),
+            first(0.5),
+            &obeyed,
+        )),
         time("first obeying reply, median", ours, ("nginx", nginx), first(0.5), &obeyed),
         time("first obeying reply, p99", ours, ("HAProxy", haproxy), first(0.99), &obeyed),
         time("acknowledged, p99", ours, ("HAProxy", haproxy), acknowledged, durable),
         time("settled, p99", ours, ("HAProxy", haproxy), last(0.99), settled),
         time("settled, p99", ours, ("nginx", nginx), last(0.99), settled),
-        count("failed requests", all, |tally| tally.seen.failed, &load),
+        Row { must: true, ..count("failed requests", all, |tally| tally.seen.failed, &load) },
         count(
             "repeated requests",
             all,
@@ -204,8 +209,13 @@ fn rows([ours, haproxy, nginx]: &[Tally; 3]) -> Vec<Row> {
     ]
 }
 
-/// Medians are compared with the peer. Of 200 switches the p99 is the second slowest: two runs of
-/// the same proxy differ by a factor of four, so that its goal is absolute.
+/// The goal is about the median. Of 200 switches the p99 is the second slowest: two runs of the
+/// same proxy differ by a factor of four.
+fn with_goal(row: Row) -> Row {
+    let met = row.ratio.map(|ratio| ratio <= MEDIAN_RATIO_MAX);
+    Row { goal: format!("ratio ≤ {MEDIAN_RATIO_MAX}"), met, ..row }
+}
+
 fn time(
     what: &str,
     ours: &Tally,
@@ -214,19 +224,13 @@ fn time(
     how: &str,
 ) -> Row {
     let (mine, theirs) = (figure(ours), figure(peer));
-    let (goal, met) = if what.ends_with("median") {
-        (format!("ratio ≤ {MEDIAN_RATIO_MAX}"), mine <= MEDIAN_RATIO_MAX * theirs)
-    } else {
-        (format!("≤ {P99_MS_MAX} ms"), mine <= P99_MS_MAX)
-    };
     Row {
         name: what.to_owned(),
         ours: format!("{mine:.2} ms"),
         peer: format!("{peer_name} {theirs:.2} ms"),
         ratio: (theirs > 0.0).then_some(mine / theirs),
-        goal,
-        met,
         how: how.to_owned(),
+        ..Row::default()
     }
 }
 
@@ -241,10 +245,10 @@ fn count(
         name: what.to_owned(),
         ours: mine.to_string(),
         peer: format!("HAProxy {}, nginx {}", figure(haproxy), figure(nginx)),
-        ratio: None,
         goal: "0".to_owned(),
-        met: mine == 0,
+        met: Some(mine == 0),
         how: how.to_owned(),
+        ..Row::default()
     }
 }
 
@@ -284,9 +288,22 @@ mod tests {
     #[test]
     fn one_failed_request_misses_the_goal() {
         let mut tallies = [Tally::default(), Tally::default(), Tally::default()];
-        let missed = |tallies: &[Tally; 3]| rows(tallies).iter().filter(|row| !row.met).count();
-        assert_eq!(missed(&tallies), 0);
+        let broken =
+            |tallies: &[Tally; 3]| rows(tallies).iter().filter(|row| row.is_broken()).count();
+        assert_eq!(broken(&tallies), 0);
         tallies[0].seen.failed = 1;
-        assert_eq!(missed(&tallies), 1);
+        assert_eq!(broken(&tallies), 1);
+    }
+
+    #[test]
+    fn a_slow_switch_misses_the_goal_and_is_no_fault() {
+        let tally = |first_ms| Tally { first_ms: vec![first_ms], ..Tally::default() };
+        let met = |ours| {
+            let rows = rows(&[tally(ours), tally(1.0), tally(50.0)]);
+            assert!(rows.iter().all(|row| !row.is_broken()));
+            rows[0].met
+        };
+        assert_eq!(met(1.2), Some(true));
+        assert_eq!(met(1.3), Some(false));
     }
 }

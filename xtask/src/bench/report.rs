@@ -20,9 +20,12 @@ pub(super) fn table(rows: &[Row]) -> String {
         "| figure | ours | peer | ratio | goal | met | how |\n|---|---|---|---|---|---|---|\n"
             .to_owned();
     for row in rows {
-        let ratio = row.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-        let met = if row.met { "yes" } else { "**no**" };
-        let Row { name, ours, peer, goal, how, .. } = row;
+        let digits = |ratio| if ratio < 0.1 { 3 } else { 2 };
+        let ratio = row.ratio.map_or("–".to_owned(), |r| format!("{r:.*}", digits(r)));
+        let met = row.met.map_or("–", |met| if met { "yes" } else { "**no**" });
+        let or_none = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
+        let (peer, goal) = (or_none(&row.peer), or_none(&row.goal));
+        let Row { name, ours, how, .. } = row;
         text.push_str(&format!(
             "| {name} | {ours} | {peer} | {ratio} | {goal} | {met} | {how} |\n"
         ));
@@ -31,14 +34,14 @@ pub(super) fn table(rows: &[Row]) -> String {
 }
 
 /// Writes the section of this benchmark and leaves the others as they are.
-pub(super) fn update(benchmark: &Benchmark, rows: &[Row]) -> Outcome<()> {
+pub(super) fn update(benchmark: &Benchmark, rows: &[Row], idle: &str) -> Outcome<()> {
     let path = paths::workspace_root()?.join(PATH);
     let old = fs::read_to_string(&path).unwrap_or_else(|_| PREAMBLE.to_owned());
     let mut date = Command::new("date");
     date.args(["+%Y-%m-%d"]);
     let date = run::output(date)?;
     let section = format!(
-        "## {}\n\n{}\n\n{} on {}.\n\n{}",
+        "## {}\n\n{}\n\n{} on {}. {idle}\n\n{}",
         benchmark.name,
         benchmark.about,
         date.trim(),
@@ -111,9 +114,16 @@ mod tests {
             peer: "1".into(),
             ratio: Some(2.0),
             goal: "≤ 1".into(),
-            met: false,
+            met: Some(false),
             how: "h".into(),
+            must: false,
         };
-        assert!(table(&[row]).ends_with("| n | 2 | 1 | 2.00 | ≤ 1 | **no** | h |\n"));
+        let free = Row { name: "f".into(), ours: "3".into(), ..Row::default() };
+        let table = table(&[row, free]);
+        assert!(
+            table.ends_with(
+                "| n | 2 | 1 | 2.00 | ≤ 1 | **no** | h |\n| f | 3 | – | – | – | – |  |\n"
+            )
+        );
     }
 }

@@ -16,7 +16,7 @@ pub(super) const ABOUT: &str = "`backout status` as a new process each time, on 
 const DEPLOYMENTS: &str = "10000";
 const RUNS: usize = 200;
 const GOAL_MS: f64 = 15.0;
-const GOAL_MIB: f64 = 30.0;
+const GOAL_MB: f64 = 30.0;
 
 /// What the seeded history is about, with a router that is asked and does not run.
 const CONFIG: &str = "\
@@ -44,9 +44,10 @@ pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
 }
 
 fn seed(state: &Path) -> Outcome<()> {
-    let build = ["build", "--release", "--quiet", "--locked", "--package", "backout-ledger"];
+    // Unoptimised: it writes for ten seconds then, and optimising it takes minutes.
+    let build = ["build", "--quiet", "--locked", "--package", "backout-ledger"];
     run::run(run::cargo(&[&build[..], &["--example", "ledger_child"]].concat())?)?;
-    let mut seed = Command::new(paths::target_dir()?.join("release/examples/ledger_child"));
+    let mut seed = Command::new(paths::target_dir()?.join("debug/examples/ledger_child"));
     seed.arg("seed").arg(state).arg(DEPLOYMENTS);
     run::output(seed).map(|_| ())
 }
@@ -55,27 +56,30 @@ fn time(name: &str, mut command: Command) -> Outcome<Row> {
     let words = run::words(&command);
     command.stdout(Stdio::null());
     let mut times_ms = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
+    for run in 0..=RUNS {
         let began = Instant::now();
         let status = command.status().map_err(|e| format!("failed to start `{words}`: {e}"))?;
-        times_ms.push(began.elapsed().as_secs_f64() * 1000.0);
+        let took_ms = began.elapsed().as_secs_f64() * 1000.0;
         if !status.success() {
             return Err(format!("`{words}` ended with {status}"));
+        }
+        // The first one warms up the file cache.
+        if run > 0 {
+            times_ms.push(took_ms);
         }
     }
     let middle = median(&times_ms);
     Ok(Row {
         name: name.to_owned(),
         ours: format!("{middle:.1} ms"),
-        peer: "–".to_owned(),
-        ratio: None,
         goal: format!("≤ {GOAL_MS:.0} ms"),
-        met: middle <= GOAL_MS,
+        met: Some(middle <= GOAL_MS),
         how: format!(
             "median of {RUNS} processes, from start to end; fastest {:.1} ms, p95 {:.1} ms",
             quantile(&times_ms, 0.0),
             quantile(&times_ms, 0.95)
         ),
+        ..Row::default()
     })
 }
 
@@ -92,18 +96,17 @@ fn peak(mut command: Command) -> Outcome<Row> {
     if !matches!(read, Some(Ok(1..))) || !line.contains("\"deployment\":10000") {
         return Err(format!("`{words}` did not show the newest deployment: {line}"));
     }
-    let mib = status
+    let mb = status
         .ok()
         .and_then(|text| super::process::peak_kib(&text))
-        .map(|kib| kib as f64 / 1024.0)
+        .map(|kib| kib as f64 * 1024.0 / 1e6)
         .ok_or(format!("failed to read the peak memory of `{words}`"))?;
     Ok(Row {
         name: "peak memory".to_owned(),
-        ours: format!("{mib:.1} MiB"),
-        peer: "–".to_owned(),
-        ratio: None,
-        goal: format!("≤ {GOAL_MIB:.0} MiB"),
-        met: mib <= GOAL_MIB,
+        ours: format!("{mb:.1} MB"),
+        goal: format!("≤ {GOAL_MB:.0} MB"),
+        met: Some(mb <= GOAL_MB),
         how: "VmHWM of `status -w` after its first look".to_owned(),
+        ..Row::default()
     })
 }
