@@ -63,26 +63,22 @@ pub async fn ask(
     if !alive {
         return act(cx, kind, reason).await;
     }
+    let operation = open.operation.clone();
     cx.ledger.submit(&request).await?;
     let began = Instant::now();
     loop {
+        let open = cx.ledger.open_operation(&cx.key).await?;
+        let gone = open.is_none_or(|plan| plan.operation != operation);
+        // Read after the look at the operation: one that is gone has answered before it went.
         if let Some(answer) = cx.ledger.request(&id).await?.and_then(|request| request.answer) {
             if answer.accepted {
                 return Ok(ControlAnswer::Accepted(answer.message));
             }
             return Err(Refused::new(answer.message, "`backout status` shows where it is").into());
         }
-        let gone = cx
-            .ledger
-            .open_operation(&cx.key)
-            .await?
-            .is_none_or(|plan| plan.operation != open.operation);
         if gone {
-            return Err(Refused::new(
-                "it ended before it could answer",
-                "`backout status` shows what is live",
-            )
-            .into());
+            let hint = "`backout status` shows what is live";
+            return Err(Refused::new("it ended before it could answer", hint).into());
         }
         if !cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive) {
             return act(cx, kind, reason).await;

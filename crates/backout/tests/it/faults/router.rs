@@ -84,7 +84,7 @@ fn a_proxy_that_died_between_deploys_is_missed_and_started() {
 
 #[test]
 fn a_proxy_that_dies_in_a_bake_is_started_again() {
-    let world = World::new(&Yaml::blue_green().bake("4s"));
+    let world = World::new(&Yaml::blue_green().bake("8s"));
     let deploy = world.deploying("v1");
     world.wait_for_step("bake");
     kill_the_proxy(&world);

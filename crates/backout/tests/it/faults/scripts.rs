@@ -97,11 +97,14 @@ fn one_that_is_killed_is_an_unknown_outcome_and_looked_at() {
 fn one_that_hangs_is_ended() {
     let world = world();
     world.deployed("v1");
-    world.script("deploy.sh", &that("sleep 611"));
+    // Nobody else sleeps for just as long.
+    let span = format!("611{}", std::process::id());
+    world.script("deploy.sh", &that(&format!("sleep {span}")));
     world.deploy("v2").expect(10);
     still_on_v1(&world);
     let left = fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        fs::read(entry.path().join("cmdline")).is_ok_and(|words| words == b"sleep\x00611\x00")
+        let words = format!("sleep\0{span}\0");
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == words.as_bytes())
     });
     assert!(!left, "its children are ended, too");
 }
