@@ -378,13 +378,15 @@ impl<'a> Executor<'a> {
     }
 
     async fn watch(&mut self, step: usize, elapsed_ms: u64) -> Result<Turn, JournalError> {
-        let Action::Watch { side, baseline, .. } = self.journal.plan.steps[step].action else {
+        let Action::Watch { side, baseline, ref mode } = self.journal.plan.steps[step].action
+        else {
             return Ok(Turn::Again);
         };
+        let just_started = matches!(mode, WatchMode::Ready { .. });
         let mut watcher = match self.watcher.take().filter(|watcher| watcher.judged().slot == side)
         {
             Some(watcher) => watcher,
-            None => match self.watcher_for(side, baseline).await {
+            None => match self.watcher_for(side, baseline, just_started).await {
                 Ok(watcher) => watcher,
                 Err(error) => return self.outcome(step, Err(error)),
             },
@@ -424,6 +426,7 @@ impl<'a> Executor<'a> {
         &self,
         side: Slot,
         baseline: Option<Slot>,
+        just_started: bool,
     ) -> Result<Watcher, AdapterError> {
         let slots = &self.journal.rows.environment.slots;
         let load = async |slot: Slot| -> Result<Option<(Slot, u64, Arc<Release>)>, AdapterError> {
@@ -442,7 +445,7 @@ impl<'a> Executor<'a> {
         };
         let environment = &self.journal.rows.environment;
         let routed = environment.routed && environment.live.is_some();
-        Ok(Watcher::start(self.cx, judged, baseline, routed))
+        Ok(Watcher::start(self.cx, judged, baseline, (routed, just_started)))
     }
 
     async fn give_way(&mut self) -> Result<Turn, JournalError> {

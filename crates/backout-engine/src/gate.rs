@@ -7,6 +7,7 @@ use backout_core::ids::{EnvironmentKey, Slot};
 use backout_core::ports::{AdapterError, ProbeSubject, SampleOutcome};
 use tokio::time::Instant;
 
+use crate::commands::health::wrong_version;
 use crate::context::Context;
 use crate::journal::Journal;
 use crate::situation;
@@ -70,10 +71,13 @@ pub(crate) async fn require_healthy(
                 retries: 0,
             };
             let refusal = match plan.probe.check(&subject).await {
-                Ok(sample) => match sample.outcome {
-                    SampleOutcome::Pass | SampleOutcome::Warn(_) => continue,
-                    SampleOutcome::Fail(why) | SampleOutcome::NotReady(why) => why,
-                },
+                Ok(sample) => {
+                    match (wrong_version(&sample, record.version.as_str()), sample.outcome) {
+                        (Some(wrong), _) => wrong,
+                        (None, SampleOutcome::Pass | SampleOutcome::Warn(_)) => continue,
+                        (None, SampleOutcome::Fail(why) | SampleOutcome::NotReady(why)) => why,
+                    }
+                }
                 Err(error) => error.to_string(),
             };
             return Err(AdapterError::transient(format!(

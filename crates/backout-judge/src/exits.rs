@@ -118,6 +118,6 @@ impl Exits {
 fn how(code: Option<i32>) -> String {
     match code {
         Some(code) => format!("exited with code {code}"),
-        None => "was ended by a signal".to_owned(),
+        None => "ended without an exit code".to_owned(),
     }
 }

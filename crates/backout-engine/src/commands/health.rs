@@ -63,6 +63,12 @@ pub async fn check_now(cx: &Context) -> Result<Option<CheckReport>, LedgerError>
     Ok(report)
 }
 
+/// Says so if it is not the expected version that answers.
+pub(crate) fn wrong_version(sample: &Sample, expected: &str) -> Option<String> {
+    let running = sample.version.as_deref().filter(|running| *running != expected)?;
+    Some(format!("version {running} answers where {expected} was deployed"))
+}
+
 /// What one check says of health: a bad answer, another version than expected, a broken threshold, or figures
 /// that are too old to mean anything. The words say why it is not healthy.
 #[must_use]
@@ -76,13 +82,8 @@ pub fn judge_check(
         Ok(sample) => sample,
         Err(error) => return (Health::Unknown, error.to_string()),
     };
-    if let (Some(version), Some(expected)) = (&sample.version, expected)
-        && version != expected
-    {
-        return (
-            Health::Failing,
-            format!("version {version} answers where {expected} was deployed"),
-        );
+    if let Some(wrong) = expected.and_then(|expected| wrong_version(&sample, expected)) {
+        return (Health::Failing, wrong);
     }
     let (health, why) = match &sample.outcome {
         SampleOutcome::Fail(why) | SampleOutcome::NotReady(why) => {

@@ -4,24 +4,17 @@ use std::collections::BTreeMap;
 
 use backout_core::ids::{ServiceName, Slot};
 use backout_core::ports::{
-    Observed, ProbeError, Running, Sample, SampleOutcome, SideCounters, TrafficFrame,
+    Observed, ProbeError, Sample, SampleOutcome, SideCounters, TrafficFrame,
 };
 use backout_judge::{Arm, CheckId, CheckOutcome, CheckSample, Event, Judge};
 use jiff::Timestamp;
 
+use super::processes::Processes;
+use crate::commands::health::wrong_version;
 use crate::events::SideReading;
 
 /// Allowed difference of clocks, milliseconds.
 const SKEW_MS: i64 = 30_000;
-
-/// What is known of one process from one look to the next.
-#[derive(Debug, Clone, Copy, Default)]
-struct ProcessMemory {
-    restarts: u32,
-    reported_down: bool,
-    seen_running: bool,
-    passed: bool,
-}
 
 /// Remembers counters and processes between samples.
 #[derive(Debug)]
@@ -30,7 +23,7 @@ pub(crate) struct Feed {
     instance: Option<String>,
     last: BTreeMap<Slot, SideCounters>,
     began: BTreeMap<Slot, (u64, u64)>,
-    processes: BTreeMap<(Slot, ServiceName), ProcessMemory>,
+    processes: Processes,
     /// Last known split.
     pub weights: BTreeMap<Slot, u8>,
     share: Option<f64>,
@@ -40,7 +33,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub fn new(sides: Vec<(Slot, Arm, u64)>) -> Self {
+    /// `just_started`: the judged side was started for this watch, so that every exit of it counts.
+    pub fn new(sides: Vec<(Slot, Arm, u64)>, just_started: bool) -> Self {
         Self {
             arms: sides
                 .into_iter()
@@ -49,7 +43,7 @@ impl Feed {
             instance: None,
             last: BTreeMap::new(),
             began: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            processes: Processes::new(just_started),
             weights: BTreeMap::new(),
             share: None,
             delta: Vec::new(),
@@ -153,7 +147,7 @@ impl Feed {
         };
         let passed = matches!(sample.outcome, CheckOutcome::Pass | CheckOutcome::Warn(_));
         if passed {
-            self.processes.entry((slot, service.clone())).or_default().passed = true;
+            self.processes.passed(slot, service);
         }
         judge.observe(Event::Check { at_ms, arm, check, sample });
         passed
@@ -169,37 +163,7 @@ impl Feed {
         service: &ServiceName,
         seen: &Observed,
     ) {
-        let at_ms = now.as_millisecond();
-        let memory = self.processes.entry((slot, service.clone())).or_default();
-        let code = seen.last_exit.and_then(|exit| exit.code);
-        if seen.restarts > memory.restarts {
-            memory.restarts = seen.restarts;
-            judge.observe(Event::Exited {
-                at_ms,
-                arm,
-                service: service.as_str(),
-                code,
-                restarts: seen.restarts,
-                before_first_pass: !memory.passed,
-            });
-        }
-        let down = seen.running == Running::No
-            && (seen.gave_up || memory.seen_running || seen.last_exit.is_some());
-        if down
-            && !memory.reported_down
-            && (seen.gave_up || seen.pid.is_none() && seen.restarts == 0)
-        {
-            judge.observe(Event::Exited {
-                at_ms,
-                arm,
-                service: service.as_str(),
-                code,
-                restarts: 0,
-                before_first_pass: !memory.passed && !seen.gave_up,
-            });
-        }
-        memory.reported_down = down;
-        memory.seen_running |= seen.running == Running::Yes;
+        self.processes.observed(judge, now.as_millisecond(), (arm, slot, service), seen);
     }
 }
 
@@ -208,24 +172,23 @@ fn check_sample(sample: &Sample, expected: &str, interval_ms: u64) -> CheckSampl
     let stale = sample
         .timestamp
         .is_some_and(|at| sample.started_at.as_millisecond() - at.as_millisecond() > stale_ms);
-    let outcome = match &sample.outcome {
+    let wrong = wrong_version(sample, expected);
+    let outcome = match (&sample.outcome, &wrong) {
+        // Whatever it says of itself: it is not what was deployed, so that it passes for nothing.
+        (_, Some(wrong)) => CheckOutcome::Fail(wrong.clone()),
         _ if stale => {
             CheckOutcome::Unreachable("its `timestamp` is older than two intervals".to_owned())
         }
-        SampleOutcome::Pass => CheckOutcome::Pass,
-        SampleOutcome::Warn(why) => CheckOutcome::Warn(why.clone()),
-        SampleOutcome::NotReady(why) => CheckOutcome::Starting(why.clone()),
-        SampleOutcome::Fail(why) => CheckOutcome::Fail(why.clone()),
+        (SampleOutcome::Pass, None) => CheckOutcome::Pass,
+        (SampleOutcome::Warn(why), None) => CheckOutcome::Warn(why.clone()),
+        (SampleOutcome::NotReady(why), None) => CheckOutcome::Starting(why.clone()),
+        (SampleOutcome::Fail(why), None) => CheckOutcome::Fail(why.clone()),
     };
     let mut out = CheckSample::new(outcome, sample.latency_ms);
     out.error_rate = sample.error_rate;
     out.availability = sample.availability;
     out.response_time_ms = sample.response_time_ms;
-    out.version_mismatch = sample
-        .version
-        .as_deref()
-        .filter(|running| *running != expected)
-        .map(|running| format!("version {running} answers where {expected} was deployed"));
+    out.version_mismatch = wrong;
     out
 }
 
@@ -243,4 +206,39 @@ fn percentile(buckets: &[(u64, u64)], q: f64) -> Option<u64> {
         seen += count;
         (seen >= rank).then_some(*bound)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use backout_judge::{Level, Settings};
+
+    use super::*;
+
+    #[test]
+    fn another_version_that_feels_well_passes_for_nothing() {
+        let mut judge = Judge::new(Settings::default(), 0);
+        let mut feed = Feed::new(vec![(Slot::A, Arm::Canary, 1)], true);
+        let web = ServiceName::new("web").unwrap();
+        let check = judge.add_check("http", web.as_str(), Arm::Canary, 1_000);
+        for (version, passes) in [("2", 1), ("1", 0), ("1", 0)] {
+            let sample = Sample {
+                started_at: Timestamp::from_second(1).unwrap(),
+                outcome: SampleOutcome::Pass,
+                latency_ms: 1.0,
+                error_rate: None,
+                availability: None,
+                response_time_ms: None,
+                version: Some(version.to_owned()),
+                timestamp: None,
+            };
+            let from = (Arm::Canary, Slot::A, check, &web);
+            let at = sample.started_at;
+            let passed = feed.checked(&mut judge, at, from, &Ok(sample), ("2", 1_000));
+            assert_eq!(passed, passes > 0);
+            assert_eq!(judge.passes(Arm::Canary), Some(passes));
+        }
+        let verdict = judge.verdict(1_000);
+        assert_eq!(verdict.level, Level::Failing);
+        assert_eq!(verdict.evidence, "web: version 1 answers where 2 was deployed");
+    }
 }

@@ -1,6 +1,7 @@
 //! The watch: samplers feed the judge, the loop turns verdicts and requests into outcomes.
 
 mod feed;
+mod processes;
 mod router_care;
 mod run;
 mod sampler;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use backout_core::model::{Health, LiveHealth, OnNoData, OperationKind, Stage, Trigger};
 use backout_core::plan::{Action, WatchMode};
-use backout_core::ports::{Receipt, SampleOutcome};
+use backout_core::ports::Receipt;
 use backout_core::saga::{EntryKind, Failure};
 use backout_judge::{Arm, Event as Seen, Level, Verdict};
 use tokio::time::Instant;
 
 use super::router_care::RouterCare;
 use super::sampler::{Message, Watcher};
+use crate::commands::health::judge_check;
 use crate::commands::requests::consume_requests;
 use crate::context::{Context, Interrupt};
 use crate::events::{Event, WatchReading};
@@ -205,14 +206,8 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
                     s.health.probes.iter().map(|p| p.schedule().rollout_interval_ms).max()
                 })
                 .unwrap_or(1_000);
-            let health = match &result {
-                Ok(sample) => match sample.outcome {
-                    SampleOutcome::Pass => Health::Healthy,
-                    SampleOutcome::Warn(_) => Health::Warning,
-                    SampleOutcome::Fail(_) | SampleOutcome::NotReady(_) => Health::Failing,
-                },
-                Err(_) => Health::Unknown,
-            };
+            let limits = &cx.policy.judge.thresholds;
+            let (health, _) = judge_check(result.clone(), Some(&expected), limits, interval_ms);
             watcher.remember(arm, &service, check, health);
             let from = (arm, slot, check, &service);
             let passed = watcher.feed.checked(

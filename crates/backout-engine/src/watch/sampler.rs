@@ -70,12 +70,12 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Starts watching. `judged` is on trial; `baseline` is what it is compared with. `routed`: users come in
-    /// through the router already, so that it must answer.
+    /// through the router already, so that it must answer. `just_started`: every exit of the judged side counts.
     pub fn start(
         cx: &Context,
         judged: (Slot, u64, Arc<Release>),
         baseline: Option<(Slot, u64, Arc<Release>)>,
-        routed: bool,
+        (routed, just_started): (bool, bool),
     ) -> Self {
         let mut settings = cx.policy.judge.clone();
         settings.watch_ms =
@@ -109,8 +109,10 @@ impl Watcher {
         if let Some(router) = cx.router.clone() {
             tasks.spawn(frames(router, routed, tx));
         }
-        let feed =
-            Feed::new(sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect());
+        let feed = Feed::new(
+            sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect(),
+            just_started,
+        );
         Self {
             judge,
             feed,
