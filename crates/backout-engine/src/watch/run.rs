@@ -104,6 +104,10 @@ async fn watch_step(
         return Ok(WatchEnd::Done(Receipt::default()));
     };
     begin(scope.cx, watcher, &mode);
+    let before = &journal.plan.steps[..scope.step];
+    if before.iter().any(|step| matches!(step.action, Action::SetTraffic(_))) {
+        watcher.expect_router();
+    }
     let mut clock =
         Clock { counted: Duration::from_millis(scope.elapsed_ms), last: Instant::now() };
     let (mut asked, mut told, mut kept) = (Instant::now(), None::<Instant>, None::<Instant>);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backout_core::ids::{ServiceName, Slot, Unit};
@@ -64,6 +65,7 @@ pub(crate) struct Watcher {
     pub router_gone: bool,
     /// Some probe of the judged side asks that side alone.
     pub names_a_side: bool,
+    routed: Arc<AtomicBool>,
     health: Vec<(Arm, ServiceName, CheckId, Health)>,
     _tasks: JoinSet<()>,
 }
@@ -106,8 +108,9 @@ impl Watcher {
                 names_a_side |= named && side.arm == Arm::Canary;
             }
         }
+        let routed = Arc::new(AtomicBool::new(routed));
         if let Some(router) = cx.router.clone() {
-            tasks.spawn(frames(router, routed, tx));
+            tasks.spawn(frames(router, routed.clone(), tx));
         }
         let feed = Feed::new(
             sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect(),
@@ -121,9 +124,15 @@ impl Watcher {
             fired: None,
             router_gone: false,
             names_a_side,
+            routed,
             health: Vec::new(),
             _tasks: tasks,
         }
+    }
+
+    /// From now on users come in through the router, so that it must answer.
+    pub fn expect_router(&self) {
+        self.routed.store(true, Ordering::SeqCst);
     }
 
     pub fn judged(&self) -> &WatchedSide {
@@ -263,7 +272,7 @@ async fn probe(
 
 async fn frames(
     router: Arc<dyn backout_core::ports::Router>,
-    mut routed: bool,
+    routed: Arc<AtomicBool>,
     tx: mpsc::Sender<Message>,
 ) {
     let mut wait = FRAMES_RETRY.0;
@@ -271,7 +280,8 @@ async fn frames(
         match router.frames().await {
             Ok(Some(mut stream)) => {
                 // It streams only what it has a route for.
-                (routed, wait) = (true, FRAMES_RETRY.0);
+                routed.store(true, Ordering::SeqCst);
+                wait = FRAMES_RETRY.0;
                 while let Some(frame) = stream.next().await {
                     if tx.send(Message::Frame(Box::new(frame))).await.is_err() {
                         return;
@@ -281,7 +291,7 @@ async fn frames(
             }
             Ok(None) => return,
             // It can't be reached; a refusal would be permanent.
-            Err(error) if routed && error.class == ErrorClass::Transient => {
+            Err(error) if routed.load(Ordering::SeqCst) && error.class == ErrorClass::Transient => {
                 if tx.send(Message::RouterGone).await.is_err() {
                     return;
                 }
@@ -290,7 +300,7 @@ async fn frames(
         }
         tokio::time::sleep(wait).await;
         // A first route comes any moment, and with it requests that nobody may miss.
-        if routed {
+        if routed.load(Ordering::SeqCst) {
             wait = (2 * wait).min(FRAMES_RETRY.1);
         }
     }
