@@ -33,10 +33,10 @@ fn world(more: &str) -> World {
             r#"app: shop
 target: {{ script: {{ program: ./deploy.sh, timeout: 20s }} }}
 health:
-  exec: {{ command: [./check.sh, "{{slot}}"], timeout: 2s }}
+  exec: {{ command: [./check.sh, "{{slot}}"], timeout: 8s }}
   during_rollout: {{ interval: 100ms }}
   consecutive_passes: 2
-  startup_timeout: 10s
+  startup_timeout: 40s
 bake_time: 500ms
 {more}"#
         ),

@@ -113,7 +113,7 @@ fn one_that_goes_bad_during_its_bake() {
     let world = world_with(&Yaml::blue_green().bake("10m"), &[]);
     world.configure(&Yaml::blue_green());
     world.deployed("v1");
-    world.configure(&Yaml::blue_green().bake("10m"));
+    world.configure(&Yaml::blue_green().bake("10m").impatient());
     let load = world.load();
     let deploy = world.deploying("v2");
     world.wait_for_step("bake");

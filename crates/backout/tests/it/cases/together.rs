@@ -161,7 +161,7 @@ fn pause_stops_the_hold_clock() {
 
 #[test]
 fn the_judge_goes_on_watching_while_paused() {
-    let world = world_with(&Yaml::long_hold(), &["v1"]);
+    let world = world_with(&Yaml::long_hold().impatient(), &["v1"]);
     let deploy = world.deploying("v2");
     world.wait_for_step("hold_50");
     world.run(&["pause"]).expect(0);

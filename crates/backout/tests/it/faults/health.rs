@@ -12,8 +12,8 @@ fn yaml() -> Yaml {
 }
 
 fn quick(world: &World) {
-    let yaml = world.read("backout.yaml").replace("timeout: 2s", "timeout: 300ms");
-    world.write("backout.yaml", &yaml.replace("startup_timeout: 10s", "startup_timeout: 2s"));
+    let yaml = world.read("backout.yaml").replace("timeout: 8s", "timeout: 300ms");
+    world.write("backout.yaml", &yaml.replace("startup_timeout: 40s", "startup_timeout: 2s"));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_plain_answer_is_well_unless_fields_are_asked_for() {
     world.deployed("v1");
     let text = world
         .read("backout.yaml")
-        .replace("timeout: 2s", "timeout: 2s, required_fields: [version]");
+        .replace("timeout: 8s", "timeout: 8s, required_fields: [version]");
     world.write("backout.yaml", &text);
     world.deploy("v2").expect(10).says("version");
     still_on_v1(&world);
@@ -48,7 +48,7 @@ fn broken_json_with_required_fields_fails() {
     let world = World::new(&yaml());
     world.deployed("v1");
     let text =
-        world.read("backout.yaml").replace("timeout: 2s", "timeout: 2s, required_fields: [status]");
+        world.read("backout.yaml").replace("timeout: 8s", "timeout: 8s, required_fields: [status]");
     world.write("backout.yaml", &text);
     world.write("body", "{\"status\": \"healthy\", ");
     let body = world.folder().join("body").display().to_string();
@@ -77,7 +77,7 @@ fn an_endless_body_is_not_read_to_its_end() {
     let text = world.read("backout.yaml");
     world.write(
         "backout.yaml",
-        &text.replace("timeout: 2s", "timeout: 2s, required_fields: [status]"),
+        &text.replace("timeout: 8s", "timeout: 8s, required_fields: [status]"),
     );
     world.deploy("v3").expect(10);
     world.expect_serving("v2");

@@ -26,7 +26,7 @@ fn a_first_program_that_exits_at_once_is_removed_again() {
 fn a_program_that_never_gets_ready_is_taken_back_in_time() {
     let world = World::new(&impatient());
     world.deployed("v1");
-    let yaml = world.read("backout.yaml").replace("startup_timeout: 10s", "startup_timeout: 1s");
+    let yaml = world.read("backout.yaml").replace("startup_timeout: 40s", "startup_timeout: 1s");
     world.write("backout.yaml", &yaml);
     world.build(Service { flags: "--never-ready", ..Service::default() });
     world.deploy("v2").expect(10).says("503");

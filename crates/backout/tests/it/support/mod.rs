@@ -22,7 +22,7 @@ pub use yaml::Yaml;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything; a machine under load is slow, and a test that fails should say so at last.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `seen` gives something.
 ///

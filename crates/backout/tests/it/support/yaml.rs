@@ -13,6 +13,8 @@ pub struct Yaml {
     pub strategy: String,
     /// The whole value of `bake_time`.
     pub bake: String,
+    /// Limit of one check: long, so that a machine under load makes nobody look bad.
+    pub check_timeout: String,
     /// Lines under `health`.
     pub health: String,
     /// Further top-level lines.
@@ -29,6 +31,7 @@ impl Default for Yaml {
                 "{ canary: { stages: [20, 60], hold: 400ms, hold_max: 3s, on_no_data: promote } }"
                     .to_owned(),
             bake: "1s".to_owned(),
+            check_timeout: "8s".to_owned(),
             health: String::new(),
             extra: String::new(),
         }
@@ -54,6 +57,12 @@ impl Yaml {
         }
     }
 
+    /// For tests in which a program hangs.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { check_timeout: "1s".to_owned(), ..self }
+    }
+
     /// With another bake time.
     #[must_use]
     pub fn bake(self, bake: &str) -> Self {
@@ -72,16 +81,16 @@ impl Yaml {
             "" => String::new(),
             router => format!("router: {router}\n"),
         };
-        let Self { process, command, strategy, bake, health, extra, .. } = self;
+        let Self { process, command, strategy, bake, check_timeout, health, extra, .. } = self;
         format!(
             r#"app: shop
 target: {{ process: {{ command: {command}, {process} }} }}
 {router}strategy: {strategy}
 health:
-  http: {{ url: "http://127.0.0.1:{{port}}/health", timeout: 2s }}
+  http: {{ url: "http://127.0.0.1:{{port}}/health", timeout: {check_timeout} }}
   during_rollout: {{ interval: 100ms }}
   consecutive_passes: 2
-  startup_timeout: 10s
+  startup_timeout: 40s
 {health}shutdown: {{ drain: 1s, grace: 2s }}
 bake_time: {bake}
 {extra}"#
