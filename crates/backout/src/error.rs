@@ -81,6 +81,16 @@ impl CommandError {
         let _ = out.write_all(self.styled().as_bytes());
     }
 
+    /// For programs: what [`Self::print`] says, as the one document that they wait for.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        serde_json::json!({
+            "error": self.message,
+            "hints": self.hints,
+            "exit_code": self.kind.exit_code(),
+        })
+    }
+
     /// With colour codes; [`Self::print`] strips them where they are not wanted.
     fn styled(&self) -> String {
         let red = clap::builder::styling::AnsiColor::Red.on_default().bold();

@@ -18,6 +18,11 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             error.print();
+            // Replay has printed lines already, and says in words which line was wrong.
+            let lines = matches!(cli.command, cli::args::Command::Judge(_));
+            if cli.global.format == cli::args::Format::Json && !lines {
+                cli::report::json::print(&error.document());
+            }
             ExitCode::from(error.kind.exit_code())
         }
     }

@@ -55,7 +55,7 @@ pub async fn ask(global: &Global, kind: RequestKind) -> Result<u8, CommandError>
         ControlAnswer::Accepted(message) => {
             say(
                 global,
-                &format!("{activity}: {message}"),
+                &format!("{}: {message}", activity.replace("_full", " --full")),
                 json!({ "request": activity, "accepted": true, "message": message }),
             );
             Ok(exit_code::OK)
@@ -67,7 +67,7 @@ pub async fn ask(global: &Global, kind: RequestKind) -> Result<u8, CommandError>
 /// `resolve`.
 pub async fn resolve(global: &Global, args: &args::Resolve) -> Result<u8, CommandError> {
     let session = open(global, "resolve", true).await?;
-    confirm::ask(global, &format!("end the open operation of {} as it is?", session.cx.key))?;
+    confirm::ask(global, &format!("end the open operation of {} as it is?", session.cx.key), "")?;
     let operation = engine::resolve(&session.cx, &args.reason)
         .await
         .map_err(|error| session::engine_error(&error))?;
@@ -94,6 +94,7 @@ pub async fn recover(global: &Global) -> Result<u8, CommandError> {
         confirm::ask(
             global,
             &format!("finish the interrupted {}{what} in {}?", plan.kind, plan.key),
+            "",
         )?;
     }
     signals::listen(session.interrupt.clone(), true);
@@ -130,7 +131,7 @@ pub async fn down(global: &Global) -> Result<u8, CommandError> {
     if !global.yes {
         confirm::show(&plan, &[], &[]);
     }
-    confirm::ask(global, &format!("stop everything in {}?", session.cx.key))?;
+    confirm::ask(global, &format!("stop everything in {}?", session.cx.key), "")?;
     let result = watched(global, &session, engine::down(&session.cx, None)).await?;
     Ok(outcome::print(global, &result))
 }
@@ -146,6 +147,7 @@ pub async fn adopt(global: &Global, args: &args::Adopt) -> Result<u8, CommandErr
     confirm::ask(
         global,
         &format!("record what is here as #0 of {}? (it starts and stops nothing)", session.cx.key),
+        "",
     )?;
     let (result, release) =
         engine::adopt(&session.cx, &wish).await.map_err(|error| session::engine_error(&error))?;

@@ -45,7 +45,8 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
     if !global.yes {
         confirm::show(&prepared.plan, &prepared.checks, &prepared.warnings);
     }
-    confirm::ask(global, &format!("deploy {} to {}?", args.version, session.cx.key))?;
+    let question = format!("deploy {} to {}?", args.version, session.cx.key);
+    confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     let result = watched(global, &session, engine::deploy(&session.cx, &wish)).await?;
     Ok(outcome::print(global, &result))
 }

@@ -48,7 +48,7 @@ pub async fn run(global: &Global, args: &args::Rollback) -> Result<u8, CommandEr
         "roll {} back to #{} {}?",
         session.cx.key, prepared.target.number, prepared.target.version
     );
-    let asked = confirm::ask(global, &question)?;
+    let asked = confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     // A person who has seen the plan and says yes has said so about a healthy release, too.
     wishes.forced |= asked && prepared.needs_only_force();
     let result = watched(global, &session, run_with_reserve(&session, &wishes)).await?;

@@ -43,11 +43,16 @@ pub fn plan_json(plan: &Plan, checks: &[ReadinessCheck]) -> serde_json::Value {
     })
 }
 
+/// For [`ask`], where a verb has it.
+pub const DRY_RUN_FIRST: &str = "look at it with --dry-run, then ";
+
 /// Asks once; `--yes` answers. Returns whether a person answered at the prompt.
+///
+/// `first` says what to do before that, where nobody can be asked.
 ///
 /// # Errors
 /// Refused without a terminal and without `--yes`, or by a no.
-pub fn ask(global: &Global, question: &str) -> Result<bool, CommandError> {
+pub fn ask(global: &Global, question: &str, first: &str) -> Result<bool, CommandError> {
     if global.yes {
         return Ok(false);
     }
@@ -55,7 +60,7 @@ pub fn ask(global: &Global, question: &str) -> Result<bool, CommandError> {
         return Err(CommandError::refused(
             "no terminal to ask at, and no --yes: nothing was changed",
         )
-        .hint("look at it with --dry-run, then run it with --yes"));
+        .hint(format!("{first}run it with --yes")));
     }
     let _ = write!(anstream::stderr(), "{question} [y/N] ");
     let mut answer = String::new();

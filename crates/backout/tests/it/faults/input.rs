@@ -94,3 +94,16 @@ fn in_production_people_say_why() {
     world.expect_serving("v1");
     assert_eq!(world.row(3)["reason"], "checkout fails");
 }
+
+#[test]
+fn a_program_that_asks_for_a_document_gets_one_also_when_it_is_refused() {
+    let world = World::bare();
+    let nothing = world.run(&["status", "--format", "json"]).expect(2).json();
+    assert_eq!(nothing["exit_code"], 2);
+    assert!(nothing["error"].as_str().unwrap().contains("no such file"), "{nothing:#}");
+
+    let world = World::new(&Yaml::blue_green());
+    let refused = world.run(&["adopt", "--version", "v1", "--format", "json"]).expect(4).json();
+    assert_eq!(refused["exit_code"], 4);
+    assert_eq!(refused["hints"], serde_json::json!(["run it with --yes"]));
+}
