@@ -254,6 +254,12 @@ pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>
     for environment in cx.ledger.environments(None).await? {
         releases.extend(environment.slots.values().map(|record| record.release.clone()));
         let filter = DeploymentFilter { limit: Some(HISTORY_LIMIT), ..DeploymentFilter::default() };
+        // How many another environment keeps is for its own file to say.
+        let keep = if environment.key == cx.key {
+            cx.policy.rollback.keep.max(1).saturating_add(1)
+        } else {
+            HISTORY_LIMIT
+        };
         let mut stable = BTreeSet::new();
         for row in cx.ledger.deployments(&environment.key, &filter).await? {
             let in_use = Some(row.number) == environment.live
@@ -265,7 +271,7 @@ pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>
                 );
             let keepable =
                 matches!(row.status, DeploymentStatus::Stable | DeploymentStatus::Superseded);
-            if in_use || (keepable && (stable.len() as u32) < cx.policy.rollback.keep.max(1) + 1) {
+            if in_use || (keepable && (stable.len() as u32) < keep) {
                 stable.insert(row.release.clone());
                 releases.insert(row.release);
             }
