@@ -5,14 +5,16 @@
 
 mod chain;
 mod holder;
+mod records;
 mod seed;
 mod sqlite;
 mod surroundings;
 
 pub use holder::{HolderError, holder_for_this_process};
+pub use records::{DEFAULT_TERM_MS, LedgerOn, MAX_BLOB_BYTES};
 pub use seed::{SeedError, seed_history};
 pub use sqlite::{
-    DEFAULT_TERM_MS, LEDGER_FILE, MAX_BLOB_BYTES, OpenError, OpenMode, RESERVE_BYTES, RESERVE_FILE,
-    SqliteLedger, SqliteOptions, free_reserve,
+    LEDGER_FILE, OpenError, OpenMode, RESERVE_BYTES, RESERVE_FILE, SqliteLedger, SqliteOptions,
+    free_reserve,
 };
 pub use surroundings::{Liveness, RealSurroundings, Surroundings};

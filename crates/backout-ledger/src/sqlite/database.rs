@@ -3,24 +3,53 @@
 
 use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
 use backout_core::ports::LedgerError;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Connection, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row as _, Sqlite, SqliteConnection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::OpenMode;
 use super::error::{OpenError, is_busy, ledger_error};
 use super::open::{self, Opened};
+use crate::records::store::{Columns, Row, Statement, Store, Value, Write};
+use crate::surroundings::Surroundings;
 
-/// A statement with its values.
-pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+/// A statement as SQLite's driver takes it.
+fn prepare(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
+    // The text is ours: `Statement` takes what came from outside only as values.
+    let query = sqlx::query(AssertSqlSafe(statement.sql));
+    statement.values.into_iter().fold(query, |query, value| match value {
+        Value::Text(text) => query.bind(text),
+        Value::Integer(number) => query.bind(number),
+        Value::Bytes(bytes) => query.bind(bytes),
+    })
+}
+
+impl Columns for SqliteRow {
+    fn text(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(name)
+    }
+
+    fn integer(&self, name: &str) -> Result<i64, sqlx::Error> {
+        self.try_get(name)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, sqlx::Error> {
+        self.try_get(name)
+    }
+}
+
+fn boxed(row: SqliteRow) -> Row {
+    Box::new(row)
+}
 
 /// Tries to get the write lock; SQLite waits two seconds in each. All of them end well before a lease's term.
 const BEGIN_TRIES: u32 = 3;
 
 /// The file and the connection to it.
-pub(super) struct Database {
+pub struct Database {
     folder: PathBuf,
     mode: OpenMode,
     connection: Mutex<Option<Opened>>,
@@ -67,40 +96,8 @@ impl Database {
         })
     }
 
-    pub(super) async fn fetch_optional(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Option<SqliteRow>, LedgerError> {
-        let mut held = self.hold().await?;
-        let row = statement
-            .fetch_optional(held.connection())
-            .await
-            .map_err(|error| self.error(&error))?;
-        held.give_back();
-        Ok(row)
-    }
-
-    pub(super) async fn fetch_all(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Vec<SqliteRow>, LedgerError> {
-        let mut held = self.hold().await?;
-        let rows =
-            statement.fetch_all(held.connection()).await.map_err(|error| self.error(&error))?;
-        held.give_back();
-        Ok(rows)
-    }
-
-    /// One statement, durable on return.
-    pub(super) async fn execute(&self, statement: Statement<'_>) -> Result<u64, LedgerError> {
-        let mut write = self.begin().await?;
-        let changed = write.execute(statement).await?;
-        write.commit().await?;
-        Ok(changed)
-    }
-
     /// Begins to write. Waits a bounded time for other processes.
-    pub(super) async fn begin(&self) -> Result<Write<'_>, LedgerError> {
+    async fn begin_writing(&self) -> Result<SqliteWrite<'_>, LedgerError> {
         if self.mode == OpenMode::ReadOnly {
             let message =
                 format!("the ledger in {} is open for reading only", self.folder.display());
@@ -110,7 +107,7 @@ impl Database {
         let mut tries = 1;
         loop {
             match sqlx::query("BEGIN IMMEDIATE").execute(held.connection()).await {
-                Ok(_) => return Ok(Write { database: self, held }),
+                Ok(_) => return Ok(SqliteWrite { database: self, held }),
                 Err(error) if is_busy(&error) && tries < BEGIN_TRIES => tries += 1,
                 Err(error) => {
                     let meaning = self.error(&error);
@@ -151,42 +148,89 @@ impl Held<'_> {
 }
 
 /// A transaction that may write. Dropped, it is rolled back with its connection, unless its COMMIT was on the way.
-pub(super) struct Write<'a> {
+pub(super) struct SqliteWrite<'a> {
     database: &'a Database,
     held: Held<'a>,
 }
 
-impl Write<'_> {
-    pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, LedgerError> {
-        let result = statement
+#[async_trait]
+impl Store for Database {
+    async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, LedgerError> {
+        let mut held = self.hold().await?;
+        let row = prepare(statement)
+            .fetch_optional(held.connection())
+            .await
+            .map_err(|error| self.error(&error))?;
+        held.give_back();
+        Ok(row.map(boxed))
+    }
+
+    async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
+        let mut held = self.hold().await?;
+        let rows = prepare(statement)
+            .fetch_all(held.connection())
+            .await
+            .map_err(|error| self.error(&error))?;
+        held.give_back();
+        Ok(rows.into_iter().map(boxed).collect())
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<u64, LedgerError> {
+        let mut write = self.begin().await?;
+        let changed = write.execute(statement).await?;
+        write.commit().await?;
+        Ok(changed)
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Write + '_>, LedgerError> {
+        Ok(Box::new(self.begin_writing().await?))
+    }
+
+    async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError> {
+        Ok(here.boottime_ms())
+    }
+}
+
+impl SqliteWrite<'_> {
+    async fn run(
+        &mut self,
+        query: Query<'static, Sqlite, SqliteArguments>,
+    ) -> Result<u64, LedgerError> {
+        let result = query
             .execute(self.held.connection())
             .await
             .map_err(|error| self.database.error(&error))?;
         Ok(result.rows_affected())
     }
+}
 
-    pub(super) async fn fetch_optional(
-        &mut self,
-        statement: Statement<'_>,
-    ) -> Result<Option<SqliteRow>, LedgerError> {
-        statement
+#[async_trait]
+impl Write for SqliteWrite<'_> {
+    async fn execute(&mut self, statement: Statement) -> Result<u64, LedgerError> {
+        self.run(prepare(statement)).await
+    }
+
+    async fn fetch_optional(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError> {
+        prepare(statement)
             .fetch_optional(self.held.connection())
             .await
+            .map(|row| row.map(boxed))
             .map_err(|error| self.database.error(&error))
     }
 
-    /// Durable on return.
-    pub(super) async fn commit(mut self) -> Result<(), LedgerError> {
-        let statement = sqlx::query("COMMIT");
-        self.execute(statement).await?;
+    fn now_ms(&self, here: &dyn Surroundings) -> u64 {
+        here.boottime_ms()
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
+        self.run(sqlx::query("COMMIT")).await?;
         self.held.give_back();
         Ok(())
     }
 
-    /// Nothing was written.
-    pub(super) async fn rollback(mut self) {
+    async fn rollback(mut self: Box<Self>) {
         // SQLite rolls back by itself on a full disk; then, or if this fails, the connection goes.
-        if self.execute(sqlx::query("ROLLBACK")).await.is_ok() {
+        if self.run(sqlx::query("ROLLBACK")).await.is_ok() {
             self.held.give_back();
         }
     }

@@ -1,18 +1,11 @@
 //! The ledger in one SQLite file, `ledger.db` in the state folder.
 
-mod changes;
-mod codec;
-mod commit;
 mod database;
 mod error;
 mod folder;
-mod lease;
 mod locks;
 mod migrations;
 mod open;
-mod port;
-mod query;
-mod rows;
 mod space;
 
 use std::path::Path;
@@ -20,22 +13,15 @@ use std::sync::Arc;
 
 use backout_core::ports::LedgerError;
 
-use crate::chain::{self, Link};
+use crate::records::{DEFAULT_TERM_MS, LedgerOn};
 use crate::surroundings::{RealSurroundings, Surroundings};
 use database::Database;
-use lease::Terms;
 
 pub use error::OpenError;
 pub use space::{RESERVE_BYTES, RESERVE_FILE, free_reserve};
 
 /// Name of the ledger's file in the state folder.
 pub const LEDGER_FILE: &str = "ledger.db";
-
-/// Term of a lease.
-pub const DEFAULT_TERM_MS: u64 = 15_000;
-
-/// Largest blob.
-pub const MAX_BLOB_BYTES: usize = 10 * 1024 * 1024;
 
 /// What the opener is going to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +48,7 @@ impl Default for SqliteOptions {
 }
 
 /// The [`Ledger`](backout_core::ports::Ledger) on SQLite. Calls on one value wait for each other.
-pub struct SqliteLedger {
-    database: Database,
-    options: SqliteOptions,
-}
+pub type SqliteLedger = LedgerOn<Database>;
 
 impl SqliteLedger {
     /// Opens the ledger of a state folder.
@@ -87,13 +70,13 @@ impl SqliteLedger {
         options: SqliteOptions,
     ) -> Result<Self, OpenError> {
         let database = Database::open(folder, mode).await?;
-        Ok(Self { database, options })
+        Ok(Self::new(database, options.term_ms, options.surroundings))
     }
 
     /// The state folder, absolute.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.database.folder()
+        self.store.folder()
     }
 
     /// Closes the file and waits for it. Dropping is as safe, but leaves it to a thread that may not get to it.
@@ -101,7 +84,7 @@ impl SqliteLedger {
     /// # Errors
     /// When SQLite can't close it; all that was acknowledged is durable all the same.
     pub async fn close(self) -> Result<(), LedgerError> {
-        self.database.close().await
+        self.store.close().await
     }
 
     /// Removes the reserved file ([`free_reserve`]) and from then on keeps the write-ahead log small. True if
@@ -112,50 +95,9 @@ impl SqliteLedger {
     pub async fn free_reserve(&self) -> Result<bool, LedgerError> {
         let freed = free_reserve(self.folder())?;
         // A connection that is opened from now on finds no reserve and does this by itself.
-        let mut held = self.database.hold().await?;
+        let mut held = self.store.hold().await?;
         open::be_thrifty(self.folder(), held.connection()).await?;
         held.give_back();
         Ok(freed)
-    }
-
-    /// Follows the chain of hashes over all entries. Returns how many there are.
-    ///
-    /// # Errors
-    /// `CorruptRecord` names the first entry that was changed, or that follows a removed one.
-    pub async fn verify_chain(&self) -> Result<u64, LedgerError> {
-        const BATCH: u32 = 1000;
-        let (mut count, mut last_id, mut hash) = (0, 0_i64, chain::GENESIS.to_vec());
-        loop {
-            let statement = sqlx::query(
-                "SELECT id, operation, sequence, epoch, json, hash FROM entries WHERE id > ? ORDER BY id LIMIT ?",
-            )
-            .bind(last_id)
-            .bind(BATCH);
-            let rows = self.database.fetch_all(statement).await?;
-            if rows.is_empty() {
-                return Ok(count);
-            }
-            for row in &rows {
-                last_id = codec::column("an entry", row, "id")?;
-                let operation: String = codec::column("an entry", row, "operation")?;
-                let sequence = codec::unsigned("an entry", row, "sequence")?;
-                let what = format!("entry {sequence} of {operation}");
-                let json: String = codec::column(&what, row, "json")?;
-                let epoch = codec::unsigned(&what, row, "epoch")?;
-                let link = Link { operation: &operation, sequence, epoch, json: &json };
-                hash = chain::next(&hash, &link).to_vec();
-                if hash != codec::column::<Vec<u8>>(&what, row, "hash")? {
-                    return Err(codec::corrupt(
-                        &what,
-                        &"its hash does not follow from the entries before it",
-                    ));
-                }
-                count += 1;
-            }
-        }
-    }
-
-    fn terms(&self) -> Terms<'_> {
-        Terms { surroundings: self.options.surroundings.as_ref(), term_ms: self.options.term_ms }
     }
 }

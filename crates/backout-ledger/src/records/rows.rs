@@ -6,17 +6,16 @@ use backout_core::ports::{LedgerError, OutboxMessage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
 
 use super::MAX_BLOB_BYTES;
 use super::codec::{RECORD_FORMAT, column, corrupt, decode, encode, parse, readable};
-use super::database::Database;
+use super::store::{Row, Statement, Store};
 
 type Answer<T> = Result<T, LedgerError>;
 
-pub(super) async fn submit(database: &Database, request: &Request) -> Answer<()> {
-    let statement = sqlx::query(
-        "INSERT INTO requests (id, app, environment, operation, kind, format, json) VALUES (?, ?, ?, ?, ?, ?, ?)
+pub(super) async fn submit(store: &dyn Store, request: &Request) -> Answer<()> {
+    let statement = Statement::new(
+        "INSERT INTO requests (id, app, environment, operation, kind, format, json) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(request.id.as_str())
@@ -26,29 +25,29 @@ pub(super) async fn submit(database: &Database, request: &Request) -> Answer<()>
     .bind(request.kind.as_str())
     .bind(RECORD_FORMAT)
     .bind(encode("a request", &Request { answer: None, ..request.clone() })?);
-    database.execute(statement).await.map(|_| ())
+    store.execute(statement).await.map(|_| ())
 }
 
 /// The readable ones: one that can't be read can't be acted on and must not stop the holder.
 pub(super) async fn pending_requests(
-    database: &Database,
+    store: &dyn Store,
     operation: &OperationId,
 ) -> Answer<Vec<Request>> {
-    let statement = sqlx::query(
-        "SELECT id, format, json, answer FROM requests WHERE operation = ? AND answer IS NULL ORDER BY sequence",
+    let statement = Statement::new(
+        "SELECT id, format, json, answer FROM requests WHERE operation = $1 AND answer IS NULL ORDER BY sequence",
     )
     .bind(operation.as_str());
-    let rows = database.fetch_all(statement).await?;
+    let rows = store.fetch_all(statement).await?;
     Ok(readable(rows.iter().map(read_request)))
 }
 
-pub(super) async fn request(database: &Database, id: &RequestId) -> Answer<Option<Request>> {
-    let statement =
-        sqlx::query("SELECT id, format, json, answer FROM requests WHERE id = ?").bind(id.as_str());
-    database.fetch_optional(statement).await?.map(|row| read_request(&row)).transpose()
+pub(super) async fn request(store: &dyn Store, id: &RequestId) -> Answer<Option<Request>> {
+    let statement = Statement::new("SELECT id, format, json, answer FROM requests WHERE id = $1")
+        .bind(id.as_str());
+    store.fetch_optional(statement).await?.map(|row| read_request(&row)).transpose()
 }
 
-fn read_request(row: &SqliteRow) -> Answer<Request> {
+fn read_request(row: &Row) -> Answer<Request> {
     let id: String = column("a request", row, "id")?;
     let what = format!("request {id}");
     let request: Request = decode(&what, row, RECORD_FORMAT)?;
@@ -61,7 +60,7 @@ fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
-pub(super) async fn put_blob(database: &Database, bytes: &[u8]) -> Answer<String> {
+pub(super) async fn put_blob(store: &dyn Store, bytes: &[u8]) -> Answer<String> {
     if bytes.len() > MAX_BLOB_BYTES {
         let message =
             format!("a blob of {} bytes is larger than the {MAX_BLOB_BYTES} allowed", bytes.len());
@@ -69,19 +68,19 @@ pub(super) async fn put_blob(database: &Database, bytes: &[u8]) -> Answer<String
     }
     let digest = digest_of(bytes);
     // Written again only if what is stored was damaged.
-    let statement = sqlx::query(
-        "INSERT INTO blobs (digest, bytes) VALUES (?, ?)
+    let statement = Statement::new(
+        "INSERT INTO blobs (digest, bytes) VALUES ($1, $2)
          ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE blobs.bytes <> excluded.bytes",
     )
     .bind(digest.as_str())
     .bind(bytes);
-    database.execute(statement).await?;
+    store.execute(statement).await?;
     Ok(digest)
 }
 
-pub(super) async fn blob(database: &Database, digest: &str) -> Answer<Option<Vec<u8>>> {
-    let statement = sqlx::query("SELECT bytes FROM blobs WHERE digest = ?").bind(digest);
-    let Some(row) = database.fetch_optional(statement).await? else { return Ok(None) };
+pub(super) async fn blob(store: &dyn Store, digest: &str) -> Answer<Option<Vec<u8>>> {
+    let statement = Statement::new("SELECT bytes FROM blobs WHERE digest = $1").bind(digest);
+    let Some(row) = store.fetch_optional(statement).await? else { return Ok(None) };
     let what = format!("blob {digest}");
     let bytes: Vec<u8> = column(&what, &row, "bytes")?;
     let found = digest_of(&bytes);
@@ -92,12 +91,12 @@ pub(super) async fn blob(database: &Database, digest: &str) -> Answer<Option<Vec
     }
 }
 
-pub(super) async fn outbox(database: &Database, limit: u32) -> Answer<Vec<(i64, OutboxMessage)>> {
-    let statement = sqlx::query(
-        "SELECT id, format, json FROM outbox WHERE sent_at IS NULL ORDER BY id LIMIT ?",
+pub(super) async fn outbox(store: &dyn Store, limit: u32) -> Answer<Vec<(i64, OutboxMessage)>> {
+    let statement = Statement::new(
+        "SELECT id, format, json FROM outbox WHERE sent_at IS NULL ORDER BY id LIMIT $1",
     )
     .bind(limit);
-    let rows = database.fetch_all(statement).await?;
+    let rows = store.fetch_all(statement).await?;
     Ok(readable(rows.iter().map(|row| {
         let id: i64 = column("a message", row, "id")?;
         Ok((id, decode(&format!("message {id} of the outbox"), row, RECORD_FORMAT)?))
@@ -112,25 +111,25 @@ pub(super) enum Latest {
 }
 
 pub(super) async fn latest<T: DeserializeOwned>(
-    database: &Database,
+    store: &dyn Store,
     which: Latest,
     key: &EnvironmentKey,
 ) -> Answer<Option<T>> {
     let (what, sql) = match which {
         Latest::Readiness => {
-            ("readiness", "SELECT format, json FROM readiness WHERE app = ? AND environment = ?")
+            ("readiness", "SELECT format, json FROM readiness WHERE app = $1 AND environment = $2")
         }
         Latest::Health => {
-            ("health", "SELECT format, json FROM health WHERE app = ? AND environment = ?")
+            ("health", "SELECT format, json FROM health WHERE app = $1 AND environment = $2")
         }
     };
-    let statement = sqlx::query(sql).bind(key.app.as_str()).bind(key.environment.as_str());
-    let row = database.fetch_optional(statement).await?;
+    let statement = Statement::new(sql).bind(key.app.as_str()).bind(key.environment.as_str());
+    let row = store.fetch_optional(statement).await?;
     row.map(|row| decode(&format!("the {what} of {key}"), &row, RECORD_FORMAT)).transpose()
 }
 
 pub(super) async fn put_latest<T: Serialize>(
-    database: &Database,
+    store: &dyn Store,
     which: Latest,
     key: &EnvironmentKey,
     record: &T,
@@ -138,17 +137,19 @@ pub(super) async fn put_latest<T: Serialize>(
     let (what, sql) = match which {
         Latest::Readiness => (
             "readiness",
-            "INSERT OR REPLACE INTO readiness (app, environment, format, json) VALUES (?, ?, ?, ?)",
+            "INSERT INTO readiness (app, environment, format, json) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (app, environment) DO UPDATE SET format = excluded.format, json = excluded.json",
         ),
         Latest::Health => (
             "health",
-            "INSERT OR REPLACE INTO health (app, environment, format, json) VALUES (?, ?, ?, ?)",
+            "INSERT INTO health (app, environment, format, json) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (app, environment) DO UPDATE SET format = excluded.format, json = excluded.json",
         ),
     };
-    let statement = sqlx::query(sql)
+    let statement = Statement::new(sql)
         .bind(key.app.as_str())
         .bind(key.environment.as_str())
         .bind(RECORD_FORMAT)
         .bind(encode(what, record)?);
-    database.execute(statement).await.map(|_| ())
+    store.execute(statement).await.map(|_| ())
 }

@@ -4,10 +4,9 @@ use backout_core::ids::EnvironmentKey;
 use backout_core::model::EnvironmentRecord;
 use backout_core::ports::{AppendError, ClaimError, Holder, Lease, LeaseView, LedgerError};
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
 
 use super::codec::{RECORD_FORMAT, column, encode, parse, signed, unsigned};
-use super::database::{Database, Statement, Write};
+use super::store::{Row, Statement, Store, Write};
 use crate::surroundings::{Liveness, Surroundings};
 
 /// The clock and the length of a term.
@@ -17,14 +16,15 @@ pub(super) struct Terms<'a> {
 }
 
 pub(super) async fn claim(
-    database: &Database,
+    store: &dyn Store,
     terms: &Terms<'_>,
     key: &EnvironmentKey,
     holder: &Holder,
 ) -> Result<Lease, ClaimError> {
-    let mut write = database.begin().await?;
+    let mut write = store.begin().await?;
+    let now_ms = write.now_ms(terms.surroundings);
     let row = write.fetch_optional(select(key)).await?;
-    let last = row.map(|row| read(key, &row, terms)).transpose()?;
+    let last = row.map(|row| read(key, &row, terms, now_ms)).transpose()?;
     let epoch = match last {
         Some(view) if view.alive => {
             write.rollback().await;
@@ -33,25 +33,25 @@ pub(super) async fn claim(
         Some(view) => view.epoch + 1,
         None => 1,
     };
-    insert_environment(&mut write, key).await?;
-    write_row(&mut write, terms, key, holder, epoch).await?;
+    insert_environment(write.as_mut(), key).await?;
+    write_row(write.as_mut(), terms, key, holder, epoch).await?;
     write.commit().await?;
     Ok(Lease { key: key.clone(), epoch, term_ms: terms.term_ms })
 }
 
 pub(super) async fn renew(
-    database: &Database,
+    store: &dyn Store,
     terms: &Terms<'_>,
     lease: &Lease,
 ) -> Result<(), AppendError> {
-    let mut write = database.begin().await?;
-    if let Err(error) = check(&mut write, lease).await {
+    let mut write = store.begin().await?;
+    if let Err(error) = check(write.as_mut(), lease).await {
         write.rollback().await;
         return Err(error);
     }
-    let expires_ms = terms.surroundings.boottime_ms().saturating_add(terms.term_ms);
+    let expires_ms = write.now_ms(terms.surroundings).saturating_add(terms.term_ms);
     let statement =
-        sqlx::query("UPDATE leases SET expires_ms = ? WHERE app = ? AND environment = ?")
+        Statement::new("UPDATE leases SET expires_ms = $1 WHERE app = $2 AND environment = $3")
             .bind(signed("a boot time", expires_ms)?)
             .bind(lease.key.app.as_str())
             .bind(lease.key.environment.as_str());
@@ -59,27 +59,29 @@ pub(super) async fn renew(
     Ok(write.commit().await?)
 }
 
-pub(super) async fn release(database: &Database, lease: &Lease) -> Result<(), LedgerError> {
-    let statement = sqlx::query(
-        "UPDATE leases SET released = 1 WHERE app = ? AND environment = ? AND epoch = ?",
+pub(super) async fn release(store: &dyn Store, lease: &Lease) -> Result<(), LedgerError> {
+    let statement = Statement::new(
+        "UPDATE leases SET released = 1 WHERE app = $1 AND environment = $2 AND epoch = $3",
     )
     .bind(lease.key.app.as_str())
     .bind(lease.key.environment.as_str())
     .bind(signed("epoch", lease.epoch)?);
-    database.execute(statement).await.map(|_| ())
+    store.execute(statement).await.map(|_| ())
 }
 
 pub(super) async fn view(
-    database: &Database,
+    store: &dyn Store,
     terms: &Terms<'_>,
     key: &EnvironmentKey,
 ) -> Result<Option<LeaseView>, LedgerError> {
-    let row = database.fetch_optional(select(key)).await?;
-    row.map(|row| read(key, &row, terms)).transpose()
+    let row = store.fetch_optional(select(key)).await?;
+    let Some(row) = row else { return Ok(None) };
+    let now_ms = store.now_ms(terms.surroundings).await?;
+    read(key, &row, terms, now_ms).map(Some)
 }
 
 /// Refuses who no longer has the lease. Its own term may have ended: while nobody else claimed, nothing is lost.
-pub(super) async fn check(write: &mut Write<'_>, lease: &Lease) -> Result<(), AppendError> {
+pub(super) async fn check(write: &mut dyn Write, lease: &Lease) -> Result<(), AppendError> {
     let fenced = |current| AppendError::Fenced { ours: lease.epoch, current };
     let row = write.fetch_optional(select(&lease.key)).await?.ok_or(fenced(0))?;
     let what = format!("the lease of {}", lease.key);
@@ -88,22 +90,22 @@ pub(super) async fn check(write: &mut Write<'_>, lease: &Lease) -> Result<(), Ap
     if current == lease.epoch && !released { Ok(()) } else { Err(fenced(current)) }
 }
 
-fn select(key: &EnvironmentKey) -> Statement<'static> {
-    sqlx::query(
+fn select(key: &EnvironmentKey) -> Statement {
+    Statement::new(
         "SELECT epoch, pid, pid_start, boot_id, expires_ms, released, since, holder FROM leases
-         WHERE app = ? AND environment = ?",
+         WHERE app = $1 AND environment = $2",
     )
     .bind(key.app.as_str().to_owned())
     .bind(key.environment.as_str().to_owned())
 }
 
 async fn insert_environment(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
 ) -> Result<(), LedgerError> {
     let json = encode("the environment", &EnvironmentRecord::new(key.clone()))?;
-    let statement = sqlx::query(
-        "INSERT INTO environments (app, environment, format, json) VALUES (?, ?, ?, ?)
+    let statement = Statement::new(
+        "INSERT INTO environments (app, environment, format, json) VALUES ($1, $2, $3, $4)
          ON CONFLICT (app, environment) DO NOTHING",
     )
     .bind(key.app.as_str())
@@ -114,17 +116,21 @@ async fn insert_environment(
 }
 
 async fn write_row(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     terms: &Terms<'_>,
     key: &EnvironmentKey,
     holder: &Holder,
     epoch: u64,
 ) -> Result<(), LedgerError> {
-    let expires_ms = terms.surroundings.boottime_ms().saturating_add(terms.term_ms);
-    let statement = sqlx::query(
-        "INSERT OR REPLACE INTO leases
+    let expires_ms = write.now_ms(terms.surroundings).saturating_add(terms.term_ms);
+    let statement = Statement::new(
+        "INSERT INTO leases
          (app, environment, epoch, pid, pid_start, boot_id, expires_ms, released, since, holder)
-         VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9)
+         ON CONFLICT (app, environment) DO UPDATE SET
+             epoch = excluded.epoch, pid = excluded.pid, pid_start = excluded.pid_start,
+             boot_id = excluded.boot_id, expires_ms = excluded.expires_ms, released = 0,
+             since = excluded.since, holder = excluded.holder",
     )
     .bind(key.app.as_str())
     .bind(key.environment.as_str())
@@ -140,14 +146,15 @@ async fn write_row(
 
 fn read(
     key: &EnvironmentKey,
-    row: &SqliteRow,
+    row: &Row,
     terms: &Terms<'_>,
+    now_ms: u64,
 ) -> Result<LeaseView, LedgerError> {
     let what = format!("the lease of {key}");
     let since: String = column(&what, row, "since")?;
     let released: bool = column(&what, row, "released")?;
     let holder = read_holder(&what, row)?;
-    let in_term = terms.surroundings.boottime_ms() < unsigned(&what, row, "expires_ms")?;
+    let in_term = now_ms < unsigned(&what, row, "expires_ms")?;
     let alive = !released && in_term && terms.surroundings.liveness(&holder) != Liveness::Gone;
     Ok(LeaseView {
         holder,
@@ -158,7 +165,7 @@ fn read(
 }
 
 /// A holder's text that can't be read must lock nobody out: what decides stands in columns of its own.
-fn read_holder(what: &str, row: &SqliteRow) -> Result<Holder, LedgerError> {
+fn read_holder(what: &str, row: &Row) -> Result<Holder, LedgerError> {
     let pid: i64 = column(what, row, "pid")?;
     let pid =
         u32::try_from(pid).map_err(|_| super::codec::corrupt(what, &format!("pid is {pid}")))?;

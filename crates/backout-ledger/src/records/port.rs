@@ -11,22 +11,22 @@ use backout_core::ports::{
     AppendError, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError, OutboxMessage,
 };
 use backout_core::saga::Entry;
-use sqlx::sqlite::SqliteRow;
 
 use super::codec::{column, corrupt};
 use super::rows::Latest;
-use super::{SqliteLedger, commit, lease, query, rows};
+use super::store::{Row, Statement, Store};
+use super::{LedgerOn, commit, lease, query, rows};
 
-impl SqliteLedger {
-    async fn identity(&self) -> Result<SqliteRow, LedgerError> {
-        let statement = sqlx::query("SELECT id, hash_key FROM ledger WHERE only_row = 1");
-        let row = self.database.fetch_optional(statement).await?;
+impl<S: Store> LedgerOn<S> {
+    async fn identity(&self) -> Result<Row, LedgerError> {
+        let statement = Statement::new("SELECT id, hash_key FROM ledger WHERE only_row = 1");
+        let row = self.store.fetch_optional(statement).await?;
         row.ok_or_else(|| corrupt("the ledger's identity", &"its row is missing"))
     }
 }
 
 #[async_trait]
-impl Ledger for SqliteLedger {
+impl<S: Store> Ledger for LedgerOn<S> {
     async fn id(&self) -> Result<LedgerId, LedgerError> {
         let id: String = column("the ledger's id", &self.identity().await?, "id")?;
         LedgerId::new(id).map_err(|error| corrupt("the ledger's id", &error))
@@ -37,53 +37,53 @@ impl Ledger for SqliteLedger {
     }
 
     async fn claim(&self, key: &EnvironmentKey, holder: &Holder) -> Result<Lease, ClaimError> {
-        lease::claim(&self.database, &self.terms(), key, holder).await
+        lease::claim(&self.store, &self.terms(), key, holder).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), AppendError> {
-        lease::renew(&self.database, &self.terms(), lease).await
+        lease::renew(&self.store, &self.terms(), lease).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LedgerError> {
-        lease::release(&self.database, lease).await
+        lease::release(&self.store, lease).await
     }
 
     async fn lease(&self, key: &EnvironmentKey) -> Result<Option<LeaseView>, LedgerError> {
-        lease::view(&self.database, &self.terms(), key).await
+        lease::view(&self.store, &self.terms(), key).await
     }
 
     async fn commit(&self, lease: &Lease, commits: &[Commit]) -> Result<(), AppendError> {
-        commit::commit(&self.database, lease, commits).await
+        commit::commit(&self.store, lease, commits).await
     }
 
     async fn environments(
         &self,
         app: Option<&AppName>,
     ) -> Result<Vec<EnvironmentRecord>, LedgerError> {
-        query::environments(&self.database, app).await
+        query::environments(&self.store, app).await
     }
 
     async fn environment(
         &self,
         key: &EnvironmentKey,
     ) -> Result<Option<EnvironmentRecord>, LedgerError> {
-        query::environment(&self.database, key).await
+        query::environment(&self.store, key).await
     }
 
     async fn open_operation(&self, key: &EnvironmentKey) -> Result<Option<Plan>, LedgerError> {
-        query::open_operation(&self.database, key).await
+        query::open_operation(&self.store, key).await
     }
 
     async fn operation(&self, operation: &OperationId) -> Result<Option<Plan>, LedgerError> {
-        query::operation(&self.database, operation).await
+        query::operation(&self.store, operation).await
     }
 
     async fn entries(&self, operation: &OperationId) -> Result<Vec<Entry>, LedgerError> {
-        query::entries(&self.database, operation).await
+        query::entries(&self.store, operation).await
     }
 
     async fn journal_length(&self, operation: &OperationId) -> Result<u64, LedgerError> {
-        query::journal_length(&self.database, operation).await
+        query::journal_length(&self.store, operation).await
     }
 
     async fn deployments(
@@ -91,7 +91,7 @@ impl Ledger for SqliteLedger {
         key: &EnvironmentKey,
         filter: &DeploymentFilter,
     ) -> Result<Vec<Deployment>, LedgerError> {
-        query::deployments(&self.database, key, filter).await
+        query::deployments(&self.store, key, filter).await
     }
 
     async fn deployment(
@@ -99,19 +99,19 @@ impl Ledger for SqliteLedger {
         key: &EnvironmentKey,
         number: u64,
     ) -> Result<Option<Deployment>, LedgerError> {
-        query::deployment(&self.database, key, number).await
+        query::deployment(&self.store, key, number).await
     }
 
     async fn deployment_by_id(&self, id: &str) -> Result<Option<Deployment>, LedgerError> {
-        query::deployment_by_id(&self.database, id).await
+        query::deployment_by_id(&self.store, id).await
     }
 
     async fn release_by_id(&self, id: &ReleaseId) -> Result<Option<Release>, LedgerError> {
-        query::release_by_id(&self.database, id).await
+        query::release_by_id(&self.store, id).await
     }
 
     async fn releases_of(&self, app: &AppName) -> Result<Vec<Release>, LedgerError> {
-        query::releases_of(&self.database, app).await
+        query::releases_of(&self.store, app).await
     }
 
     async fn rollback_of(
@@ -119,38 +119,38 @@ impl Ledger for SqliteLedger {
         key: &EnvironmentKey,
         number: u64,
     ) -> Result<Option<RollbackRecord>, LedgerError> {
-        query::rollback_of(&self.database, key, number).await
+        query::rollback_of(&self.store, key, number).await
     }
 
     async fn rollback_by_id(&self, id: &str) -> Result<Option<RollbackRecord>, LedgerError> {
-        query::rollback_by_id(&self.database, id).await
+        query::rollback_by_id(&self.store, id).await
     }
 
     async fn put_blob(&self, bytes: &[u8]) -> Result<String, LedgerError> {
-        rows::put_blob(&self.database, bytes).await
+        rows::put_blob(&self.store, bytes).await
     }
 
     async fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>, LedgerError> {
-        rows::blob(&self.database, digest).await
+        rows::blob(&self.store, digest).await
     }
 
     async fn submit(&self, request: &Request) -> Result<(), LedgerError> {
-        rows::submit(&self.database, request).await
+        rows::submit(&self.store, request).await
     }
 
     async fn pending_requests(&self, operation: &OperationId) -> Result<Vec<Request>, LedgerError> {
-        rows::pending_requests(&self.database, operation).await
+        rows::pending_requests(&self.store, operation).await
     }
 
     async fn request(&self, id: &RequestId) -> Result<Option<Request>, LedgerError> {
-        rows::request(&self.database, id).await
+        rows::request(&self.store, id).await
     }
 
     async fn readiness(
         &self,
         key: &EnvironmentKey,
     ) -> Result<Option<ReadinessReport>, LedgerError> {
-        rows::latest(&self.database, Latest::Readiness, key).await
+        rows::latest(&self.store, Latest::Readiness, key).await
     }
 
     async fn put_readiness(
@@ -158,11 +158,11 @@ impl Ledger for SqliteLedger {
         key: &EnvironmentKey,
         report: &ReadinessReport,
     ) -> Result<(), LedgerError> {
-        rows::put_latest(&self.database, Latest::Readiness, key, report).await
+        rows::put_latest(&self.store, Latest::Readiness, key, report).await
     }
 
     async fn health(&self, key: &EnvironmentKey) -> Result<Option<LiveHealth>, LedgerError> {
-        rows::latest(&self.database, Latest::Health, key).await
+        rows::latest(&self.store, Latest::Health, key).await
     }
 
     async fn put_health(
@@ -170,10 +170,10 @@ impl Ledger for SqliteLedger {
         key: &EnvironmentKey,
         health: &LiveHealth,
     ) -> Result<(), LedgerError> {
-        rows::put_latest(&self.database, Latest::Health, key, health).await
+        rows::put_latest(&self.store, Latest::Health, key, health).await
     }
 
     async fn outbox(&self, limit: u32) -> Result<Vec<(i64, OutboxMessage)>, LedgerError> {
-        rows::outbox(&self.database, limit).await
+        rows::outbox(&self.store, limit).await
     }
 }

@@ -3,10 +3,9 @@
 use backout_core::ids::{EnvironmentKey, OperationId};
 use backout_core::ports::{AppendError, Change, Commit, Lease, LedgerError};
 use backout_core::saga::Entry;
-use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::codec::{column, encode, signed};
-use super::database::{Database, Write};
+use super::store::{Statement, Store, Write};
 use super::{changes, lease, query};
 use crate::chain::{self, Link};
 
@@ -15,12 +14,12 @@ const ENTRIES_PER_STATEMENT: usize = 32;
 
 /// All or nothing.
 pub(super) async fn commit(
-    database: &Database,
+    store: &dyn Store,
     lease: &Lease,
     commits: &[Commit],
 ) -> Result<(), AppendError> {
-    let mut write = database.begin().await?;
-    match apply_all(&mut write, lease, commits).await {
+    let mut write = store.begin().await?;
+    match apply_all(write.as_mut(), lease, commits).await {
         Ok(()) => Ok(write.commit().await?),
         Err(error) => {
             write.rollback().await;
@@ -30,7 +29,7 @@ pub(super) async fn commit(
 }
 
 async fn apply_all(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     lease: &Lease,
     commits: &[Commit],
 ) -> Result<(), AppendError> {
@@ -43,10 +42,10 @@ async fn apply_all(
 }
 
 async fn apply(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     lease: &Lease,
     commit: &Commit,
-    chain: &mut Option<Vec<u8>>,
+    chain: &mut Option<(i64, Vec<u8>)>,
 ) -> Result<(), AppendError> {
     let found = query::sequence_of(write, &commit.operation).await?;
     if found != commit.expected_sequence {
@@ -70,12 +69,12 @@ async fn apply(
 
 /// Entries go only to an open operation of the leased environment, or to one that ends with them.
 async fn check_operation(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     operation: &OperationId,
     closes: bool,
 ) -> Result<(), LedgerError> {
-    let statement = sqlx::query("SELECT app, environment, open FROM operations WHERE id = ?")
+    let statement = Statement::new("SELECT app, environment, open FROM operations WHERE id = $1")
         .bind(operation.as_str());
     let row = write.fetch_optional(statement).await?;
     let row = row.ok_or_else(|| refuse(format!("{operation} was never opened")))?;
@@ -94,18 +93,20 @@ async fn check_operation(
 }
 
 async fn append(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     lease: &Lease,
     operation: &OperationId,
     first: u64,
     entries: &[Entry],
-    chain: &mut Option<Vec<u8>>,
+    chain: &mut Option<(i64, Vec<u8>)>,
 ) -> Result<(), LedgerError> {
-    let mut hash = match chain.take() {
-        Some(hash) => hash,
-        None => last_hash(write).await?,
+    let (mut id, mut hash) = match chain.take() {
+        Some(last) => last,
+        None => last_entry(write).await?,
     };
-    let mut rows = Vec::with_capacity(entries.len());
+    let mut statement = Statement::new(
+        "INSERT INTO entries (id, operation, sequence, format, epoch, at, json, hash) VALUES ",
+    );
     for (sequence, entry) in (first..).zip(entries) {
         let what = format!("entry {sequence} of {operation}");
         if entry.epoch != lease.epoch {
@@ -118,33 +119,30 @@ async fn append(
         let link =
             Link { operation: operation.as_str(), sequence, epoch: entry.epoch, json: &json };
         hash = chain::next(&hash, &link).to_vec();
-        rows.push((signed("sequence", sequence)?, entry, json, hash.clone()));
+        id += 1;
+        statement.push(if sequence == first { "(" } else { ", (" }, id);
+        statement.push(", ", operation.as_str());
+        statement.push(", ", signed("sequence", sequence)?);
+        statement.push(", ", entry.format);
+        statement.push(", ", signed("epoch", entry.epoch)?);
+        statement.push(", ", entry.at.to_string());
+        statement.push(", ", json);
+        statement.push(", ", hash.clone());
+        statement.push_sql(")");
     }
-    *chain = Some(hash);
-    let epoch = signed("epoch", lease.epoch)?;
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO entries (operation, sequence, format, epoch, at, json, hash) ",
-    );
-    query.push_values(rows, |mut values, (sequence, entry, json, hash)| {
-        values
-            .push_bind(operation.as_str())
-            .push_bind(sequence)
-            .push_bind(entry.format)
-            .push_bind(epoch);
-        values.push_bind(entry.at.to_string()).push_bind(json).push_bind(hash);
-    });
-    write.execute(query.build()).await.map(|_| ())
+    *chain = Some((id, hash));
+    write.execute(statement).await.map(|_| ())
 }
 
-async fn last_hash(write: &mut Write<'_>) -> Result<Vec<u8>, LedgerError> {
+/// Id and hash of the newest entry.
+async fn last_entry(write: &mut dyn Write) -> Result<(i64, Vec<u8>), LedgerError> {
     let row = write
-        .fetch_optional(sqlx::query("SELECT hash FROM entries ORDER BY id DESC LIMIT 1"))
+        .fetch_optional(Statement::new("SELECT id, hash FROM entries ORDER BY id DESC LIMIT 1"))
         .await?;
+    let what = "the newest entry";
     match row {
-        Some(row) => {
-            row.try_get(0).map_err(|error| super::codec::corrupt("the newest entry", &error))
-        }
-        None => Ok(chain::GENESIS.to_vec()),
+        Some(row) => Ok((column(what, &row, "id")?, column(what, &row, "hash")?)),
+        None => Ok((0, chain::GENESIS.to_vec())),
     }
 }
 

@@ -7,11 +7,11 @@ use backout_core::ports::{AppendError, Change, Lease, LedgerError, OutboxMessage
 
 use super::codec::{RECORD_FORMAT, column, encode, signed};
 use super::commit::refuse;
-use super::database::Write;
 use super::query::sequence_of;
+use super::store::{Statement, Write};
 
 pub(super) async fn apply(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     lease: &Lease,
     operation: &OperationId,
     change: &Change,
@@ -30,10 +30,10 @@ pub(super) async fn apply(
     Ok(())
 }
 
-async fn open(write: &mut Write<'_>, key: &EnvironmentKey, plan: &Plan) -> Result<(), AppendError> {
+async fn open(write: &mut dyn Write, key: &EnvironmentKey, plan: &Plan) -> Result<(), AppendError> {
     same(key, &plan.key, "a plan")?;
-    let statement = sqlx::query(
-        "SELECT id FROM operations WHERE id = ?3 OR (app = ?1 AND environment = ?2 AND open = 1) ORDER BY open DESC",
+    let statement = Statement::new(
+        "SELECT id FROM operations WHERE id = $3 OR (app = $1 AND environment = $2 AND open = 1) ORDER BY open DESC LIMIT 1",
     )
     .bind(key.app.as_str())
     .bind(key.environment.as_str())
@@ -46,8 +46,8 @@ async fn open(write: &mut Write<'_>, key: &EnvironmentKey, plan: &Plan) -> Resul
         return Err(AppendError::Conflict { operation, expected: 0, found });
     }
     let json = encode(&format!("plan {}", plan.operation), plan)?;
-    let statement = sqlx::query(
-        "INSERT INTO operations (id, app, environment, kind, open, format, json) VALUES (?, ?, ?, ?, 1, ?, ?)",
+    let statement = Statement::new(
+        "INSERT INTO operations (id, app, environment, kind, open, format, json) VALUES ($1, $2, $3, $4, 1, $5, $6)",
     )
     .bind(plan.operation.as_str())
     .bind(key.app.as_str())
@@ -60,12 +60,12 @@ async fn open(write: &mut Write<'_>, key: &EnvironmentKey, plan: &Plan) -> Resul
 }
 
 async fn close(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     operation: &OperationId,
 ) -> Result<(), LedgerError> {
-    let statement = sqlx::query(
-        "UPDATE operations SET open = 0 WHERE id = ? AND app = ? AND environment = ? AND open = 1",
+    let statement = Statement::new(
+        "UPDATE operations SET open = 0 WHERE id = $1 AND app = $2 AND environment = $3 AND open = 1",
     )
     .bind(operation.as_str())
     .bind(key.app.as_str())
@@ -74,21 +74,21 @@ async fn close(
 }
 
 async fn deployment(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     record: &Deployment,
 ) -> Result<(), LedgerError> {
     same(key, &record.key, "a deployment")?;
     let what = format!("deployment {key} #{}", record.number);
     let statement =
-        sqlx::query("SELECT 1 FROM releases WHERE id = ?").bind(record.release.as_str());
+        Statement::new("SELECT 1 FROM releases WHERE id = $1").bind(record.release.as_str());
     if write.fetch_optional(statement).await?.is_none() {
         return Err(refuse(format!(
             "{what} names release {}, which is not recorded",
             record.release
         )));
     }
-    let statement = sqlx::query("SELECT 1 FROM deployments WHERE id = ?1 AND NOT (app = ?2 AND environment = ?3 AND number = ?4)")
+    let statement = Statement::new("SELECT 1 FROM deployments WHERE id = $1 AND NOT (app = $2 AND environment = $3 AND number = $4)")
         .bind(record.id.as_str())
         .bind(key.app.as_str())
         .bind(key.environment.as_str())
@@ -97,10 +97,10 @@ async fn deployment(
         return Err(refuse(format!("{} is the id of another deployment than {what}", record.id)));
     }
     let started_at_ns = i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX);
-    let statement = sqlx::query(
+    let statement = Statement::new(
         "INSERT INTO deployments (app, environment, number, id, kind, release, version, status, rejected,
                                   started_at, started_at_ns, format, json)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (app, environment, number) DO UPDATE SET
              kind = excluded.kind, release = excluded.release, version = excluded.version, status = excluded.status,
              rejected = excluded.rejected, started_at = excluded.started_at, started_at_ns = excluded.started_at_ns,
@@ -124,13 +124,14 @@ async fn deployment(
 }
 
 async fn environment(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     record: &EnvironmentRecord,
 ) -> Result<(), LedgerError> {
     same(key, &record.key, "an environment")?;
-    let statement = sqlx::query(
-        "INSERT OR REPLACE INTO environments (app, environment, format, json) VALUES (?, ?, ?, ?)",
+    let statement = Statement::new(
+        "INSERT INTO environments (app, environment, format, json) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (app, environment) DO UPDATE SET format = excluded.format, json = excluded.json",
     )
     .bind(key.app.as_str())
     .bind(key.environment.as_str())
@@ -139,9 +140,9 @@ async fn environment(
     write.execute(statement).await.map(|_| ())
 }
 
-async fn release(write: &mut Write<'_>, record: &Release) -> Result<(), LedgerError> {
-    let statement = sqlx::query(
-        "INSERT INTO releases (id, app, version, created_at, format, json) VALUES (?, ?, ?, ?, ?, ?)
+async fn release(write: &mut dyn Write, record: &Release) -> Result<(), LedgerError> {
+    let statement = Statement::new(
+        "INSERT INTO releases (id, app, version, created_at, format, json) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(record.id.as_str())
@@ -154,13 +155,13 @@ async fn release(write: &mut Write<'_>, record: &Release) -> Result<(), LedgerEr
 }
 
 async fn rollback(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     record: &RollbackRecord,
 ) -> Result<(), LedgerError> {
     same(key, &record.key, "a rollback")?;
-    let statement = sqlx::query(
-        "INSERT INTO rollbacks (id, app, environment, deployment_to, status, format, json) VALUES (?, ?, ?, ?, ?, ?, ?)
+    let statement = Statement::new(
+        "INSERT INTO rollbacks (id, app, environment, deployment_to, status, format, json) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (id) DO UPDATE SET
              deployment_to = excluded.deployment_to, status = excluded.status,
              format = excluded.format, json = excluded.json
@@ -177,22 +178,23 @@ async fn rollback(
 }
 
 async fn answer(
-    write: &mut Write<'_>,
+    write: &mut dyn Write,
     key: &EnvironmentKey,
     id: &RequestId,
     record: &RequestAnswer,
 ) -> Result<(), LedgerError> {
-    let statement =
-        sqlx::query("UPDATE requests SET answer = ? WHERE id = ? AND app = ? AND environment = ?")
-            .bind(encode("an answer", record)?)
-            .bind(id.as_str())
-            .bind(key.app.as_str())
-            .bind(key.environment.as_str());
+    let statement = Statement::new(
+        "UPDATE requests SET answer = $1 WHERE id = $2 AND app = $3 AND environment = $4",
+    )
+    .bind(encode("an answer", record)?)
+    .bind(id.as_str())
+    .bind(key.app.as_str())
+    .bind(key.environment.as_str());
     one(write.execute(statement).await?, || format!("there is no request {id} in {key}"))
 }
 
-async fn outbox(write: &mut Write<'_>, message: &OutboxMessage) -> Result<(), LedgerError> {
-    let statement = sqlx::query("INSERT INTO outbox (topic, format, json) VALUES (?, ?, ?)")
+async fn outbox(write: &mut dyn Write, message: &OutboxMessage) -> Result<(), LedgerError> {
+    let statement = Statement::new("INSERT INTO outbox (topic, format, json) VALUES ($1, $2, $3)")
         .bind(message.topic.as_str())
         .bind(RECORD_FORMAT)
         .bind(encode("a message", message)?);

@@ -1,0 +1,148 @@
+//! What a database must do to hold a ledger's records. The SQL above it is written once, in the words that both
+//! SQLite and PostgreSQL understand.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use backout_core::ports::LedgerError;
+
+use crate::surroundings::Surroundings;
+
+/// A value of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Text, or nothing.
+    Text(Option<String>),
+    /// A number; a yes or no is 1 or 0.
+    Integer(i64),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Integer(i64::from(number))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Integer(i64::from(flag))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// A statement with its values, `$1` and following in their order.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub(crate) sql: Cow<'static, str>,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Statement {
+    /// Without values yet. Nothing that came from outside may stand in the text.
+    pub(crate) fn new(sql: impl Into<Cow<'static, str>>) -> Self {
+        Self { sql: sql.into(), values: Vec::new() }
+    }
+
+    /// The next value.
+    #[must_use]
+    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// More text, with a value behind it.
+    pub(crate) fn push(&mut self, sql: &str, value: impl Into<Value>) {
+        self.values.push(value.into());
+        let text = self.sql.to_mut();
+        text.push_str(sql);
+        text.push('$');
+        text.push_str(&self.values.len().to_string());
+    }
+
+    /// More text.
+    pub(crate) fn push_sql(&mut self, sql: &str) {
+        self.sql.to_mut().push_str(sql);
+    }
+}
+
+/// A row that was read.
+pub trait Columns: Send + Sync {
+    /// Text, or nothing.
+    fn text(&self, name: &str) -> Result<Option<String>, sqlx::Error>;
+    /// A number.
+    fn integer(&self, name: &str) -> Result<i64, sqlx::Error>;
+    /// Bytes.
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, sqlx::Error>;
+}
+
+/// A row, of whichever database.
+pub type Row = Box<dyn Columns>;
+
+/// A database that holds a ledger.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The first row, if there is one.
+    async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, LedgerError>;
+
+    /// All rows.
+    async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, LedgerError>;
+
+    /// One statement that does no harm when it is done twice, durable on return. How many rows it changed.
+    async fn execute(&self, statement: Statement) -> Result<u64, LedgerError>;
+
+    /// Begins to write, alone: who else wants to waits a bounded time.
+    async fn begin(&self) -> Result<Box<dyn Write + '_>, LedgerError>;
+
+    /// The time by which leases end, milliseconds.
+    async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError>;
+}
+
+/// A transaction that may write. Dropped, it is undone, unless its commit was on the way.
+#[async_trait]
+pub trait Write: Send {
+    /// How many rows it changed.
+    async fn execute(&mut self, statement: Statement) -> Result<u64, LedgerError>;
+
+    /// The first row, if there is one.
+    async fn fetch_optional(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError>;
+
+    /// The time by which leases end, milliseconds.
+    fn now_ms(&self, here: &dyn Surroundings) -> u64;
+
+    /// Durable on return; on an error nothing was written.
+    async fn commit(self: Box<Self>) -> Result<(), LedgerError>;
+
+    /// Nothing was written.
+    async fn rollback(self: Box<Self>);
+}
