@@ -8,7 +8,7 @@ use backout_core::model::{OperationKind, Release, RouterPolicy};
 use backout_core::plan::{Action, Plan, Step, TrafficStep};
 use backout_core::ports::{
     AdapterError, DeadMan, ErrorClass, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
-    TrafficChange,
+    TrafficChange, Trip,
 };
 
 use crate::config_snapshot::{self, Keep};
@@ -162,6 +162,7 @@ async fn set_traffic(
         }
         _ => None,
     };
+    let trip = traffic.trip.zip(traffic.rest).map(|(rule, stable)| Trip { stable, rule });
     let going_back = journal.plan.kind != OperationKind::Deploy;
     let sides = sides(cx, journal, &weights).await?;
     // A side that is gone already gets no traffic and needs no mention.
@@ -172,6 +173,7 @@ async fn set_traffic(
         new_side: traffic.side,
         stage: traffic.stage.clone(),
         dead_man,
+        trip,
         cut: traffic.cut,
         // Going back adopts whatever the proxy did by itself meanwhile; going forward must not.
         acknowledge_fired: going_back,
@@ -364,10 +366,8 @@ async fn traffic_holds(cx: &Context, journal: &Journal, traffic: &TrafficStep) -
     let same_side = traffic.percent == 0 || known.is_none() || known == wanted;
     // A split must stand with its dead-man; without one it is made again.
     let guarded = !traffic.dead_man || !router.has_dead_man() || now.dead_man.is_some();
-    if share(traffic.side) == traffic.percent && rest && same_side && guarded && now.fired.is_none()
-    {
-        Holds::Yes
-    } else {
-        Holds::No
-    }
+    let tripwire = traffic.trip.is_none() || !router.has_trip() || now.trip.is_some();
+    let acted = now.fired.is_some() || now.tripped.is_some();
+    let as_wanted = share(traffic.side) == traffic.percent && rest && same_side;
+    if as_wanted && guarded && tripwire && !acted { Holds::Yes } else { Holds::No }
 }

@@ -66,6 +66,17 @@ impl FakeRouter {
         self.state().fire();
     }
 
+    /// The armed trip fires now, with this evidence.
+    pub fn fire_trip(&self, evidence: &str) {
+        self.state().trip(evidence);
+    }
+
+    /// What it would answer to a `read` now.
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.state().traffic.clone()
+    }
+
     /// Percent by slot now.
     #[must_use]
     pub fn weights(&self) -> BTreeMap<Slot, u8> {
@@ -245,6 +256,10 @@ impl Router for FakeRouter {
     }
 
     fn has_dead_man(&self) -> bool {
+        true
+    }
+
+    fn has_trip(&self) -> bool {
         true
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backout_core::ids::{LedgerId, Slot};
-use backout_core::ports::{AdapterError, DeadManFired, Marker, StepCx, Traffic, TrafficChange};
+use backout_core::ports::{
+    AdapterError, DeadManFired, Marker, StepCx, Traffic, TrafficChange, Tripped,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -66,6 +68,23 @@ impl State {
             Some(DeadManFired { at: Timestamp::now(), stable: dead_man.stable, moved, reason });
     }
 
+    /// What a router does when the new side's errors are beyond doubt.
+    pub(crate) fn trip(&mut self, evidence: &str) {
+        let moved = self.stable_is_healthy;
+        let Some(traffic) = &mut self.traffic else { return };
+        let Some(trip) = traffic.trip.take() else { return };
+        if moved {
+            for (slot, weight) in &mut traffic.weights {
+                *weight = if *slot == trip.stable { 100 } else { 0 };
+            }
+            traffic.dead_man = None;
+            self.deadline = None;
+        }
+        let reason = (!moved).then(|| "the stable side does not pass its check".to_owned());
+        let (at, evidence) = (Timestamp::now(), evidence.to_owned());
+        traffic.tripped = Some(Tripped { at, stable: trip.stable, moved, evidence, reason });
+    }
+
     pub(crate) fn reachable(&mut self) -> Result<(), AdapterError> {
         if self.unreachable {
             return Err(AdapterError::transient("failed to reach the router: refused"));
@@ -105,6 +124,11 @@ impl State {
             return Err(self.violation("a deadline without its stable side, or at once".to_owned()));
         }
         let split = change.weights.values().any(|w| (1..100).contains(w));
+        if change.trip.is_some_and(|trip| {
+            !split || !change.sides.contains_key(&trip.stable) || trip.rule.false_trip_ppt == 0
+        }) {
+            return Err(self.violation("a trip without a split, or without a budget".to_owned()));
+        }
         if self.needs_dead_man && split && change.dead_man.is_none() {
             return Err(self.violation("a split without a deadline".to_owned()));
         }
@@ -123,10 +147,10 @@ impl State {
         if self.ensured == 0 {
             return Err(self.violation("traffic moved before `ensure`".to_owned()));
         }
-        let fired = self.traffic.as_ref().is_some_and(|t| t.fired.is_some());
+        let fired = self.traffic.as_ref().is_some_and(|t| t.fired.is_some() || t.tripped.is_some());
         if fired && !change.acknowledge_fired {
             return Err(AdapterError::permanent(
-                "failed to move traffic: a deadline ran out and was not adopted",
+                "failed to move traffic: a deadline ran out or a trip fired, and that was not adopted",
             ));
         }
         Ok(())
@@ -142,6 +166,9 @@ impl State {
             listen: None,
             dead_man: change.dead_man,
             fired: None,
+            trip: change.trip,
+            tripped: None,
+            unbound: None,
             marker: Some(Marker { ledger: self.ledger.clone() }),
         };
         self.traffic = Some(traffic.clone());

@@ -155,6 +155,9 @@ impl Router for ScriptRouter {
             listen: None,
             dead_man: None,
             fired: None,
+            trip: None,
+            tripped: None,
+            unbound: None,
             marker: Some(Marker { ledger: self.options.ledger.clone() }),
         };
         // The script has done it; what is not remembered is observed as undone and is done again.

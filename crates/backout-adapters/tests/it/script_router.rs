@@ -35,6 +35,7 @@ fn change(percent: u8, stage: &str) -> TrafficChange {
         new_side: Slot::B,
         stage: stage.to_owned(),
         dead_man: None,
+        trip: None,
         cut: false,
         acknowledge_fired: false,
     }

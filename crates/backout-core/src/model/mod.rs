@@ -4,11 +4,13 @@ mod config_file;
 mod deployment;
 mod environment;
 mod health;
+mod metric;
 mod policy;
 mod release;
 mod request;
 mod rollback;
 mod target;
+mod trip;
 mod words;
 
 pub use config_file::{
@@ -19,6 +21,7 @@ pub use environment::{
     EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
 };
 pub use health::{CheckSchedule, HealthSpec, HttpCheck, ProbeSpec};
+pub use metric::{Measure, MetricsSpec, RequestsSpec, SeriesSpec};
 pub use policy::{
     CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Shutdown, Stage, Strategy,
 };
@@ -28,6 +31,7 @@ pub use rollback::{RollbackRecord, StepRecord};
 pub use target::{
     EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
 };
+pub use trip::TripRule;
 pub use words::{
     DeploymentKind, DeploymentStatus, Health, OperationKind, RollbackStatus, RollbackType, Surface,
     Trigger,

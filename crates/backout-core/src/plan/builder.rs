@@ -213,7 +213,8 @@ impl<'a> Builder<'a> {
         } else {
             2 * MARGIN_MS
         };
-        let words = (before, share(&traffic));
+        let armed = if traffic.trip.is_some() { "; the proxy's trip is armed" } else { "" };
+        let words = (before, format!("{}{armed}", share(&traffic)));
         let undo = undo.map(Action::SetTraffic);
         self.push(
             "shift_traffic",
@@ -238,6 +239,7 @@ impl<'a> Builder<'a> {
             percent: 0,
             rest: Some(stays),
             dead_man: false,
+            trip: None,
             gate: false,
             cut: false,
             stage: "0".to_owned(),

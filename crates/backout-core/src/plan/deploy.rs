@@ -5,7 +5,7 @@ use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{ServiceName, Slot};
 use crate::model::{
-    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec,
+    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec, TripRule,
 };
 
 /// Makes the plan that takes `release` live.
@@ -146,31 +146,35 @@ fn traffic_steps(
     warm: Option<Slot>,
     old: Option<Slot>,
 ) -> usize {
-    let dead_man = matches!(policy.router, RouterPolicy::Builtin { .. });
+    let builtin = matches!(policy.router, RouterPolicy::Builtin { .. });
+    // Where nothing goes back by itself the proxy does not either.
+    let trip = TripRule::of(&policy.judge).filter(|_| builtin && policy.rollback.automatic);
     let Some(warm) = warm else {
-        b.traffic(share(slot, 100, old, false), None);
+        b.traffic(share(slot, 100, old), None);
         return b.steps.len() - 1;
     };
-    let mut before = share(slot, 0, Some(warm), false);
+    let mut before = share(slot, 0, Some(warm));
     if let Strategy::Canary(CanaryPolicy { stages, on_no_data }) = &policy.strategy {
         for stage in stages.iter().filter(|stage| stage.weight < 100) {
-            let now = share(slot, stage.weight, Some(warm), dead_man);
+            let now =
+                TrafficStep { dead_man: builtin, trip, ..share(slot, stage.weight, Some(warm)) };
             b.traffic(now.clone(), Some(before));
             let mode = WatchMode::Hold { stage: *stage, on_no_data: *on_no_data };
             b.watch(&format!("hold_{}", stage.weight), mode, slot, Some(warm));
             before = now;
         }
     }
-    b.traffic(share(slot, 100, Some(warm), false), Some(before));
+    b.traffic(share(slot, 100, Some(warm)), Some(before));
     b.steps.len() - 1
 }
 
-fn share(side: Slot, percent: u8, rest: Option<Slot>, dead_man: bool) -> TrafficStep {
+fn share(side: Slot, percent: u8, rest: Option<Slot>) -> TrafficStep {
     TrafficStep {
         side,
         percent,
         rest,
-        dead_man,
+        dead_man: false,
+        trip: None,
         gate: true,
         cut: false,
         stage: percent.to_string(),

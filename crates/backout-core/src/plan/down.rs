@@ -24,6 +24,7 @@ pub fn plan_down(
                         percent: 0,
                         rest: None,
                         dead_man: false,
+                        trip: None,
                         gate: false,
                         cut: true,
                         stage: "rollback".to_owned(),

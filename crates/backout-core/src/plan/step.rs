@@ -8,7 +8,7 @@ use crate::ids::{
     DeploymentId, EnvironmentKey, HostName, OperationId, ReleaseId, RollbackId, ServiceName, Slot,
     Version, hex,
 };
-use crate::model::{OnNoData, OperationKind, RollbackType, Stage, Surface, Trigger};
+use crate::model::{OnNoData, OperationKind, RollbackType, Stage, Surface, Trigger, TripRule};
 
 /// Newest format of [`Plan`] that this version reads and writes.
 pub const PLAN_FORMAT: u32 = 1;
@@ -114,6 +114,13 @@ impl Plan {
     #[must_use]
     pub fn step_index(&self, key: &str) -> Option<usize> {
         self.steps.iter().position(|step| step.key == key)
+    }
+
+    /// Whether one of its steps lets the router go back by itself: the judge beside it then has less to spend.
+    #[must_use]
+    pub fn arms_trip(&self) -> bool {
+        let armed = |step: &Step| matches!(&step.action, Action::SetTraffic(t) if t.trip.is_some());
+        self.steps.iter().any(armed)
     }
 
     /// Whether a failing verdict of this operation leads to a way back (deploys do; rollbacks never loop).
@@ -240,6 +247,9 @@ pub struct TrafficStep {
     pub rest: Option<Slot>,
     /// Arm the dead-man with the same command.
     pub dead_man: bool,
+    /// Arm the trip with the same command: by this rule the router goes back to `rest` by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trip: Option<TripRule>,
     /// The side must be known healthy before it gets this.
     pub gate: bool,
     /// Requests that hang on a side that goes to 0 are cut.

@@ -6,6 +6,7 @@ mod artifacts;
 mod config_files;
 mod error;
 mod ledger;
+mod metric;
 mod probe;
 mod router;
 mod step_cx;
@@ -18,10 +19,11 @@ pub use ledger::{
     AppendError, Change, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError,
     OutboxMessage,
 };
+pub use metric::{MetricSource, MetricSubject, Point, Points};
 pub use probe::{Probe, ProbeError, ProbeSubject, Sample, SampleOutcome};
 pub use router::{
     DeadMan, DeadManFired, FrameStream, Router, RouterSide, SideCounters, Traffic, TrafficChange,
-    TrafficFrame,
+    TrafficFrame, Trip, Tripped,
 };
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use target::{Capabilities, Exit, Marker, Observed, Receipt, Running, Target, TargetAction};

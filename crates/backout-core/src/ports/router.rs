@@ -12,6 +12,7 @@ use super::error::AdapterError;
 use super::step_cx::StepCx;
 use super::target::{Marker, Receipt};
 use crate::ids::{ReleaseId, Slot, Version};
+use crate::model::TripRule;
 
 /// One side that can get traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,30 @@ pub struct DeadManFired {
     pub reason: Option<String>,
 }
 
+/// A rule by which the router takes the new side out by itself, as soon as its errors are beyond doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trip {
+    /// The side that is compared with and gets all traffic then; the other one is on trial.
+    pub stable: Slot,
+    /// The rule.
+    pub rule: TripRule,
+}
+
+/// A trip that fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tripped {
+    /// When.
+    pub at: Timestamp,
+    /// The side it names.
+    pub stable: Slot,
+    /// Traffic was moved (else held, with the reason).
+    pub moved: bool,
+    /// The sentence behind it.
+    pub evidence: String,
+    /// Why it was held.
+    pub reason: Option<String>,
+}
+
 /// What a router does now, read back from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -65,6 +90,15 @@ pub struct Traffic {
     pub dead_man: Option<DeadMan>,
     /// A deadline that ran out and was not adopted yet.
     pub fired: Option<DeadManFired>,
+    /// The armed trip.
+    #[serde(default)]
+    pub trip: Option<Trip>,
+    /// A trip that fired and was not adopted yet.
+    #[serde(default)]
+    pub tripped: Option<Tripped>,
+    /// Why users can't come in although it runs: its address can't be bound.
+    #[serde(default)]
+    pub unbound: Option<String>,
     /// The ledger that manages it.
     pub marker: Option<Marker>,
 }
@@ -82,9 +116,11 @@ pub struct TrafficChange {
     pub stage: String,
     /// Armed with the same command.
     pub dead_man: Option<DeadMan>,
+    /// Armed with the same command.
+    pub trip: Option<Trip>,
     /// Requests that hang on a side that goes to 0 are cut and, where idempotent, sent again.
     pub cut: bool,
-    /// The caller has adopted a fired deadline.
+    /// The caller has adopted what the router did by itself.
     pub acknowledge_fired: bool,
 }
 
@@ -124,6 +160,10 @@ pub struct TrafficFrame {
     pub sides: BTreeMap<Slot, SideCounters>,
     /// A deadline that ran out.
     pub fired: Option<DeadManFired>,
+    /// A trip that fired.
+    pub tripped: Option<Tripped>,
+    /// Why users can't come in although the router runs.
+    pub unbound: Option<String>,
 }
 
 /// A stream of frames, without naming a runtime.
@@ -160,7 +200,7 @@ pub trait Router: Send + Sync {
     /// Makes the wanted state and reads it back.
     ///
     /// # Errors
-    /// Permanent when refused (stale epoch, other owner, a deadline that ran out).
+    /// Permanent when refused (stale epoch, other owner, a deadline that ran out, a trip that fired).
     async fn apply(&self, change: &TrafficChange, cx: &StepCx) -> Result<Traffic, AdapterError>;
 
     /// Puts the armed deadline off.
@@ -194,4 +234,9 @@ pub trait Router: Send + Sync {
 
     /// Whether dead-man deadlines are honoured.
     fn has_dead_man(&self) -> bool;
+
+    /// Whether trips are honoured.
+    fn has_trip(&self) -> bool {
+        false
+    }
 }

@@ -26,8 +26,9 @@ fn words(action: &Action) -> String {
         Action::Drain { slot } => format!("drain {slot}"),
         Action::SetTraffic(t) => {
             let rest = t.rest.map_or("-", Slot::as_str);
-            let flags = [(t.dead_man, " dead-man"), (t.gate, " gate"), (t.cut, " cut")];
-            let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+            let guards = [(t.dead_man, " dead-man"), (t.trip.is_some(), " trip")];
+            let flags = guards.into_iter().chain([(t.gate, " gate"), (t.cut, " cut")]);
+            let flags: String = flags.filter(|(on, _)| *on).map(|(_, word)| word).collect();
             format!("traffic {} {} rest {rest}{flags} stage {}", t.side, t.percent, t.stage)
         }
         Action::RemoveRoute => "remove route".to_owned(),

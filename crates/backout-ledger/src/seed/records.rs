@@ -268,6 +268,7 @@ fn steps(release: &ReleaseId, deployment: u64) -> Vec<Step> {
             percent,
             rest,
             dead_man: true,
+            trip: None,
             gate: true,
             cut: false,
             stage,

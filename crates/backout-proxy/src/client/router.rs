@@ -218,6 +218,9 @@ fn traffic(state: &RouteState) -> Result<Traffic, AdapterError> {
             .as_ref()
             .map(|armed| DeadMan { stable: slot(armed.stable), after_ms: armed.after_ms }),
         fired: state.dead_man_fired.as_ref().map(fired),
+        trip: None,
+        tripped: None,
+        unbound: None,
         marker: Some(Marker {
             ledger: LedgerId::new(state.owner.ledger.clone()).map_err(invalid)?,
         }),
@@ -252,6 +255,8 @@ impl FrameStream for Frames {
             weights: slots(&frame.weights),
             sides: frame.sides.iter().map(|(side, stats)| (slot(*side), counters(stats))).collect(),
             fired: frame.dead_man_fired.as_ref().map(fired),
+            tripped: None,
+            unbound: None,
             instance: frame.instance,
         })
     }

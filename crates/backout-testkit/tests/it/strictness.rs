@@ -93,6 +93,7 @@ fn change(a: u8, b: u8, dead_man_ms: Option<u64>) -> TrafficChange {
         new_side: Slot::B,
         stage: b.to_string(),
         dead_man: dead_man_ms.map(|after_ms| DeadMan { stable: Slot::A, after_ms }),
+        trip: None,
         cut: false,
         acknowledge_fired: false,
     }
@@ -144,6 +145,8 @@ async fn frames_reach_all_who_watch_until_the_router_is_gone() {
         weights: BTreeMap::new(),
         sides: BTreeMap::new(),
         fired: None,
+        tripped: None,
+        unbound: None,
     };
     router.push_frame(frame.clone());
     assert_eq!(stream.next().await, Some(frame));
