@@ -123,6 +123,29 @@ pub enum Event<'a> {
         /// Latencies as (microseconds, count).
         latency: &'a [(u64, u64)],
     },
+    /// One request of a session that stays on its side (sticky routing). Each session counts once
+    /// per kind of event, so that one abusive client is worth one event. Show a side's requests
+    /// either this way or as [`Requests`](Event::Requests), never both.
+    Session {
+        /// When it ended.
+        at_ms: i64,
+        /// The side that served it.
+        arm: Arm,
+        /// Any number that stands for the session.
+        session: u64,
+        /// Whether it went well.
+        ok: bool,
+        /// How long it took, if known.
+        latency_us: Option<u64>,
+    },
+    /// This side's counters could not be read. Until its next [`Requests`](Event::Requests), which
+    /// covers the gap, the other side's requests wait for it: a gap is neither health nor failure.
+    Unread {
+        /// When that was tried.
+        at_ms: i64,
+        /// The side.
+        arm: Arm,
+    },
     /// The part of those requests that went to one route, so that one bad endpoint of many is seen.
     /// Needs [`Budget::routes`](crate::Budget).
     Route {
@@ -204,6 +227,8 @@ impl Event<'_> {
         match *self {
             Event::Weight { at_ms, .. }
             | Event::Requests { at_ms, .. }
+            | Event::Session { at_ms, .. }
+            | Event::Unread { at_ms, .. }
             | Event::Route { at_ms, .. }
             | Event::Reference { at_ms, .. }
             | Event::Metric { at_ms, .. }

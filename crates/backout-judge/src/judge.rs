@@ -34,6 +34,8 @@ pub struct Judge {
     pub(crate) comparison: Comparison,
     pub(crate) baking: bool,
     unsettled: bool,
+    /// Since when a side's requests could not be read.
+    unread_ms: [Option<i64>; 2],
     trace: Trace,
     failure: Option<Failure>,
 }
@@ -56,6 +58,7 @@ impl Judge {
             comparison: Comparison::new(&settings),
             baking: false,
             unsettled: false,
+            unread_ms: [None; 2],
             trace: Trace::default(),
             failure: None,
             settings,
@@ -100,6 +103,14 @@ impl Judge {
             Event::Requests { arm, ok, failed, latency, .. } => {
                 self.take_requests(arm, ok, failed, latency);
             }
+            Event::Session { arm, session, ok, latency_us, .. } => {
+                self.take_session(arm, session, ok, latency_us);
+            }
+            Event::Unread { arm, .. } => {
+                self.unread_ms[arm.index()].get_or_insert(self.now_ms);
+                self.comparison.wait(self.now_ms, true);
+                self.traffic.restart_gap(self.now_ms);
+            }
             Event::Route { arm, route, ok, failed, .. } => {
                 self.comparison.route(self.now_ms, arm, route, ok, failed);
                 self.unsettled = true;
@@ -129,6 +140,36 @@ impl Judge {
     }
 
     fn take_requests(&mut self, arm: Arm, ok: u64, failed: u64, latency: &[(u64, u64)]) {
+        if self.unread_ms[arm.index()].take().is_some() {
+            self.traffic.restart_gap(self.now_ms);
+            self.comparison.wait(self.now_ms, self.is_waiting());
+        }
+        self.tally(arm, ok, failed, latency);
+        self.comparison.requests(self.now_ms, arm, ok, failed, latency);
+        self.unsettled = true;
+    }
+
+    fn take_session(&mut self, arm: Arm, session: u64, ok: bool, latency_us: Option<u64>) {
+        let at_ms = self.now_ms;
+        let (ok, failed) = self.comparison.session_request(at_ms, arm, session, ok, latency_us);
+        let latency = latency_us.filter(|_| ok > 0).map(|us| [(us, 1)]);
+        self.tally(arm, ok, failed, latency.as_ref().map_or(&[], |one| &one[..]));
+        self.unsettled = true;
+    }
+
+    /// Whether one side's requests could not be read and the other's wait for them.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.unread_ms.iter().any(Option::is_some)
+    }
+
+    /// Which side's requests could not be read, and since when.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = (Arm, i64)> {
+        let arms = [Arm::Canary, Arm::Baseline].into_iter().zip(self.unread_ms);
+        arms.filter_map(|(arm, since_ms)| since_ms.map(|since_ms| (arm, since_ms)))
+    }
+
+    /// For the rules that are no comparisons: fixed limits and traffic.
+    fn tally(&mut self, arm: Arm, ok: u64, failed: u64, latency: &[(u64, u64)]) {
         let limit = self.settings.thresholds.response_time_ms;
         let mut tally = Tally { total: ok.saturating_add(failed), failed, ..Tally::default() };
         for &(us, count) in latency {
@@ -145,8 +186,9 @@ impl Judge {
             window[arm.index()].add(self.now_ms, &tally);
         }
         self.traffic.requests(self.now_ms, arm, ok, failed);
-        self.comparison.requests(self.now_ms, arm, ok, failed, latency);
-        self.unsettled = true;
+        if self.is_waiting() {
+            self.traffic.restart_gap(self.now_ms);
+        }
     }
 
     fn check(&mut self, at_ms: i64, id: CheckId, sample: &CheckSample) {
@@ -200,8 +242,10 @@ impl Judge {
         let fail = |metric: &'static str, evidence| {
             Some(Failure { cause: Cause::Threshold, evidence, metric: Some(metric.into()) })
         };
+        // Half a reading can't tell whether the other side suffers too.
+        let whole = !self.is_waiting();
         for (drives, finding) in self.findings(now_ms) {
-            if let (true, Finding::Fail(metric, evidence)) = (drives, finding) {
+            if let (true, Finding::Fail(metric, evidence)) = (drives && whole, finding) {
                 return fail(metric, evidence);
             }
         }

@@ -27,7 +27,7 @@ impl Judge {
         let mut notes = Notes::default();
         self.note_checks(now_ms, &mut notes);
         self.note_windows(now_ms, &mut notes);
-        self.note_traffic(&mut notes);
+        self.note_traffic(now_ms, &mut notes);
         notes.warnings.extend(self.exits.warnings(now_ms, &self.settings));
         notes.warnings.truncate(MAX_WARNINGS);
 
@@ -108,9 +108,14 @@ impl Judge {
         }
     }
 
-    fn note_traffic(&self, notes: &mut Notes) {
+    fn note_traffic(&self, now_ms: i64, notes: &mut Notes) {
         if self.traffic.none_at_all() {
             notes.warnings.push("no traffic".to_owned());
+        }
+        for (arm, since_ms) in self.unread() {
+            let lasted = words::duration(now_ms.saturating_sub(since_ms));
+            let arm = arm.word();
+            notes.missing.push(format!("the {arm}'s requests could not be read for {lasted}"));
         }
         let too_few = self.traffic.missing(&self.settings);
         // Bake ends by time: there it is something to record, not something to wait for.

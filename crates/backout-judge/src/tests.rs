@@ -482,3 +482,59 @@ fn the_medium_window_drives_verdicts_only_while_baking() {
         assert_ne!(verdict.level, Level::Healthy);
     }
 }
+
+fn counts(judge: &mut Judge, second: i64, arm: Arm, ok: u64, failed: u64) {
+    judge.observe(Event::Requests { at_ms: second * 1_000, arm, ok, failed, latency: &[] });
+}
+
+#[test]
+fn a_side_that_could_not_be_read_is_waited_for() {
+    let mut judge = Judge::new(Settings { minimum_samples: 1, ..Settings::default() }, 0);
+    judge.observe(Event::Weight { at_ms: 0, canary_share: 0.1 });
+    counts(&mut judge, 1, Arm::Canary, 100, 0);
+    counts(&mut judge, 1, Arm::Baseline, 900, 0);
+    // Both fail from here on, and only the canary's counters can be read.
+    for second in 2..30 {
+        judge.observe(Event::Unread { at_ms: second * 1_000, arm: Arm::Baseline });
+        counts(&mut judge, second, Arm::Canary, 5, 5);
+    }
+    let during = judge.verdict(30_000);
+    assert_eq!(during.level, Level::NotEnoughData, "{during:?}");
+    let words = "the baseline's requests could not be read for 28 s";
+    assert!(during.evidence.contains(words), "{}", during.evidence);
+    counts(&mut judge, 30, Arm::Canary, 5, 5);
+    counts(&mut judge, 30, Arm::Baseline, 1_300, 1_300);
+    let after = judge.verdict(31_000);
+    assert!(after.shared_fault && !after.is_failing(), "{after:?}");
+    // What covers the gap counts in full: now only the canary fails.
+    for second in 31..60 {
+        judge.observe(Event::Unread { at_ms: second * 1_000, arm: Arm::Canary });
+        counts(&mut judge, second, Arm::Baseline, 90, 0);
+    }
+    assert!(!judge.verdict(60_000).is_failing(), "a gap is no silence");
+    counts(&mut judge, 60, Arm::Canary, 0, 300);
+    counts(&mut judge, 60, Arm::Baseline, 90, 0);
+    assert_eq!(judge.verdict(60_000).cause, Some(Cause::Analysis));
+}
+
+#[test]
+fn sessions_count_once_for_every_rule() {
+    let mut judge = Judge::new(Settings { sticky_sessions: true, ..Settings::default() }, 0);
+    judge.observe(Event::Weight { at_ms: 0, canary_share: 0.05 });
+    for number in 0..2_000i64 {
+        let (arm, session, ok) = match number % 10 {
+            0 => (Arm::Canary, 1, false),
+            1 => (Arm::Canary, 100 + number as u64, true),
+            _ => (Arm::Baseline, 100 + number as u64, true),
+        };
+        let at_ms = number * 10;
+        judge.observe(Event::Session { at_ms, arm, session, ok, latency_us: Some(900) });
+    }
+    assert!(!judge.verdict(20_000).is_failing(), "{:?}", judge.verdict(20_000));
+    for number in 2_000..2_100i64 {
+        let (at_ms, session) = (number * 10, 10_000 + number as u64);
+        let arm = Arm::Canary;
+        judge.observe(Event::Session { at_ms, arm, session, ok: false, latency_us: None });
+    }
+    assert!(judge.verdict(21_000).is_failing());
+}

@@ -85,7 +85,7 @@ impl Traffic {
         }
     }
 
-    fn restart_gap(&mut self, at_ms: i64) {
+    pub fn restart_gap(&mut self, at_ms: i64) {
         self.gap_log_odds = 0.0;
         self.gap_baseline = 0;
         self.gap_began_ms = at_ms;

@@ -49,6 +49,10 @@ pub struct Comparison {
     errors_begun: Begun,
     latency_begun: Begun,
     reading: Option<Reading>,
+    /// One side of the reading is still to come.
+    waiting: bool,
+    /// Routes are recorded as they come: those of a gap, where sides come apart, are left out.
+    routes_from_ms: i64,
     sessions: Option<Box<Sessions>>,
     pub(super) ledger: Ledger,
     alarm: Option<Alarm>,
@@ -91,6 +95,8 @@ impl Comparison {
             errors_begun: Begun::default(),
             latency_begun: Begun::default(),
             reading: None,
+            waiting: false,
+            routes_from_ms: i64::MIN,
             sessions: None,
             ledger: Ledger::default(),
             alarm: None,
@@ -100,6 +106,10 @@ impl Comparison {
     /// The canary's share of requests (or of sessions, where those are counted) from now on.
     pub fn weight(&mut self, share: f64) {
         self.settle();
+        if self.waiting {
+            // Half a reading of another share can't be judged by this one, nor by that.
+            self.reading = None;
+        }
         self.share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         self.guard = ShareGuard::default();
         self.use_share(self.share);
@@ -150,7 +160,7 @@ impl Comparison {
 
     /// Takes one request in that belongs to a session which stays on its side. The share in force
     /// is that of sessions, and each counts once (see `sessions`). `latency_us` of failed
-    /// requests is left out.
+    /// requests is left out. Gives what was counted of it, as (ok, failed).
     pub fn session_request(
         &mut self,
         at_ms: i64,
@@ -158,16 +168,18 @@ impl Comparison {
         session: u64,
         ok: bool,
         latency_us: Option<u64>,
-    ) {
+    ) -> (u64, u64) {
         let side = arm.index();
         let mut reading = self.reading_at(at_ms);
         let sessions = self.sessions.get_or_insert_with(|| Box::new(Sessions::new()));
         reading.total[side] += 1;
-        if ok && !sessions.had(session, FAILED) {
-            reading.ok[side] += 1;
-        } else if !ok && sessions.is_first(session, FAILED) {
-            reading.failed[side] += 1;
-        }
+        let counted = if ok {
+            (u64::from(!sessions.had(session, FAILED)), 0)
+        } else {
+            (0, u64::from(sessions.is_first(session, FAILED)))
+        };
+        reading.ok[side] += counted.0;
+        reading.failed[side] += counted.1;
         if let (Some(test), Some(us), true) = (&mut self.latency, latency_us, ok) {
             let mut slow = Slow::default();
             test.count_slow(arm, us, 1, &mut slow);
@@ -181,6 +193,23 @@ impl Comparison {
             }
         }
         self.reading = Some(reading);
+        counted
+    }
+
+    /// While true, what comes in is kept as one reading: a side's counters could not be read, and
+    /// the other's are judged together with what covers the gap.
+    pub fn wait(&mut self, at_ms: i64, waiting: bool) {
+        if waiting && !self.waiting {
+            self.settle();
+        }
+        if self.waiting && !waiting {
+            // What covers the gap joins it.
+            if let Some(reading) = &mut self.reading {
+                reading.at_ms = at_ms;
+            }
+            self.routes_from_ms = at_ms.saturating_add(1);
+        }
+        self.waiting = waiting;
     }
 
     /// Takes the part of a reading in that went to one route.
@@ -188,8 +217,9 @@ impl Comparison {
         let reading = self.reading_at(at_ms);
         self.reading = Some(reading);
         let elapsed_ms = self.elapsed(at_ms, self.warm_up_ms);
+        let whole = !self.waiting && at_ms >= self.routes_from_ms;
         if let (Some(routes), Some(elapsed_ms), true) =
-            (&mut self.routes, elapsed_ms, is_split(self.share))
+            (&mut self.routes, elapsed_ms, whole && is_split(self.share))
         {
             routes.record(route, arm, (ok, failed), &self.schedule, elapsed_ms);
         }
@@ -239,12 +269,14 @@ impl Comparison {
         if self.reading.is_some_and(|reading| reading.at_ms != at_ms) {
             self.settle();
         }
-        self.reading.take().unwrap_or(Reading { at_ms, ..Reading::default() })
+        // Only a reading that waits for its other side is older.
+        let reading = self.reading.take().unwrap_or_default();
+        Reading { at_ms, ..reading }
     }
 
     /// Judges what came in since the last call; the first alarm stays.
     pub fn settle(&mut self) -> Option<&Alarm> {
-        if let Some(reading) = self.reading.take() {
+        if let Some(reading) = self.reading.take_if(|_| !self.waiting) {
             self.judge(&reading);
             if self.alarm.is_none() {
                 self.alarm = self.alarm_now();
@@ -255,7 +287,7 @@ impl Comparison {
 
     /// The alarm as it would be if everything was judged now.
     pub fn pending(&self) -> Option<Alarm> {
-        if self.alarm.is_some() || self.reading.is_none() {
+        if self.alarm.is_some() || self.reading.is_none() || self.waiting {
             return self.alarm.clone();
         }
         self.clone().settle().cloned()
