@@ -183,6 +183,16 @@ pub enum Event<'a> {
         /// The baseline's value.
         baseline: Option<f64>,
     },
+    /// Requests of our own, sent to both sides' own addresses in equal number; never counted as
+    /// those of users.
+    Synthetic {
+        /// When they ended.
+        at_ms: i64,
+        /// How many of the canary's went well, and how many failed.
+        canary: (u64, u64),
+        /// The same of the baseline, where there is one.
+        baseline: Option<(u64, u64)>,
+    },
     /// One scheduled check's outcome.
     Check {
         /// When the check *started*.
@@ -232,6 +242,7 @@ impl Event<'_> {
             | Event::Route { at_ms, .. }
             | Event::Reference { at_ms, .. }
             | Event::Metric { at_ms, .. }
+            | Event::Synthetic { at_ms, .. }
             | Event::Check { at_ms, .. }
             | Event::Exited { at_ms, .. }
             | Event::StageBegan { at_ms }

@@ -3,6 +3,7 @@
 use crate::checks::{Availability, Check};
 use crate::event::{Arm, CheckId, CheckSample, Event, MetricId, Worse};
 use crate::exits::{Exit, Exits};
+use crate::limits::MetricLimit;
 use crate::sequential::Comparison;
 use crate::settings::Settings;
 use crate::thresholds::{self, Finding};
@@ -32,6 +33,7 @@ pub struct Judge {
     /// Short, medium and long, each for canary and baseline.
     windows: [[Window; 2]; 3],
     pub(crate) comparison: Comparison,
+    pub(crate) limits: Vec<MetricLimit>,
     pub(crate) baking: bool,
     unsettled: bool,
     /// Since when a side's requests could not be read.
@@ -56,6 +58,7 @@ impl Judge {
                 window(settings.window_long_ms),
             ],
             comparison: Comparison::new(&settings),
+            limits: Vec::new(),
             baking: false,
             unsettled: false,
             unread_ms: [None; 2],
@@ -84,6 +87,18 @@ impl Judge {
     /// that is no reason. Only before the first reading, and at most 64: `None` otherwise.
     pub fn add_metric(&mut self, name: &str, worse: Worse, tolerance: f64) -> Option<MetricId> {
         self.comparison.add_metric(name, worse, tolerance)
+    }
+
+    /// Gives a metric fixed limits beside the comparison. `worse` as it was made known with.
+    pub fn limit_metric(
+        &mut self,
+        metric: MetricId,
+        worse: Worse,
+        warn: Option<f64>,
+        fail: Option<f64>,
+    ) {
+        let name = self.comparison.metric_name(metric);
+        self.limits.push(MetricLimit::new(metric, name, worse, warn, fail));
     }
 
     /// Takes one event in.
@@ -118,8 +133,13 @@ impl Judge {
             Event::Reference { total, failed, .. } => self.comparison.reference(total, failed),
             Event::Metric { metric, canary, baseline, .. } => {
                 self.comparison.metric(self.now_ms, metric, canary, baseline);
+                let split = self.traffic.share.is_some_and(|share| share > 0.0 && share < 1.0);
+                for limit in self.limits.iter_mut().filter(|limit| limit.metric == metric) {
+                    limit.record(canary, baseline, split);
+                }
                 self.unsettled = true;
             }
+            Event::Synthetic { canary, baseline, .. } => self.take_synthetic(canary, baseline),
             Event::Check { at_ms, arm: _, check, sample } => self.check(at_ms, check, &sample),
             Event::Exited { at_ms, arm, service, code, restarts, before_first_pass } => {
                 let exit = Exit { at_ms, code, restarts, before_first_pass };
@@ -191,6 +211,22 @@ impl Judge {
         }
     }
 
+    fn take_synthetic(&mut self, canary: (u64, u64), baseline: Option<(u64, u64)>) {
+        self.settle();
+        let sides = [(Arm::Canary, Some(canary)), (Arm::Baseline, baseline)];
+        for (arm, (ok, failed)) in sides.into_iter().filter_map(|(arm, of)| Some((arm, of?))) {
+            let tally = Tally { total: ok.saturating_add(failed), failed, ..Tally::default() };
+            for window in &mut self.windows {
+                window[arm.index()].add(self.now_ms, &tally);
+            }
+            self.traffic.synthetic(arm, tally.total);
+        }
+        if let Some(baseline) = baseline {
+            self.comparison.synthetic(self.now_ms, canary, baseline);
+        }
+        self.unsettled = true;
+    }
+
     fn check(&mut self, at_ms: i64, id: CheckId, sample: &CheckSample) {
         let index = id.0 as usize;
         let Some(twin) = self.twins.get(index).copied() else { return };
@@ -227,6 +263,7 @@ impl Judge {
             .find_map(|check| check.start_timed_out(now_ms, &self.settings))
             .or_else(|| self.compared())
             .or_else(|| self.traffic.starved(now_ms, &self.settings))
+            .or_else(|| self.limits.iter().find_map(|limit| limit.failure(&self.settings)))
             .or_else(|| self.over_threshold(now_ms))
     }
 

@@ -27,6 +27,7 @@ mod counter;
 mod event;
 mod exits;
 mod judge;
+mod limits;
 pub mod replay;
 mod report;
 pub mod sequential;

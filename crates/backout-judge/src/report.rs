@@ -17,7 +17,7 @@ const MAX_WARNINGS: usize = 20;
 struct Notes {
     warnings: Vec<String>,
     missing: Vec<String>,
-    shared: Option<(String, &'static str)>,
+    shared: Option<(String, Cow<'static, str>)>,
 }
 
 impl Judge {
@@ -27,6 +27,7 @@ impl Judge {
         let mut notes = Notes::default();
         self.note_checks(now_ms, &mut notes);
         self.note_windows(now_ms, &mut notes);
+        self.note_limits(&mut notes);
         self.note_traffic(now_ms, &mut notes);
         notes.warnings.extend(self.exits.warnings(now_ms, &self.settings));
         notes.warnings.truncate(MAX_WARNINGS);
@@ -49,7 +50,7 @@ impl Judge {
             verdict.level = Level::Warning;
             verdict.shared_fault = true;
             verdict.evidence = format!("{evidence}: a fault of both sides");
-            verdict.metric = Some(metric.to_owned());
+            verdict.metric = Some(metric.into_owned());
         } else if !notes.missing.is_empty() {
             verdict.level = Level::NotEnoughData;
             let missing = notes.missing.join("; ");
@@ -76,12 +77,12 @@ impl Judge {
             notes.missing.extend(check.missing(now_ms, &self.settings));
             if check.shared {
                 let words = check.warning(now_ms).unwrap_or_default();
-                notes.shared.get_or_insert((words, "health"));
+                notes.shared.get_or_insert((words, "health".into()));
             }
             match self.availability(index, now_ms) {
                 Availability::Good => {}
                 Availability::Fail(words) if self.twin_unavailable(index, now_ms) => {
-                    notes.shared.get_or_insert((words, "availability"));
+                    notes.shared.get_or_insert((words, "availability".into()));
                 }
                 Availability::Warn(words) | Availability::Fail(words) => {
                     notes.warnings.push(words);
@@ -95,7 +96,7 @@ impl Judge {
             match finding {
                 Finding::Good => {}
                 Finding::Shared(metric, words) if drives => {
-                    notes.shared.get_or_insert((words, metric));
+                    notes.shared.get_or_insert((words, metric.into()));
                 }
                 Finding::Unclear(_, words) if drives => {
                     notes.missing.push(format!("more requests to tell the sides apart ({words})"));
@@ -105,6 +106,15 @@ impl Judge {
                 | Finding::Shared(_, words)
                 | Finding::Fail(_, words) => notes.warnings.push(words),
             }
+        }
+    }
+
+    fn note_limits(&self, notes: &mut Notes) {
+        for limit in &self.limits {
+            if let Some((words, metric)) = limit.shared() {
+                notes.shared.get_or_insert((words, metric.into()));
+            }
+            notes.warnings.extend(limit.warning());
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct StageRequests {
 pub(crate) struct Traffic {
     stage: [StageRequests; 2],
     all: [StageRequests; 2],
+    /// Requests of our own in this stage.
+    synthetic: [u64; 2],
     /// Share in force, if any was ever given.
     pub share: Option<f64>,
     /// Sum of -ln(1-share) over baseline requests since the canary's last one, or the stage's
@@ -44,6 +46,7 @@ impl Traffic {
         Traffic {
             stage: Default::default(),
             all: Default::default(),
+            synthetic: [0; 2],
             share: None,
             gap_log_odds: 0.0,
             gap_baseline: 0,
@@ -54,6 +57,7 @@ impl Traffic {
 
     pub fn stage_began(&mut self, at_ms: i64) {
         self.stage = Default::default();
+        self.synthetic = [0; 2];
         self.restart_gap(at_ms);
         self.canary_in_stage = false;
     }
@@ -83,6 +87,12 @@ impl Traffic {
             }
             (Arm::Baseline, _) => {}
         }
+    }
+
+    /// Requests of our own: they fill what users leave open, and say nothing of where users go.
+    pub fn synthetic(&mut self, arm: Arm, total: u64) {
+        let count = &mut self.synthetic[arm.index()];
+        *count = count.saturating_add(total);
     }
 
     pub fn restart_gap(&mut self, at_ms: i64) {
@@ -132,7 +142,8 @@ impl Traffic {
     /// Requests came in this stage, but too few of them to the canary.
     pub fn missing(&self, settings: &Settings) -> Option<String> {
         let needed = u64::from(settings.minimum_samples);
-        let canary = self.stage(Arm::Canary).total;
+        let own = self.synthetic[Arm::Canary.index()];
+        let canary = self.stage(Arm::Canary).total.saturating_add(own);
         let any = canary > 0 || self.stage(Arm::Baseline).total > 0;
         let expected = self.share.is_none_or(|share| share > 0.0);
         (any && expected && canary < needed)

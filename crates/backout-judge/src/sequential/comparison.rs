@@ -244,6 +244,30 @@ impl Comparison {
         Some(MetricId(self.scalars.len() as u32 - 1))
     }
 
+    /// What a metric is called.
+    pub fn metric_name(&self, metric: MetricId) -> String {
+        self.scalars.get(metric.0 as usize).map_or_else(String::new, |test| test.name.clone())
+    }
+
+    /// Takes requests in that were sent to both sides in equal number: of their errors, half fall to
+    /// the canary if it is no worse. As exact as any change of weight.
+    pub fn synthetic(&mut self, at_ms: i64, canary: (u64, u64), baseline: (u64, u64)) {
+        if !is_split(self.share) {
+            return;
+        }
+        self.settle();
+        let (share, guard, used) = (self.share, self.guard, self.share_used);
+        self.share = 0.5;
+        self.guard = ShareGuard::default();
+        self.use_share(0.5);
+        self.requests(at_ms, Arm::Canary, canary.0, canary.1, &[]);
+        self.requests(at_ms, Arm::Baseline, baseline.0, baseline.1, &[]);
+        self.settle();
+        self.share = share;
+        self.guard = guard;
+        self.use_share(used);
+    }
+
     /// Takes a reading of such a metric in.
     pub fn metric(
         &mut self,
