@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::fill_for;
 use super::health_body::read_health_body;
-use super::http_exchange::{Answer, NoAnswer, ask};
+use super::http_exchange::{Answer, Asking, NoAnswer, ask};
 use super::tries::{sample, with_retries};
 
 /// Asks a URL.
@@ -32,17 +32,14 @@ impl HttpProbe {
             |why: &str| ProbeError(format!("failed to check {}: `{url}` {why}", subject.unit));
         let uri: Uri = url.parse().map_err(|_| bad("is no URL"))?;
         match uri.scheme_str() {
-            Some("http") => Ok(uri),
-            Some("https") => Err(bad(
-                "asks for https, which this version can't check; give the plain http address of the program",
-            )),
-            _ => Err(bad("does not begin with http://")),
+            Some("http" | "https") => Ok(uri),
+            _ => Err(bad("does not begin with http:// or https://")),
         }
     }
 
     async fn attempt(&self, uri: &Uri, budget: Duration) -> Result<Sample, ProbeError> {
         let began = Instant::now();
-        let answer = tokio::time::timeout(budget, ask(uri)).await;
+        let answer = tokio::time::timeout(budget, ask(uri, &Asking::default())).await;
         let took = began.elapsed();
         let outcome = match answer {
             Err(_) => SampleOutcome::NotReady(format!(

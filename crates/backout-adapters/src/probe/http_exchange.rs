@@ -3,14 +3,43 @@
 use std::io;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
-use hyper::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Bytes of a body that are read.
-const MAX_BODY_BYTES: usize = 1 << 20;
+use super::tls::{Stream, Trust};
+
+/// What is asked beside the address.
+#[derive(Debug, Clone)]
+pub(super) struct Asking {
+    /// What answers are read; the first is liked best.
+    pub accept: &'static str,
+    /// The whole header, a secret.
+    pub authorization: Option<String>,
+    /// A form that is posted; else the address is merely got.
+    pub form: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Who may vouch for an https server.
+    pub trust: Trust,
+    /// Bytes of a body that are read.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            accept: "application/json, */*;q=0.5",
+            authorization: None,
+            form: None,
+            headers: Vec::new(),
+            trust: Trust::System,
+            max_body_bytes: 1 << 20,
+        }
+    }
+}
 
 /// What came back.
 pub(super) struct Answer {
@@ -32,25 +61,21 @@ pub(super) enum NoAnswer {
 }
 
 /// Asks once. The connection is closed afterwards, so that each check sees what a new client would see.
-pub(super) async fn ask(uri: &Uri) -> Result<Answer, NoAnswer> {
+pub(super) async fn ask(uri: &Uri, asking: &Asking) -> Result<Answer, NoAnswer> {
     let authority = uri
         .authority()
         .ok_or_else(|| NoAnswer::CouldNotCheck("the URL names no host".to_owned()))?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = connect(host, authority.port_u16().unwrap_or(80)).await?;
+    let secure = uri.scheme_str() == Some("https");
+    let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let stream = connect(host, port).await?;
     let _ = stream.set_nodelay(true);
+    let stream =
+        if secure { asking.trust.greet(host, stream).await? } else { Stream::Plain(stream) };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| classify(&e))?;
-    // Without the user's name and password that a URL may hold.
-    let host_header = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    let request = Request::get(path)
-        .header(HOST, host_header)
-        .header(USER_AGENT, concat!("backout/", env!("CARGO_PKG_VERSION")))
-        .header(ACCEPT, "application/json, */*;q=0.5")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+    let request = request(uri, authority.as_str(), asking)
         .map_err(|e| NoAnswer::CouldNotCheck(format!("the URL can't be asked for: {e}")))?;
     // Both halves run in this future, so that dropping it closes the connection.
     let exchange = async {
@@ -61,7 +86,7 @@ pub(super) async fn ask(uri: &Uri) -> Result<Answer, NoAnswer> {
             .get(hyper::header::LOCATION)
             .and_then(|l| l.to_str().ok())
             .map(str::to_owned);
-        let (body, whole) = read_body(response.into_body()).await?;
+        let (body, whole) = read_body(response.into_body(), asking.max_body_bytes).await?;
         Ok(Answer { status, location, body, whole })
     };
     tokio::pin!(exchange, connection);
@@ -74,12 +99,43 @@ pub(super) async fn ask(uri: &Uri) -> Result<Answer, NoAnswer> {
     }
 }
 
-async fn read_body(mut body: hyper::body::Incoming) -> Result<(Vec<u8>, bool), NoAnswer> {
+fn request(
+    uri: &Uri,
+    authority: &str,
+    asking: &Asking,
+) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    let method = if asking.form.is_some() { Method::POST } else { Method::GET };
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        // Without the user's name and password that a URL may hold.
+        .header(HOST, authority.rsplit('@').next().unwrap_or_default())
+        .header(USER_AGENT, concat!("backout/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, asking.accept)
+        .header(CONNECTION, "close");
+    if let Some(secret) = &asking.authorization {
+        request = request.header(AUTHORIZATION, secret);
+    }
+    for (name, value) in &asking.headers {
+        request = request.header(*name, value);
+    }
+    let body = asking.form.clone().unwrap_or_default();
+    if asking.form.is_some() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    request.body(Full::new(Bytes::from(body)))
+}
+
+async fn read_body(
+    mut body: hyper::body::Incoming,
+    most: usize,
+) -> Result<(Vec<u8>, bool), NoAnswer> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| NoAnswer::Nonsense(format!("the body broke off: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        let room = MAX_BODY_BYTES - bytes.len();
+        let room = most - bytes.len();
         bytes.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
             return Ok((bytes, false));

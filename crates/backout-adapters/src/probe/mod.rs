@@ -4,17 +4,29 @@ mod exec;
 mod health_body;
 mod http;
 mod http_exchange;
+mod metrics;
+mod metrics_selector;
+mod metrics_text;
 mod process;
+mod prometheus;
+mod synthetic;
 mod tcp;
+mod tls;
 mod tries;
 
 pub use exec::ExecProbe;
 pub use health_body::{HealthBody, read_health_body};
 pub use http::HttpProbe;
+pub use metrics::{MetricsFrom, MetricsOptions, MetricsSource};
+pub use metrics_selector::Selector;
+pub use metrics_text::{Line, Read, read_metrics};
 pub use process::ProcessProbe;
+pub use prometheus::{Credentials, PrometheusOptions, PrometheusSource};
+pub use synthetic::HttpSynthetic;
 pub use tcp::TcpProbe;
+pub use tls::Trust;
 
-use backout_core::ports::{ProbeError, ProbeSubject};
+use backout_core::ports::{MetricSubject, ProbeError, ProbeSubject};
 
 use crate::target::process::{Values, fill};
 
@@ -33,4 +45,20 @@ fn fill_for(text: &str, subject: &ProbeSubject) -> Result<String, ProbeError> {
             subject.unit
         ))
     })
+}
+
+/// Fills `{deployment}` in too, beside what a check knows.
+fn fill_metric(text: &str, subject: &MetricSubject) -> Result<String, ProbeError> {
+    let text = text.replace("{deployment}", &subject.deployment.to_string());
+    fill_for(
+        &text,
+        &ProbeSubject {
+            unit: subject.unit.clone(),
+            address: subject.address,
+            version: subject.version.clone(),
+            release: subject.release.clone(),
+            timeout: subject.timeout,
+            retries: 0,
+        },
+    )
 }

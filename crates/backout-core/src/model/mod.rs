@@ -1,6 +1,7 @@
 //! The words of the specification as types.
 
 mod config_file;
+mod controller;
 mod deployment;
 mod environment;
 mod health;
@@ -16,6 +17,7 @@ mod words;
 pub use config_file::{
     ConfigFile, FileKind, MaskedFile, mask_secrets, secret_values, unmask_secrets,
 };
+pub use controller::{ControllerBeat, Tended};
 pub use deployment::{Deployment, DeploymentFilter};
 pub use environment::{
     EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
@@ -26,10 +28,10 @@ pub use policy::{
     CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Shutdown, Stage, Strategy,
 };
 pub use release::{Artifact, RELEASE_FORMAT, Release, ReleaseContent, Service};
-pub use request::{Request, RequestAnswer, RequestKind};
+pub use request::{DeployOrder, Request, RequestAnswer, RequestKind};
 pub use rollback::{RollbackRecord, StepRecord};
 pub use target::{
-    EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
+    ComposeSpec, EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
 };
 pub use trip::TripRule;
 pub use words::{

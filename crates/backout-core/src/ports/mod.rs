@@ -3,6 +3,7 @@
 //! Adapters observe and apply; they never plan, never undo and never name each other.
 
 mod artifacts;
+pub mod audit;
 mod config_files;
 mod error;
 mod ledger;
@@ -10,14 +11,15 @@ mod metric;
 mod probe;
 mod router;
 mod step_cx;
+mod synthetic;
 mod target;
 
 pub use artifacts::{ArtifactDigest, ArtifactStore};
 pub use config_files::{ConfigFiles, DiskFile};
 pub use error::{AdapterError, ErrorClass};
 pub use ledger::{
-    AppendError, Change, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError,
-    OutboxMessage,
+    AppendError, Change, ClaimError, Commit, ControllerView, Holder, Lease, LeaseView, Ledger,
+    LedgerError, OutboxMessage,
 };
 pub use metric::{MetricSource, MetricSubject, Point, Points};
 pub use probe::{Probe, ProbeError, ProbeSubject, Sample, SampleOutcome};
@@ -26,4 +28,7 @@ pub use router::{
     TrafficFrame, Trip, Tripped,
 };
 pub use step_cx::{Secret, Secrets, StepCx};
-pub use target::{Capabilities, Exit, Marker, Observed, Receipt, Running, Target, TargetAction};
+pub use synthetic::{Synthetic, SyntheticOutcome};
+pub use target::{
+    Capabilities, Exit, Marker, Observed, OwnHealth, PartsOf, Receipt, Running, Target, TargetAction,
+};
