@@ -13,9 +13,10 @@ use std::{
 use async_trait::async_trait;
 use backout_core::{
     ids::{EnvironmentKey, LedgerId, ReleaseId, ServiceName, Slot, Version},
+    model::TripRule,
     ports::{
         AdapterError, DeadMan, DeadManFired, FrameStream, Marker, Receipt, Router, RouterSide,
-        SideCounters, StepCx, Traffic, TrafficChange, TrafficFrame,
+        SideCounters, StepCx, Traffic, TrafficChange, TrafficFrame, Trip, Tripped,
     },
 };
 use jiff::Timestamp;
@@ -25,6 +26,7 @@ use crate::{
     latency,
     wire::{
         self, DeadManArm, DeadManOutcome, Fault, Owner, PutArgs, RouteState, SideName, SideSpec,
+        TripArm,
     },
 };
 
@@ -193,6 +195,40 @@ fn fired(fired: &wire::DeadManFired) -> DeadManFired {
     }
 }
 
+fn tripped(fired: &wire::TripFired) -> Tripped {
+    Tripped {
+        at: fired.at,
+        stable: slot(fired.moved_to),
+        moved: fired.outcome == DeadManOutcome::Moved,
+        evidence: fired.evidence.clone(),
+        reason: fired.reason.clone(),
+    }
+}
+
+fn trip(arm: &TripArm) -> Trip {
+    let rule = TripRule {
+        false_trip_ppt: arm.false_trip_ppt,
+        harmless_ppt: arm.harmless_ppt,
+        tolerance_ppt: arm.tolerance_ppt,
+        from_start_ppt: arm.from_start_ppt,
+        warm_up_ms: arm.warm_up_ms,
+        watch_ms: arm.watch_ms,
+    };
+    Trip { stable: slot(arm.stable), rule }
+}
+
+fn trip_arm(Trip { stable, rule }: Trip) -> TripArm {
+    TripArm {
+        stable: side_name(stable),
+        false_trip_ppt: rule.false_trip_ppt,
+        harmless_ppt: rule.harmless_ppt,
+        tolerance_ppt: rule.tolerance_ppt,
+        from_start_ppt: rule.from_start_ppt,
+        warm_up_ms: rule.warm_up_ms,
+        watch_ms: rule.watch_ms,
+    }
+}
+
 fn traffic(state: &RouteState) -> Result<Traffic, AdapterError> {
     let invalid = |error: backout_core::ids::InvalidId| {
         AdapterError::permanent(format!("failed to read the proxy's route: {error}"))
@@ -218,9 +254,9 @@ fn traffic(state: &RouteState) -> Result<Traffic, AdapterError> {
             .as_ref()
             .map(|armed| DeadMan { stable: slot(armed.stable), after_ms: armed.after_ms }),
         fired: state.dead_man_fired.as_ref().map(fired),
-        trip: None,
-        tripped: None,
-        unbound: None,
+        trip: state.trip.as_ref().map(trip),
+        tripped: state.trip_fired.as_ref().map(tripped),
+        unbound: state.unbound.clone(),
         marker: Some(Marker {
             ledger: LedgerId::new(state.owner.ledger.clone()).map_err(invalid)?,
         }),
@@ -255,8 +291,8 @@ impl FrameStream for Frames {
             weights: slots(&frame.weights),
             sides: frame.sides.iter().map(|(side, stats)| (slot(*side), counters(stats))).collect(),
             fired: frame.dead_man_fired.as_ref().map(fired),
-            tripped: None,
-            unbound: None,
+            tripped: frame.trip_fired.as_ref().map(tripped),
+            unbound: frame.unbound,
             instance: frame.instance,
         })
     }
@@ -325,6 +361,7 @@ impl Router for BuiltinRouter {
             dead_man: change
                 .dead_man
                 .map(|arm| DeadManArm { stable: side_name(arm.stable), after_ms: arm.after_ms }),
+            trip: change.trip.map(trip_arm),
             take_over: false,
             acknowledge_fired: change.acknowledge_fired,
             rescue: change.cut,
@@ -418,6 +455,10 @@ impl Router for BuiltinRouter {
     }
 
     fn has_dead_man(&self) -> bool {
+        true
+    }
+
+    fn has_trip(&self) -> bool {
         true
     }
 }

@@ -1,6 +1,6 @@
 //! What each command does. A change is in force first, then written down, then acknowledged.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -10,7 +10,7 @@ use super::{
     limits, listener,
     persist::{StoredDeadMan, StoredRoute},
     stats::unix_micros,
-    validate,
+    trip, validate,
 };
 use crate::wire::{DrainArgs, Drained, Fault, Holder, PutArgs, RouteState, SideName, StatsFrame};
 
@@ -45,16 +45,23 @@ fn check_put(record: &Record, put: &PutArgs) -> Result<(), Fault> {
     if !is_other_ledger && put.epoch < stored.epoch {
         return Err(Fault::StaleEpoch { current: stored.epoch });
     }
+    if put.acknowledge_fired { Ok(()) } else { nothing_fired(record) }
+}
+
+/// Nobody commands over what the proxy did by itself, unless he knows of it.
+fn nothing_fired(record: &Record) -> Result<(), Fault> {
+    let stored = &record.stored;
+    if let Some(fired) = &stored.trip_fired {
+        return Err(Fault::TripFired { fired: Box::new(fired.clone()) });
+    }
     match &stored.dead_man_fired {
-        Some(fired) if !put.acknowledge_fired => {
-            Err(Fault::DeadManFired { fired: Box::new(fired.clone()) })
-        }
-        _ => Ok(()),
+        Some(fired) => Err(Fault::DeadManFired { fired: Box::new(fired.clone()) }),
+        None => Ok(()),
     }
 }
 
 impl Control {
-    fn stored(&self, put: &PutArgs, bound: Option<std::net::SocketAddr>) -> StoredRoute {
+    fn stored(&self, put: &PutArgs, before: Option<&Record>) -> StoredRoute {
         let is_split = put.weights.values().filter(|percent| **percent > 0).count() > 1;
         let dead_man = put.dead_man.as_ref().filter(|_| is_split).map(|arm| StoredDeadMan {
             stable: arm.stable,
@@ -62,10 +69,11 @@ impl Control {
             deadline_ms: boot_ms() + arm.after_ms,
             boot_id: self.boot_id.clone(),
         });
+        let (trip, tests) = trip::armed(put, is_split, before);
         StoredRoute {
             route: put.route.clone(),
             listen: put.listen,
-            bound,
+            bound: before.and_then(|record| record.stored.bound),
             owner: put.owner.clone(),
             epoch: put.epoch,
             sides: put.sides.clone(),
@@ -73,10 +81,13 @@ impl Control {
             response_timeout_ms: put.response_timeout_ms.unwrap_or(limits::RESPONSE_TIMEOUT_MS),
             dead_man,
             dead_man_fired: None,
+            trip,
+            trip_fired: None,
+            tests,
         }
     }
 
-    pub(crate) async fn put(&self, put: PutArgs) -> Result<RouteState, Fault> {
+    pub(crate) async fn put(self: &Rc<Self>, put: PutArgs) -> Result<RouteState, Fault> {
         validate::put(&put)?;
         let mut records = self.records.lock().await;
         if *self.stopping.borrow() {
@@ -96,16 +107,16 @@ impl Control {
         Ok(state)
     }
 
-    fn create(&self, put: &PutArgs) -> Result<Record, Fault> {
+    fn create(self: &Rc<Self>, put: &PutArgs) -> Result<Record, Fault> {
         let socket = listener::bind(put.listen)?;
         let stored = self.stored(put, None);
-        let mut record =
-            Record { route: self.new_route(&stored), stored, listener: None, firing: false };
+        let mut record = Record::new(self.new_route(&stored), stored);
         self.listen(&mut record, socket)?;
+        trip::begin(self, &mut record, false);
         Ok(record)
     }
 
-    fn replace(&self, record: &mut Record, put: &PutArgs) -> Result<(), Fault> {
+    fn replace(self: &Rc<Self>, record: &mut Record, put: &PutArgs) -> Result<(), Fault> {
         check_put(record, put)?;
         let socket = if record.stored.listen == put.listen && record.listener.is_some() {
             None
@@ -115,14 +126,19 @@ impl Control {
         if let Some(socket) = socket {
             // The new address serves the old sides for a moment; so this can still fail with nothing changed.
             self.listen(record, socket)?;
+            record.unbound = None;
         }
         let emptied: Vec<_> = SideName::ALL
             .into_iter()
             .filter(|side| put.weights.get(side).is_none_or(|percent| *percent == 0))
             .filter_map(|side| record.route.table().sides[side.index()].clone())
             .collect();
-        record.stored = self.stored(put, record.stored.bound);
+        trip::settle(record);
+        let stored = self.stored(put, Some(record));
+        let goes_on = record.trial.is_some() && record.stored.trip == stored.trip;
+        record.stored = stored;
         record.apply();
+        trip::begin(self, record, goes_on);
         if put.rescue && put.weights.values().any(|percent| *percent > 0) {
             emptied.iter().for_each(|side| side.rescue());
             self.workers.wake(record.route.id);
@@ -148,8 +164,9 @@ impl Control {
         let mut records = self.records.lock().await;
         let record = find(&mut records, route)?;
         check_holder(record, holder)?;
-        if let Some(fired) = &record.stored.dead_man_fired {
-            return Err(Fault::DeadManFired { fired: Box::new(fired.clone()) });
+        // A trip that held leaves a split, and with it a dead-man that a living watcher may renew.
+        if record.stored.dead_man.is_none() {
+            nothing_fired(record)?;
         }
         let dead_man = record.stored.dead_man.as_mut().ok_or(Fault::NotArmed)?;
         dead_man.after_ms = after_ms;
@@ -244,6 +261,8 @@ impl Control {
             weights: state.weights,
             dead_man: state.dead_man,
             dead_man_fired: state.dead_man_fired,
+            trip_fired: state.trip_fired,
+            unbound: state.unbound,
             sides,
         })
     }

@@ -15,7 +15,8 @@ use super::{
     persist::{self, StoredRoute},
     route::{Route, Side, Table},
     stats::Counters,
-    weights,
+    trial::Trial,
+    trip, weights,
     worker::Workers,
 };
 use crate::wire::{Fault, Hello, RouteState, SideName};
@@ -31,9 +32,17 @@ pub(crate) struct Record {
     pub(crate) listener: Option<TcpListener>,
     /// Its dead-man is being carried out.
     pub(crate) firing: bool,
+    /// The test of its armed trip.
+    pub(crate) trial: Option<Trial>,
+    /// Why its address is not bound.
+    pub(crate) unbound: Option<String>,
 }
 
 impl Record {
+    pub(crate) fn new(route: Arc<Route>, stored: StoredRoute) -> Self {
+        Self { route, stored, listener: None, firing: false, trial: None, unbound: None }
+    }
+
     /// Puts the stored sides and weights in force.
     pub(crate) fn apply(&self) {
         let before = self.route.table();
@@ -54,6 +63,9 @@ impl Record {
             response_timeout_ms: stored.response_timeout_ms,
             dead_man: self.stored.dead_man.as_ref().map(dead_man::state),
             dead_man_fired: stored.dead_man_fired,
+            trip: stored.trip.map(|trip| trip.arm),
+            trip_fired: stored.trip_fired,
+            unbound: self.unbound.clone(),
         }
     }
 }
@@ -94,6 +106,7 @@ pub(crate) struct Control {
     /// Held while writing, so that an older state never replaces a newer one.
     saving: Mutex<()>,
     next_route_id: Cell<u64>,
+    next_trial_id: Cell<u64>,
 }
 
 impl Control {
@@ -109,6 +122,7 @@ impl Control {
             unsaved: Cell::new(false),
             saving: Mutex::default(),
             next_route_id: Cell::new(1),
+            next_trial_id: Cell::new(1),
         }
     }
 
@@ -117,23 +131,46 @@ impl Control {
         Arc::new(Route::new(id, stored.route.clone(), table(stored, None, self.workers.count())))
     }
 
+    pub(crate) fn next_trial_id(&self) -> u64 {
+        self.next_trial_id.replace(self.next_trial_id.get() + 1)
+    }
+
     /// Takes up the routes of an earlier run. One whose address is taken stays, and is tried again.
-    pub(crate) async fn restore(&self, stored: Vec<StoredRoute>) {
+    pub(crate) async fn restore(self: &Rc<Self>, stored: Vec<StoredRoute>) {
         let mut records = self.records.lock().await;
-        for stored in stored {
-            let route = self.new_route(&stored);
-            let mut record = Record { route, stored, listener: None, firing: false };
-            if let Err(fault) = self.bind(&mut record) {
+        let mut tests = false;
+        for mut stored in stored {
+            if let (Some(_), Some(known)) = (&stored.trip, &mut stored.tests) {
+                // The counts are lost, and with them what the test before has spent.
+                known.begun = known.begun.saturating_add(1);
+                tests = true;
+            }
+            let record = Record::new(self.new_route(&stored), stored);
+            records.insert(record.stored.route.clone(), record);
+        }
+        drop(records);
+        // A test begins once it is on record: else each restart would begin the same one anew.
+        if tests && let Err(fault) = self.save().await {
+            tracing::error!(error = %fault, "the tests of trips begin, but that is not yet written down");
+        }
+        for record in self.records.lock().await.values_mut() {
+            trip::begin(self, record, false);
+            if let Err(fault) = self.bind(record) {
                 tracing::error!(route = record.stored.route, error = %fault, "a route can't listen; it is tried again");
             }
-            records.insert(record.stored.route.clone(), record);
         }
     }
 
     /// Binds where the route was bound before, so that port 0 stays one port over restarts.
     fn bind(&self, record: &mut Record) -> Result<(), Fault> {
-        let listener = listener::bind(record.stored.bound.unwrap_or(record.stored.listen))?;
-        self.listen(record, listener)
+        let bound = listener::bind(record.stored.bound.unwrap_or(record.stored.listen))
+            .and_then(|listener| self.listen(record, listener));
+        let unbound = bound.as_ref().err().map(ToString::to_string);
+        if unbound != record.unbound {
+            record.unbound = unbound;
+            record.route.tell();
+        }
+        bound
     }
 
     /// Hands a bound socket to the workers.

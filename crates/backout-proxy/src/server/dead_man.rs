@@ -1,27 +1,20 @@
 //! Moves traffic to the stable side when nobody renews the deadline.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::spawn_local,
-    time::{sleep, timeout},
-};
+use tokio::{task::spawn_local, time::timeout};
 
 use super::{
+    check::check,
     control::{Control, Record},
     persist::StoredDeadMan,
 };
-use crate::wire::{DeadManFired, DeadManOutcome, DeadManState, SideSpec, Weights};
+use crate::wire::{DeadManFired, DeadManOutcome, DeadManState, Weights};
 
 /// The boot-time clock goes on while the host sleeps, which tokio's timers don't notice.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-const CHECK_TRIES: u32 = 3;
-const CHECK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Milliseconds since the host booted, sleep included.
 pub(crate) fn boot_ms() -> u64 {
@@ -81,10 +74,7 @@ async fn fire(control: Rc<Control>, key: String, due: StoredDeadMan) {
         let records = control.records.lock().await;
         records.get(&key).and_then(|record| record.stored.sides.get(&due.stable).cloned())
     };
-    let checked = match &stable {
-        Some(side) => check(side).await,
-        None => Err("the stable side is not there".to_owned()),
-    };
+    let checked = check(stable.as_ref()).await;
     let mut records = control.records.lock().await;
     let Some(record) = records.get_mut(&key) else { return };
     record.firing = false;
@@ -130,47 +120,4 @@ fn apply(record: &mut Record, due: &StoredDeadMan, checked: Result<(), String>) 
 
 fn stored_key(record: &Record) -> &str {
     &record.stored.route
-}
-
-/// The proxy's own check of a side.
-async fn check(side: &SideSpec) -> Result<(), String> {
-    let mut last = String::new();
-    for attempt in 0..CHECK_TRIES {
-        if attempt > 0 {
-            sleep(CHECK_PAUSE).await;
-        }
-        let tried =
-            timeout(CHECK_TIMEOUT, check_once(side.upstream, side.check_path.as_deref())).await;
-        match tried {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(message)) => last = message,
-            Err(_) => {
-                last = format!(
-                    "{} did not answer within {} ms",
-                    side.upstream,
-                    CHECK_TIMEOUT.as_millis()
-                )
-            }
-        }
-    }
-    Err(last)
-}
-
-async fn check_once(address: SocketAddr, path: Option<&str>) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{address}: {error}");
-    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
-    let Some(path) = path else { return Ok(()) };
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: backout\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    // "HTTP/1.1 200" is all that matters.
-    let mut head = [0_u8; 12];
-    stream.read_exact(&mut head).await.map_err(failed)?;
-    match &head {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2', b'0'..=b'9', b'0'..=b'9'] => {
-            Ok(())
-        }
-        _ => Err(format!("{address}{path} answered {:?}", String::from_utf8_lossy(&head))),
-    }
 }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod body;
+mod check;
 mod commands;
 mod connection;
 mod control;
@@ -23,6 +24,8 @@ mod socket;
 mod start;
 mod stats;
 mod subscribe;
+mod trial;
+mod trip;
 mod upgrade;
 mod validate;
 mod weights;

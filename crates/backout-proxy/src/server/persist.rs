@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     folder::Folder,
-    wire::{DeadManFired, Owner, SideName, SideSpec, Weights},
+    wire::{DeadManFired, Owner, SideName, SideSpec, TripArm, TripFired, Weights},
 };
 
 const FORMAT: u32 = 1;
@@ -74,6 +74,21 @@ pub(crate) struct StoredDeadMan {
     pub(crate) boot_id: String,
 }
 
+/// An armed trip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredTrip {
+    pub(crate) arm: TripArm,
+    /// The deployments of the side on trial and of the stable one.
+    pub(crate) deployments: [u64; 2],
+}
+
+/// How many tests were begun of a deployment: each has a fixed part of its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tests {
+    pub(crate) deployment: u64,
+    pub(crate) begun: u32,
+}
+
 /// A route as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredRoute {
@@ -87,6 +102,12 @@ pub(crate) struct StoredRoute {
     pub(crate) response_timeout_ms: u64,
     pub(crate) dead_man: Option<StoredDeadMan>,
     pub(crate) dead_man_fired: Option<DeadManFired>,
+    #[serde(default)]
+    pub(crate) trip: Option<StoredTrip>,
+    #[serde(default)]
+    pub(crate) trip_fired: Option<TripFired>,
+    #[serde(default)]
+    pub(crate) tests: Option<Tests>,
 }
 
 #[derive(Serialize, Deserialize)]

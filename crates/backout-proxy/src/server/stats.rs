@@ -164,6 +164,14 @@ impl Counters {
         self.sum(|shard| &shard.in_flight)
     }
 
+    /// Requests whose outcome says something about the release, and those of them that failed. The failures are
+    /// read first, so that there are never more of them than trials.
+    pub(crate) fn trials(&self) -> (u64, u64) {
+        let failed = self.sum(|shard| &shard.failed);
+        let answers: u64 = (0..5).map(|class| self.sum(|shard| &shard.answers[class])).sum();
+        (answers + self.sum(|shard| &shard.no_answer), failed)
+    }
+
     fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.shards.iter().map(|shard| of(shard).load(Acquire)).sum()
     }

@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 
 use super::weights;
-use crate::wire::{Fault, PutArgs, SideSpec};
+use crate::wire::{Fault, PutArgs, SideName, SideSpec, TripArm};
 
 /// The longest wait that a client can ask for.
 pub(crate) const WAIT_MS_MAX: u64 = 24 * 3600 * 1000;
 const TEXT_BYTES_MAX: usize = 1024;
+/// Fractions come in parts of this.
+pub(crate) const TRILLION: u64 = 1_000_000_000_000;
+/// A hundred years: beyond that, times no longer fit the arithmetic of the clocks.
+const TIME_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
 
 fn invalid(message: impl Into<String>) -> Fault {
     Fault::Invalid { message: message.into() }
@@ -66,10 +70,41 @@ pub(crate) fn put(put: &PutArgs) -> Result<(), Fault> {
             )));
         }
     }
+    if let Some(arm) = &put.trip {
+        trip(arm, put)?;
+    }
     match put.response_timeout_ms {
         Some(timeout_ms) => after_ms(timeout_ms),
         None => Ok(()),
     }
+}
+
+fn trip(arm: &TripArm, put: &PutArgs) -> Result<(), Fault> {
+    for side in SideName::ALL {
+        if !put.sides.contains_key(&side) {
+            return Err(invalid(format!(
+                "the trip compares both sides, and side {side} has no release"
+            )));
+        }
+    }
+    for (name, value) in [
+        ("false_trip_ppt", arm.false_trip_ppt),
+        ("harmless_ppt", arm.harmless_ppt),
+        ("from_start_ppt", arm.from_start_ppt),
+    ] {
+        if value > TRILLION {
+            return Err(invalid(format!("{name} must be at most {TRILLION}, which is all")));
+        }
+    }
+    if arm.false_trip_ppt == 0 {
+        return Err(invalid("false_trip_ppt must be above 0: a trip without a budget never fires"));
+    }
+    for (name, value) in [("warm_up_ms", arm.warm_up_ms), ("watch_ms", arm.watch_ms)] {
+        if value > TIME_MS_MAX {
+            return Err(invalid(format!("{name} must be at most {TIME_MS_MAX}")));
+        }
+    }
+    Ok(())
 }
 
 fn side(spec: &SideSpec, put: &PutArgs) -> Result<(), Fault> {

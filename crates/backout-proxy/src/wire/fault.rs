@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{DeadManFired, SideName};
+use super::{DeadManFired, SideName, TripFired};
 
 /// A refusal, or a failure, of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -52,6 +52,12 @@ pub enum Fault {
     DeadManFired {
         /// What it did.
         fired: Box<DeadManFired>,
+    },
+    /// The trip has fired since; adopt that, then put with `acknowledge_fired`.
+    #[error("failed to command the route: its trip has fired; adopt what it did first")]
+    TripFired {
+        /// What it did.
+        fired: Box<TripFired>,
     },
     /// There is no armed dead-man to renew.
     #[error("failed to renew the dead-man: none is armed; put the weights together with one")]

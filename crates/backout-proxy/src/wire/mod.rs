@@ -7,7 +7,7 @@ mod stats;
 pub use fault::Fault;
 pub use route::{
     DeadManArm, DeadManFired, DeadManOutcome, DeadManState, DrainArgs, Holder, Owner, PutArgs,
-    RouteState, SideName, SideSpec, Weights,
+    RouteState, SideName, SideSpec, TripArm, TripFired, Weights,
 };
 pub use stats::{SideStats, StatsFrame};
 

@@ -93,7 +93,27 @@ pub struct DeadManArm {
     pub after_ms: u64,
 }
 
-/// Everything that one put carries: sides, weights and dead-man change together or not at all.
+/// Arms the trip together with the weights it watches: the side that is not `stable` is on trial, and loses its
+/// traffic as soon as its errors are beyond doubt. Fractions are parts of a trillion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TripArm {
+    /// Where traffic goes when it fires, and what the side on trial is compared with.
+    pub stable: SideName,
+    /// The highest probability of firing over a harmless release, over all tests of one deployment here.
+    pub false_trip_ppt: u64,
+    /// An error rate of the side on trial up to which errors are no reason.
+    pub harmless_ppt: u64,
+    /// Relative increase over the stable side's error rate that is no reason.
+    pub tolerance_ppt: u64,
+    /// Part of the budget for a fault that is there from the start; the rest is for what begins later.
+    pub from_start_ppt: u64,
+    /// Muted for this long after the first request of the side on trial.
+    pub warm_up_ms: u64,
+    /// How long the watch may last.
+    pub watch_ms: u64,
+}
+
+/// Everything that one put carries: sides, weights, dead-man and trip change together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutArgs {
     /// `app/environment/service`.
@@ -111,10 +131,13 @@ pub struct PutArgs {
     /// The dead-man. It is armed only where both sides have weight, since only a split needs one.
     #[serde(default)]
     pub dead_man: Option<DeadManArm>,
+    /// The trip. It too is armed only where both sides have weight: there is nothing to compare otherwise.
+    #[serde(default)]
+    pub trip: Option<TripArm>,
     /// Take the route over from another ledger; the epoch then starts anew.
     #[serde(default)]
     pub take_over: bool,
-    /// The sender knows that the dead-man fired and has adopted it.
+    /// The sender knows that the dead-man or the trip fired and has adopted that.
     #[serde(default)]
     pub acknowledge_fired: bool,
     /// Cancel what waits on a side that this put takes to 0, and send it again elsewhere where it is idempotent.
@@ -153,7 +176,7 @@ pub struct DeadManState {
     pub remaining_ms: u64,
 }
 
-/// What the dead-man did.
+/// What the dead-man, or the trip, did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadManOutcome {
@@ -176,6 +199,26 @@ pub struct DeadManFired {
     pub outcome: DeadManOutcome,
     /// Why, for people.
     pub reason: String,
+    /// The epoch that had armed it.
+    pub epoch: u64,
+}
+
+/// Record of a trip that fired; it stays until a put acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TripFired {
+    /// When.
+    pub at: Timestamp,
+    /// The weights before.
+    pub from: Weights,
+    /// The stable side.
+    pub moved_to: SideName,
+    /// Whether it moved.
+    pub outcome: DeadManOutcome,
+    /// The figures, in a sentence.
+    pub evidence: String,
+    /// Why it held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The epoch that had armed it.
     pub epoch: u64,
 }
@@ -203,4 +246,13 @@ pub struct RouteState {
     pub dead_man: Option<DeadManState>,
     /// What it did, until acknowledged.
     pub dead_man_fired: Option<DeadManFired>,
+    /// The trip, while armed.
+    #[serde(default)]
+    pub trip: Option<TripArm>,
+    /// What it did, until acknowledged.
+    #[serde(default)]
+    pub trip_fired: Option<TripFired>,
+    /// Why the address is not bound.
+    #[serde(default)]
+    pub unbound: Option<String>,
 }

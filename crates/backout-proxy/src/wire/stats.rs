@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadManFired, DeadManState, SideName, Weights};
+use super::{DeadManFired, DeadManState, SideName, TripFired, Weights};
 
 /// What one side did since its deployment came to this proxy.
 ///
@@ -80,6 +80,12 @@ pub struct StatsFrame {
     pub dead_man: Option<DeadManState>,
     /// What it did, until acknowledged.
     pub dead_man_fired: Option<DeadManFired>,
+    /// What the trip did, until acknowledged.
+    #[serde(default)]
+    pub trip_fired: Option<TripFired>,
+    /// Why no user can come in: the route's address can't be bound.
+    #[serde(default)]
+    pub unbound: Option<String>,
     /// Per side.
     pub sides: BTreeMap<SideName, SideStats>,
 }

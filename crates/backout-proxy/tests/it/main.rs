@@ -12,4 +12,5 @@ mod parsing;
 mod restart;
 mod routing;
 mod support;
+mod trip;
 mod tunnels;

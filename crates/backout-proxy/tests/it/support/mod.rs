@@ -190,6 +190,7 @@ pub fn put(a: SocketAddr, b: Option<SocketAddr>) -> PutArgs {
         sides,
         weights: weights(100, 0),
         dead_man: None,
+        trip: None,
         take_over: false,
         acknowledge_fired: false,
         rescue: false,
