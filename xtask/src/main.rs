@@ -7,6 +7,7 @@ mod gate;
 mod needs;
 mod paths;
 mod run;
+mod sweep;
 mod tidy;
 
 use std::process::ExitCode;
@@ -27,6 +28,9 @@ Tasks
   docs [--check]                      write the generated files; --check only compares
   bench [NAME] [--no-install]         measure against the tools people use today and update
                                       docs/benchmarks.md
+  sweep [PART] [--seed N] [--depth 1|2|3] [--kind NAME] [--limit-s N] [--at-once N] [--no-install]
+                                      the fault proofs at full size (docs/proofs.md); a part of them
+                                      is a sample of `test`
 
 Variables
   CARGO_TARGET_DIR       build folder (default: ${XDG_CACHE_HOME:-~/.cache}/backout/target)
@@ -80,6 +84,7 @@ fn dispatch(words: &[&str]) -> Result<(), Stop> {
             _ => Err(Stop::Usage(format!("docs knows --check, not `{}`", rest.join(" ")))),
         },
         "bench" => Ok(bench::run(&bench::Options::parse(rest).map_err(Stop::Usage)?)?),
+        "sweep" => Ok(sweep::run(&sweep::Options::parse(rest).map_err(Stop::Usage)?)?),
         other => Err(Stop::Usage(format!("there is no task `{other}`"))),
     }
 }

@@ -18,7 +18,7 @@ use crate::commands::take_back::{plan_take_back, replan_cold};
 use crate::context::Context;
 use crate::effects::{self, Holds};
 use crate::events::{Event, StepMark};
-use crate::faults::boundary;
+use crate::faults::{boundary, mutant};
 use crate::journal::{Journal, JournalError};
 use crate::keeper::{Held, Keeper};
 use crate::situation;
@@ -174,7 +174,15 @@ impl<'a> Executor<'a> {
         if let Held::Lost(reason) = self.keeper.held() {
             return Ok(Turn::Over(Box::new(self.lost(reason, false))));
         }
-        match decide(&self.journal.plan, &self.journal.state, self.cx.now()) {
+        let mut decision = decide(&self.journal.plan, &self.journal.state, self.cx.now());
+        if mutant("retry_without_limit")
+            && let Decision::Fail { .. } | Decision::BecomeStuck { .. } = decision
+            && let Some(step) = self.journal.state.current()
+        {
+            let attempt = self.journal.state.steps[step].attempts + 1;
+            decision = Decision::Run { step, attempt };
+        }
+        match decision {
             Decision::Run { step, attempt } => Box::pin(self.run_step(step, attempt)).await,
             Decision::Observe { step } => self.observe(step).await,
             Decision::Wait { until } => self.wait(until).await,
@@ -241,8 +249,16 @@ impl<'a> Executor<'a> {
         if matches!(self.journal.plan.steps[step].action, Action::Watch { .. }) {
             return Box::pin(self.watch(step, resumed_ms)).await;
         }
+        if mutant("outcome_before_effect") {
+            self.done(step, false, Receipt::default())?;
+            self.flush().await?;
+        }
+        boundary("before_effect", &name);
         let result = self.effect(step, attempt).await;
         boundary("after_effect", &name);
+        if mutant("outcome_before_effect") {
+            return Ok(Turn::Again);
+        }
         let turn = match result {
             Some(result) => self.outcome(step, result),
             None => {
@@ -346,13 +362,20 @@ impl<'a> Executor<'a> {
         // A watch has no effect: it is simply begun again.
         let action = self.journal.plan.steps[step].action.clone();
         self.arm_dead_man(&action);
-        match effects::holds(self.cx, &self.journal, &action).await {
+        let name = self.journal.plan.steps[step].name.clone();
+        boundary("before_observe", &name);
+        let holds = match mutant("no_observe") {
+            true => Holds::Yes,
+            false => effects::holds(self.cx, &self.journal, &action).await,
+        };
+        match holds {
             Holds::Yes => {
                 self.tell(step, StepMark::Adopted, "seen done");
                 self.done(step, true, Receipt::default())?;
             }
             Holds::No | Holds::Unknown => self.note(EntryKind::StepNotApplied { step })?,
         }
+        boundary("after_observe", &name);
         Ok(Turn::Again)
     }
 

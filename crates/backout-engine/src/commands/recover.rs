@@ -81,7 +81,9 @@ pub(crate) async fn recover_open(
         });
         journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
     }
+    crate::faults::boundary("before_resume", "resume");
     journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+    crate::faults::boundary("after_resume", "resume");
     Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)
 }
 

@@ -80,7 +80,10 @@ pub(crate) async fn plan_take_back(
     failure: &Failure,
 ) -> Result<Result<Plan, String>, LedgerError> {
     let environment = &journal.rows.environment;
-    let situation: Situation = situation::observe_situation(cx, environment).await?;
+    let mut situation: Situation = situation::observe_situation(cx, environment).await?;
+    if crate::faults::mutant("skip_half_done") {
+        skip_half_done(journal, &mut situation);
+    }
     let number = environment.next_number;
     let mut pcx = plan_context(cx, number, Some(failure.evidence.join("; ")), false, Vec::new());
     if failure.by_router {
@@ -116,6 +119,16 @@ pub(crate) async fn plan_take_back(
         let wrong = lint(&plan);
         if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
     }))
+}
+
+/// The mistake of an undo that undoes only what is known to be done.
+fn skip_half_done(journal: &Journal, situation: &mut Situation) {
+    let Some(current) = journal.state.current() else { return };
+    if let Action::Start { slot, .. } = &journal.plan.steps[current].action
+        && let Some(side) = situation.slots.get_mut(slot)
+    {
+        side.running = Running::No;
+    }
 }
 
 /// A rollback that meant to move traffic to a warm side which is not healthy: the plan that starts that release

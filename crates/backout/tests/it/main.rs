@@ -11,3 +11,4 @@ mod kills;
 mod reading;
 mod script_target;
 mod support;
+mod sweep;

@@ -18,8 +18,11 @@ use super::service::{Service, write_program};
 use super::wait_for;
 use super::yaml::Yaml;
 
-/// The binary under test.
-pub const BACKOUT: &str = env!("CARGO_BIN_EXE_backout");
+/// The binary under test: the one just built, or a copy of it that nobody builds anew during a long sweep.
+pub fn backout() -> PathBuf {
+    std::env::var_os("BACKOUT_UNDER_TEST")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_backout")), PathBuf::from)
+}
 
 /// A folder with `backout.yaml` and a program, a state folder, and a port. Dropped, it stops what it started.
 pub struct World {
@@ -45,7 +48,7 @@ impl World {
             fs::create_dir(temp.path().join(folder)).unwrap();
         }
         // Its words name the temporary folder, so that what is left can be found.
-        symlink(BACKOUT, temp.path().join("bin/backout")).unwrap();
+        symlink(backout(), temp.path().join("bin/backout")).unwrap();
         Self { temp, listen: free_port(), commands: AtomicU32::new(0) }
     }
 
@@ -98,7 +101,7 @@ impl World {
 
     /// A command of this world: its folder, its state folder, an environment of its own.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BACKOUT);
+        let mut command = Command::new(backout());
         command
             .arg("--state-dir")
             .arg(self.state_dir())
