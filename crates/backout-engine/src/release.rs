@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use backout_core::ids::{ServiceName, Version};
+use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
     Artifact, ConfigFile, RELEASE_FORMAT, Release, ReleaseContent, Service, TargetSpec,
 };
-use backout_core::ports::AdapterError;
+use backout_core::ports::{AdapterError, PartsOf};
 
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
+use crate::situation;
 
 /// Builds the release of `version` from what is on disk now. With [`Keep::No`] nothing is written.
 pub(crate) async fn build(
@@ -18,29 +19,62 @@ pub(crate) async fn build(
     config: Option<Vec<ConfigFile>>,
     keep: Keep,
 ) -> Result<Release, AdapterError> {
-    let mut artifacts = Vec::new();
-    let mut services = cx.services.clone();
-    for service in services.values_mut() {
-        artifacts.extend(service_artifacts(cx, service, version).await?);
+    match config {
+        Some(config) => {
+            let (services, artifacts) = parts(cx, version, PartsOf::Recorded(&config)).await?;
+            Ok(release_of(cx, version, services, artifacts, config))
+        }
+        None => {
+            let (services, artifacts) = parts(cx, version, PartsOf::Disk).await?;
+            let config = config_snapshot::take(cx, &cx.config_globs, keep).await?;
+            Ok(release_of(cx, version, services, artifacts, config))
+        }
     }
-    let config = match config {
-        Some(config) => config,
-        None => config_snapshot::take(cx, &cx.config_globs, keep).await?,
-    };
+}
+
+/// Builds the release of what runs already, with the definition that is on disk.
+pub(crate) async fn build_running(
+    cx: &Context,
+    version: &Version,
+) -> Result<Release, AdapterError> {
+    let (services, artifacts) = parts(cx, version, PartsOf::Running).await?;
+    let config = config_snapshot::take(cx, &cx.config_globs, Keep::Yes).await?;
+    Ok(release_of(cx, version, services, artifacts, config))
+}
+
+async fn parts(
+    cx: &Context,
+    version: &Version,
+    of: PartsOf<'_>,
+) -> Result<(BTreeMap<ServiceName, Service>, Vec<Artifact>), AdapterError> {
+    let mut services = cx.services.clone();
+    let mut artifacts = Vec::new();
+    for service in services.values_mut() {
+        let unit = situation::unit(cx, &service.name, Slot::A);
+        match cx.target.parts(&unit, service, version, of).await? {
+            Some(known) => artifacts.extend(known),
+            None => artifacts.extend(service_artifacts(cx, service, version).await?),
+        }
+    }
+    Ok((services, artifacts))
+}
+
+fn release_of(
+    cx: &Context,
+    version: &Version,
+    services: BTreeMap<ServiceName, Service>,
+    artifacts: Vec<Artifact>,
+    config: Vec<ConfigFile>,
+) -> Release {
     let content = ReleaseContent {
         format: RELEASE_FORMAT,
         app: cx.key.app.clone(),
         version: version.clone(),
-        services: services.into_iter().collect::<BTreeMap<ServiceName, Service>>(),
+        services,
         artifacts,
         config,
     };
-    Ok(Release {
-        id: content.id(),
-        content,
-        created_at: cx.now(),
-        created_by: cx.requested_by.clone(),
-    })
+    Release { id: content.id(), content, created_at: cx.now(), created_by: cx.requested_by.clone() }
 }
 
 async fn service_artifacts(

@@ -35,6 +35,7 @@ impl State {
                 side_by_side: true,
                 replaces_in_place: false,
                 addressable: true,
+                sees_foreign: false,
             },
             ledger,
             units: BTreeMap::new(),

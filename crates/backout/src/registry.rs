@@ -103,7 +103,7 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             inherited: inherited_environment(),
             log_cap_bytes: DEFAULT_LOG_CAP_BYTES,
         })),
-        TargetKind::Script => Arc::new(ScriptTarget::new(ScriptTargetOptions {
+        TargetKind::Script | TargetKind::Compose => Arc::new(ScriptTarget::new(ScriptTargetOptions {
             state_dir: s.state_dir.to_owned(),
             folder: s.folder.to_owned(),
             env: std::env::vars_os().collect(),
@@ -119,7 +119,7 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
 fn script_of(service: &Service) -> Option<backout_core::model::ScriptSpec> {
     match &service.target {
         TargetSpec::Script(spec) => Some(spec.clone()),
-        TargetSpec::Process(_) => None,
+        TargetSpec::Process(_) | TargetSpec::Compose(_) => None,
     }
 }
 

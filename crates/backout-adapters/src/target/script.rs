@@ -184,7 +184,12 @@ impl ScriptTarget {
 impl Target for ScriptTarget {
     fn capabilities(&self) -> Capabilities {
         let side_by_side = self.options.side_by_side;
-        Capabilities { side_by_side, replaces_in_place: !side_by_side, addressable: false }
+        Capabilities {
+            side_by_side,
+            replaces_in_place: !side_by_side,
+            addressable: false,
+            sees_foreign: true,
+        }
     }
 
     async fn observe(

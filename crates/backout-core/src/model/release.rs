@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::config_file::ConfigFile;
 use super::health::HealthSpec;
-use super::target::TargetSpec;
+use super::target::{EnvValue, TargetSpec};
 use crate::ids::{AppName, ReleaseId, ServiceName, Version, hex};
 
 /// A deployable part of an app as this release defines it.
@@ -117,15 +117,8 @@ impl ReleaseContent {
     pub fn secret_env_keys(&self) -> BTreeSet<String> {
         let mut keys = BTreeSet::new();
         for service in self.services.values() {
-            if let TargetSpec::Process(process) = &service.target {
-                keys.extend(
-                    process
-                        .env
-                        .iter()
-                        .filter(|(_, v)| matches!(v, super::target::EnvValue::Secret))
-                        .map(|(k, _)| k.clone()),
-                );
-            }
+            let secret = service.target.env().filter(|(_, v)| matches!(v, EnvValue::Secret));
+            keys.extend(secret.map(|(k, _)| k.clone()));
         }
         keys
     }

@@ -12,6 +12,8 @@ pub enum TargetKind {
     Process,
     /// A program of the user's does the work.
     Script,
+    /// Docker Compose.
+    Compose,
 }
 
 impl TargetKind {
@@ -21,6 +23,7 @@ impl TargetKind {
         match self {
             TargetKind::Process => "process",
             TargetKind::Script => "script",
+            TargetKind::Compose => "compose",
         }
     }
 }
@@ -33,6 +36,8 @@ pub enum TargetSpec {
     Process(ProcessSpec),
     /// The user's program.
     Script(ScriptSpec),
+    /// Services of a compose file.
+    Compose(ComposeSpec),
 }
 
 impl TargetSpec {
@@ -42,6 +47,28 @@ impl TargetSpec {
         match self {
             TargetSpec::Process(_) => TargetKind::Process,
             TargetSpec::Script(_) => TargetKind::Script,
+            TargetSpec::Compose(_) => TargetKind::Compose,
+        }
+    }
+
+    /// The variables that a start of it is given.
+    pub fn env(&self) -> impl Iterator<Item = (&String, &EnvValue)> {
+        match self {
+            TargetSpec::Process(process) => Some(&process.env),
+            TargetSpec::Compose(compose) => Some(&compose.env),
+            TargetSpec::Script(_) => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+
+    /// How long one call of what does the work may take, where it sets a limit of its own, milliseconds.
+    #[must_use]
+    pub fn call_limit_ms(&self) -> Option<u64> {
+        match self {
+            TargetSpec::Process(_) => None,
+            TargetSpec::Script(script) => Some(script.timeout_ms),
+            TargetSpec::Compose(compose) => Some(compose.timeout_ms),
         }
     }
 }
@@ -125,4 +152,41 @@ pub struct ScriptSpec {
 
 fn default_script_timeout_ms() -> u64 {
     600_000
+}
+
+/// `target.compose`: one service of an app as services of a compose file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComposeSpec {
+    /// The compose files, relative to the folder of `backout.yaml`; later ones override.
+    pub files: Vec<String>,
+    /// Files of variables for the compose files; none: `.env`.
+    #[serde(default)]
+    pub env_files: Vec<String>,
+    /// Profiles that are on.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// Variables for the compose files beside `BACKOUT_*`; `{version}` is filled in when the release is made.
+    #[serde(default)]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Name of the compose project; the second slot's has `-b` behind it.
+    pub project: String,
+    /// Images by service of the compose file, in place of those that the file names.
+    #[serde(default)]
+    pub images: BTreeMap<String, String>,
+    /// The port inside of the container that takes requests; none: the first one that is published.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// One call's limit, milliseconds.
+    #[serde(default = "default_compose_timeout_ms")]
+    pub timeout_ms: u64,
+    /// The services of the compose file, in the order in which they start. Known once a release is made.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Longest `stop_grace_period` among them, milliseconds. Known once a release is made.
+    #[serde(default)]
+    pub stop_grace_ms: u64,
+}
+
+fn default_compose_timeout_ms() -> u64 {
+    300_000
 }

@@ -3,7 +3,7 @@
 use super::situation::{PlanContext, Side, Situation};
 use super::step::{Action, Nature, Phase, Step, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
-use crate::model::{Release, RouterPolicy, Service, TargetSpec};
+use crate::model::{Release, RouterPolicy, Service};
 
 /// Tries of an effect before its step counts as failed.
 const EFFECT_ATTEMPTS: u32 = 4;
@@ -58,17 +58,13 @@ impl<'a> Builder<'a> {
     }
 
     fn stop_timeout_ms(&self, service: Option<&Service>) -> u64 {
-        match service.map(|s| &s.target) {
-            Some(TargetSpec::Script(script)) => script.timeout_ms + MARGIN_MS,
-            _ => self.cx.policy.shutdown.grace_ms + 2 * MARGIN_MS,
-        }
+        let call_ms = service.and_then(|service| service.target.call_limit_ms());
+        let grace_ms = self.cx.policy.shutdown.grace_ms + 2 * MARGIN_MS;
+        call_ms.map_or(grace_ms, |call_ms| grace_ms.max(call_ms + MARGIN_MS))
     }
 
     fn start_timeout_ms(service: &Service) -> u64 {
-        match &service.target {
-            TargetSpec::Script(script) => script.timeout_ms + MARGIN_MS,
-            TargetSpec::Process(_) => 3 * MARGIN_MS,
-        }
+        service.target.call_limit_ms().map_or(3 * MARGIN_MS, |limit_ms| limit_ms + MARGIN_MS)
     }
 
     pub(super) fn snapshot(&mut self) {

@@ -5,7 +5,7 @@ use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{ServiceName, Slot};
 use crate::model::{
-    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TargetSpec, TripRule,
+    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TripRule,
 };
 
 /// Makes the plan that takes `release` live.
@@ -183,15 +183,8 @@ fn share(side: Slot, percent: u8, rest: Option<Slot>) -> TrafficStep {
 
 /// Longest way back by the limits that are set, milliseconds: stop, start again, pass the checks.
 fn way_back_ms(policy: &Policy, release: &Release) -> u64 {
-    let script_ms: u64 = release
-        .content
-        .services
-        .values()
-        .map(|service| match &service.target {
-            TargetSpec::Script(script) => script.timeout_ms,
-            TargetSpec::Process(_) => 0,
-        })
-        .sum();
+    let targets = release.content.services.values().map(|service| &service.target);
+    let calls_ms: u64 = targets.filter_map(crate::model::TargetSpec::call_limit_ms).sum();
     let startup_ms = u64::try_from(policy.judge.startup_timeout_ms).unwrap_or(0);
-    policy.shutdown.drain_ms + policy.shutdown.grace_ms + startup_ms + script_ms
+    policy.shutdown.drain_ms + policy.shutdown.grace_ms + startup_ms + calls_ms
 }

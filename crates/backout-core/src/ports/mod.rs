@@ -30,5 +30,6 @@ pub use router::{
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use synthetic::{Synthetic, SyntheticOutcome};
 pub use target::{
-    Capabilities, Exit, Marker, Observed, OwnHealth, PartsOf, Receipt, Running, Target, TargetAction,
+    Capabilities, Exit, Marker, Observed, OwnHealth, PartsOf, Receipt, Running, Target,
+    TargetAction,
 };

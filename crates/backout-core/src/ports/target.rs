@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::AdapterError;
 use super::step_cx::StepCx;
 use crate::ids::{LedgerId, ReleaseId, Unit, Version};
-use crate::model::Release;
+use crate::model::{Artifact, ConfigFile, Release, Service};
 
 /// What a target can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub replaces_in_place: bool,
     /// Instances have an address of their own.
     pub addressable: bool,
+    /// It sees what runs in a unit although Backout did not start it, so that it can be adopted.
+    pub sees_foreign: bool,
 }
 
 /// Whether something runs.
@@ -33,6 +35,21 @@ pub enum Running {
     No,
     /// Can't be told.
     Unknown,
+}
+
+/// What a target's own health check says, where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnHealth {
+    /// There is none.
+    #[default]
+    None,
+    /// It has neither passed nor failed since the start.
+    Starting,
+    /// It passes.
+    Passing,
+    /// It fails.
+    Failing,
 }
 
 /// How a process ended.
@@ -64,6 +81,9 @@ pub struct Observed {
     pub release: Option<ReleaseId>,
     /// The deployment that started it, if it can be told.
     pub deployment: Option<u64>,
+    /// What the target's own health check says.
+    #[serde(default)]
+    pub health: OwnHealth,
     /// Its own address.
     pub address: Option<SocketAddr>,
     /// Process id of the program.
@@ -89,6 +109,7 @@ impl Observed {
             version: None,
             release: None,
             deployment: None,
+            health: OwnHealth::None,
             address: None,
             pid: None,
             restarts: 0,
@@ -131,6 +152,17 @@ pub enum TargetAction {
     },
 }
 
+/// What a release is made from.
+#[derive(Debug, Clone, Copy)]
+pub enum PartsOf<'a> {
+    /// What the definition on disk names now.
+    Disk,
+    /// What the definition among these recorded config files names.
+    Recorded(&'a [ConfigFile]),
+    /// What runs now, whoever started it: for `adopt`.
+    Running,
+}
+
 /// What an effect has to say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Receipt {
@@ -160,6 +192,21 @@ pub trait Target: Send + Sync {
         unit: &Unit,
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError>;
+
+    /// Completes the definition of the service in `unit` for a release of `version`, and names what such a release
+    /// is made of. `None`: of files, which the caller finds by itself.
+    ///
+    /// # Errors
+    /// Permanent when the definition is wrong or something that it names is missing: nothing was changed.
+    async fn parts(
+        &self,
+        _unit: &Unit,
+        _service: &mut Service,
+        _version: &Version,
+        _of: PartsOf<'_>,
+    ) -> Result<Option<Vec<Artifact>>, AdapterError> {
+        Ok(None)
+    }
 
     /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.
     ///

@@ -8,10 +8,10 @@ use backout_core::ids::{
     Slot, Version,
 };
 use backout_core::model::{
-    Artifact, CanaryPolicy, ConfigFile, FileKind, HealthSpec, OnNoData, Policy, ProcessSpec,
-    RELEASE_FORMAT, Release, ReleaseContent, RestartPolicy, RollbackPolicy, RollbackType,
-    RouterPolicy, ScriptSpec, Service, Shutdown, Stage, Strategy, Surface, TargetKind, TargetSpec,
-    Trigger,
+    Artifact, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, HealthSpec, OnNoData, Policy,
+    ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent, RestartPolicy, RollbackPolicy,
+    RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown, Stage, Strategy, Surface,
+    TargetKind, TargetSpec, Trigger,
 };
 use backout_core::plan::{Live, PlanContext, RollbackWish, Side, Situation};
 use backout_core::ports::{Capabilities, Running};
@@ -72,7 +72,8 @@ pub struct Setup {
 impl Setup {
     /// Those that a configuration may ask for.
     pub fn legal() -> Vec<Setup> {
-        let (process, script) = (TargetKind::Process, TargetKind::Script);
+        let (process, script, compose) =
+            (TargetKind::Process, TargetKind::Script, TargetKind::Compose);
         let sorts = [
             (process, Routing::None, How::Recreate),
             (process, Routing::Builtin, How::Recreate),
@@ -81,6 +82,8 @@ impl Setup {
             (script, Routing::None, How::Recreate),
             (script, Routing::Script, How::Recreate),
             (script, Routing::Script, How::Canary),
+            // Replaces in place and knows each side's address.
+            (compose, Routing::None, How::Recreate),
         ];
         let shapes = [Shape::Web, Shape::WebAndWorker];
         let all = sorts.iter().flat_map(|(target, routing, how)| {
@@ -109,14 +112,19 @@ impl Setup {
 
     /// As the adapters answer.
     pub fn capabilities(self) -> Capabilities {
-        match self.target {
-            TargetKind::Process => {
-                Capabilities { side_by_side: true, replaces_in_place: false, addressable: true }
-            }
+        let routed = self.routing != Routing::None;
+        let (side_by_side, replaces_in_place) = match self.target {
+            TargetKind::Process => (true, false),
             TargetKind::Script => {
-                let side_by_side = self.routing == Routing::Script;
-                Capabilities { side_by_side, replaces_in_place: !side_by_side, addressable: false }
+                (self.routing == Routing::Script, self.routing != Routing::Script)
             }
+            TargetKind::Compose => (routed, !routed),
+        };
+        Capabilities {
+            side_by_side,
+            replaces_in_place,
+            addressable: self.target != TargetKind::Script,
+            sees_foreign: self.target != TargetKind::Process,
         }
     }
 
@@ -173,7 +181,7 @@ impl Setup {
         if self.shape == Shape::WebAndWorker {
             services.insert(name("jobs"), self.service("jobs", false, &[]));
         }
-        release_of(version, services, self.target == TargetKind::Process)
+        release_of(version, services, self.target != TargetKind::Script)
     }
 
     /// A service of this setup's target.
@@ -192,6 +200,18 @@ impl Setup {
                 program: "deploy.sh".to_owned(),
                 args: Vec::new(),
                 timeout_ms: 60_000,
+            }),
+            TargetKind::Compose => TargetSpec::Compose(ComposeSpec {
+                files: vec!["compose.yaml".to_owned()],
+                env_files: Vec::new(),
+                profiles: Vec::new(),
+                env: BTreeMap::new(),
+                project: "shop-production".to_owned(),
+                images: BTreeMap::new(),
+                port: None,
+                timeout_ms: 60_000,
+                services: vec![service.to_owned()],
+                stop_grace_ms: 0,
             }),
         };
         let depends_on = needs.iter().map(|text| name(text)).collect();
@@ -339,7 +359,7 @@ impl Start {
             },
             Start::Adopted => Situation {
                 live: Some(live(1, &one, Slot::A)),
-                slots: if setup.target == TargetKind::Script {
+                slots: if setup.capabilities().sees_foreign {
                     BTreeMap::from([(Slot::A, seen(1, &one))])
                 } else {
                     BTreeMap::new()

@@ -25,17 +25,18 @@ fn releases(setup: Setup) -> BTreeMap<&'static str, Arc<Release>> {
     let build = |services: &[(&str, bool)]| {
         services.iter().map(|(n, traffic)| (name(n), setup.service(n, *traffic, &[]))).collect()
     };
-    let kept = setup.target == TargetKind::Process;
+    let kept = setup.target != TargetKind::Script;
     sets.iter().map(|(v, services)| (*v, release_of(v, build(services), kept))).collect()
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
-    let targets = prop_oneof![Just(TargetKind::Process), Just(TargetKind::Script)];
+    let targets =
+        prop_oneof![Just(TargetKind::Process), Just(TargetKind::Script), Just(TargetKind::Compose)];
     let hows = prop_oneof![Just(How::Recreate), Just(How::BlueGreen), Just(How::Canary)];
     (targets, any::<bool>(), hows).prop_map(|(target, routed, how)| {
         let routing = match (target, routed) {
             (_, false) => Routing::None,
-            (TargetKind::Process, true) => Routing::Builtin,
+            (TargetKind::Process | TargetKind::Compose, true) => Routing::Builtin,
             (TargetKind::Script, true) => Routing::Script,
         };
         Setup { target, routing, how, shape: Shape::Web }
@@ -333,9 +334,9 @@ fn a_way_back_that_can_not_fit_is_refused() {
     for setup in Setup::legal() {
         let mut policy = setup.policy();
         let release = setup.release("1");
-        let scripts = if setup.target == TargetKind::Script { 60_000 } else { 0 };
+        let calls_ms = if setup.target == TargetKind::Process { 0 } else { 60_000 };
         let services = u64::try_from(release.content.services.len()).unwrap();
-        let worst_ms = 30_000 + 30_000 + 60_000 + services * scripts;
+        let worst_ms = 30_000 + 30_000 + 60_000 + services * calls_ms;
         policy.rollback.timeout_ms = worst_ms;
         let fits = plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false);
         assert!(fits.is_ok(), "{}: {worst_ms} ms is just enough", setup.label());

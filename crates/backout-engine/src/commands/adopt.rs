@@ -12,7 +12,6 @@ use backout_core::saga::Ending;
 use super::claim::{Claimed, claim, give_back};
 use super::take_back::plan_context;
 use super::{EngineError, Refused};
-use crate::config_snapshot::Keep;
 use crate::context::Context;
 use crate::executor::{Executor, Outcome};
 use crate::journal::{self, Journal};
@@ -55,7 +54,7 @@ async fn run(
         .into());
     }
     let (version, runs) = version_now(cx, wish).await?;
-    let release = Arc::new(crate::release::build(cx, &version, None, Keep::Yes).await?);
+    let release = Arc::new(crate::release::build_running(cx, &version).await?);
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     let plan = plan(cx, wish, &release);
     let mut journal = Journal::open(cx, plan, &environment, None, claimed.keeper.lease.epoch)?;
@@ -96,10 +95,10 @@ fn plan(cx: &Context, wish: &AdoptWish, release: &Release) -> Plan {
 async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), EngineError> {
     let mut versions: BTreeMap<String, Version> = BTreeMap::new();
     let mut runs = false;
-    if cx.policy.target == TargetKind::Script {
+    if cx.target.capabilities().sees_foreign {
         for service in cx.services.keys() {
             let unit = situation::unit(cx, service, Slot::A);
-            // The script's own definition says which program to ask.
+            // Its own definition says what to ask for.
             let draft = draft(cx)?;
             let observed = cx.target.observe(&unit, Some(&draft)).await?;
             runs |= observed.running == Running::Yes;
@@ -109,6 +108,7 @@ async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), 
         }
     }
     if let Some(version) = &wish.version {
+        // Of a script that can't tell, the person who adopts it is believed.
         return Ok((version.clone(), runs || cx.policy.target == TargetKind::Script));
     }
     match versions.into_values().next() {

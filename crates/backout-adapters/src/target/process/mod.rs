@@ -126,7 +126,12 @@ fn refuse_other_host(unit: &Unit) -> Result<(), AdapterError> {
 #[async_trait]
 impl Target for ProcessTarget {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { side_by_side: true, replaces_in_place: false, addressable: true }
+        Capabilities {
+            side_by_side: true,
+            replaces_in_place: false,
+            addressable: true,
+            sees_foreign: false,
+        }
     }
 
     async fn observe(

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use backout_core::ports::{AdapterError, Marker, Observed, Running};
+use backout_core::ports::{AdapterError, Marker, Observed, OwnHealth, Running};
 
 use super::orphans;
 use super::slot::SlotFolder;
@@ -104,5 +104,6 @@ fn describe(
         gave_up: status.as_ref().is_some_and(|s| s.phase == Phase::GaveUp),
         tail,
         marker: Some(Marker { ledger: spec.ledger.clone() }),
+        health: OwnHealth::None,
     }
 }

@@ -21,7 +21,7 @@ pub async fn items(place: &Place, reader: &Reader) -> Vec<Item> {
     let mut items = Vec::new();
     let mut size = 0;
     for service in settings.services.values() {
-        items.push(program(folder, service));
+        items.extend(program(folder, service));
         if let TargetSpec::Process(process) = &service.target {
             items.extend(artifact_items(folder, service, process, artifacts.as_ref()).await);
             size += process.artifact.iter().map(|path| size_of(&folder.join(path))).sum::<u64>();
@@ -37,8 +37,10 @@ pub async fn items(place: &Place, reader: &Reader) -> Vec<Item> {
     items
 }
 
-fn program(folder: &Path, service: &Service) -> Item {
-    match &service.target {
+fn program(folder: &Path, service: &Service) -> Option<Item> {
+    Some(match &service.target {
+        // Its own checks stand in a file of their own.
+        TargetSpec::Compose(_) => return None,
         TargetSpec::Script(script) => {
             // As the script target finds it: below the folder of the file, never on PATH.
             executable("program", &folder.join(&script.program), &script.program)
@@ -46,7 +48,7 @@ fn program(folder: &Path, service: &Service) -> Item {
         TargetSpec::Process(process) => {
             runnable("program", &folder.join(&process.workdir), &process.command)
         }
-    }
+    })
 }
 
 /// The first word of a command: a path, or a name on `PATH`; with `{…}` in it, it is known only at start.

@@ -41,6 +41,9 @@ fn health(settings: &Settings) -> Item {
         let what = match settings.policy.target {
             TargetKind::Process => "no probe: only that the process runs is checked",
             TargetKind::Script => "no probe: only the script's `status` is checked",
+            TargetKind::Compose => {
+                "no probe: only containers and their own health checks are looked at"
+            }
         };
         return Item::warning(name, what).fix("add `health: { http: { url: … } }` to backout.yaml");
     }

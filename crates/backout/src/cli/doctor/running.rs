@@ -148,7 +148,7 @@ async fn services(cx: &Context, view: &View, target: TargetKind, commands: &Comm
             (Running::Unknown, TargetKind::Script) => {
                 Item::pass(name, format!("{service}: the script can't tell what runs"))
             }
-            (Running::Unknown, TargetKind::Process) => {
+            (Running::Unknown, _) => {
                 Item::warning(name, format!("{service}: it can't be told whether it runs"))
             }
         });

@@ -60,7 +60,7 @@ fn router(raw: &Raw, target: TargetKind, found: &mut Findings) -> Option<RouterP
     match (value, target) {
         (RawRouter::None, _) => Some(RouterPolicy::None),
         (RawRouter::Script, TargetKind::Script) => Some(RouterPolicy::Script),
-        (RawRouter::Script, TargetKind::Process) => {
+        (RawRouter::Script, _) => {
             found.refuse_at(
                 *at,
                 "`router: script` needs target `script`: it calls that program's update-traffic",
@@ -76,7 +76,7 @@ fn router(raw: &Raw, target: TargetKind, found: &mut Findings) -> Option<RouterP
             );
             None
         }
-        (RawRouter::Builtin(builtin), TargetKind::Process) => self::builtin(*at, builtin, found),
+        (RawRouter::Builtin(builtin), _) => self::builtin(*at, builtin, found),
     }
 }
 

@@ -267,6 +267,12 @@ fn target(service: &Service) -> String {
         TargetSpec::Script(script) => {
             format!("  script: {} {}", script.program, script.args.join(" ")).trim_end().to_owned()
         }
+        TargetSpec::Compose(compose) => format!(
+            "  compose: {} of {} as project {}",
+            compose.services.join(", "),
+            compose.files.join(", "),
+            compose.project
+        ),
     };
     let needs: Vec<&str> = service.depends_on.iter().map(|name| name.as_str()).collect();
     let needs =
