@@ -360,7 +360,10 @@ async fn traffic_holds(cx: &Context, journal: &Journal, traffic: &TrafficStep) -
     let Ok(router) = router(cx) else { return Holds::Unknown };
     let Ok(Some(now)) = router.read().await else { return Holds::Unknown };
     let share = |slot: Slot| now.weights.get(&slot).copied().unwrap_or(0);
-    let rest = traffic.rest.is_none_or(|rest| share(rest) == 100 - traffic.percent);
+    let rest = match traffic.rest {
+        Some(rest) => share(rest) == 100 - traffic.percent,
+        None => share(traffic.side.other()) == 0,
+    };
     let wanted = journal.rows.environment.slots.get(&traffic.side).map(|record| record.deployment);
     let known = now.sides.get(&traffic.side).map(|side| side.deployment);
     let same_side = traffic.percent == 0 || known.is_none() || known == wanted;

@@ -17,10 +17,13 @@ pub fn plan_down(
     match cx.policy.router {
         RouterPolicy::Builtin { .. } => b.remove_route(),
         RouterPolicy::Script => {
-            if let Some(slot) = situation.slots.keys().next() {
+            // The side that serves is what the script knows as the version with traffic.
+            let live = situation.live.as_ref().map(|live| live.slot);
+            let serving = live.filter(|slot| situation.slots.contains_key(slot));
+            if let Some(side) = serving.or_else(|| situation.slots.keys().next().copied()) {
                 b.traffic(
                     TrafficStep {
-                        side: *slot,
+                        side,
                         percent: 0,
                         rest: None,
                         dead_man: false,

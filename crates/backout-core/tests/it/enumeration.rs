@@ -322,9 +322,23 @@ fn two_faults() -> impl Strategy<Value = (usize, [(usize, usize); 2], bool, usiz
     (0..Family::all().len(), [one.clone(), one], any::<bool>(), after, any::<bool>())
 }
 
+/// One sample, the same on every machine; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` draw a larger or another one.
+fn sample() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let seed = match asked.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(20_261_121),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig {
+        cases: asked.cases.max(3_000),
+        failure_persistence: None,
+        rng_seed: seed,
+        ..asked
+    }
+}
+
 proptest! {
-    // One sample, the same on every machine; another seed is another sample (one rare case is known to fail).
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_121), ..ProptestConfig::default() })]
+    #![proptest_config(sample())]
 
     #[test]
     fn two_faults_end_well((family, faults, dies, after, fires) in two_faults()) {

@@ -88,9 +88,10 @@ impl Sim {
                 self.world.tells && !self.world.units.contains_key(&(*slot, service.clone()))
             }
             Action::SetTraffic(traffic) => {
-                let rest = traffic
-                    .rest
-                    .is_none_or(|rest| self.world.weight(rest) == 100 - traffic.percent);
+                let rest = match traffic.rest {
+                    Some(rest) => self.world.weight(rest) == 100 - traffic.percent,
+                    None => self.world.weight(traffic.side.other()) == 0,
+                };
                 let builtin = matches!(self.policy.router, RouterPolicy::Builtin { .. });
                 let guarded = !traffic.dead_man || !builtin || self.world.dead_man.is_some();
                 self.world.route.is_some()
