@@ -3,6 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::policy::Strategy;
+use super::release::Release;
+use super::words::Surface;
 use crate::ids::{EnvironmentKey, OperationId, RequestId};
 
 /// What is asked.
@@ -25,6 +28,10 @@ pub enum RequestKind {
     TakeOver,
     /// A newer deploy wants a baking environment: yield.
     Supersede,
+    /// The holder leaves on purpose: whoever comes next goes on where it stopped.
+    HandOver,
+    /// A deploy that a controller begins; its operation does not exist yet.
+    Deploy,
 }
 
 impl RequestKind {
@@ -40,6 +47,8 @@ impl RequestKind {
             RequestKind::Abort => "abort",
             RequestKind::TakeOver => "take_over",
             RequestKind::Supersede => "supersede",
+            RequestKind::HandOver => "hand_over",
+            RequestKind::Deploy => "deploy",
         }
     }
 }
@@ -51,7 +60,7 @@ pub struct Request {
     pub id: RequestId,
     /// App and environment.
     pub key: EnvironmentKey,
-    /// The operation it is for.
+    /// The operation it is for; of a [`RequestKind::Deploy`] the one that it begins.
     pub operation: OperationId,
     /// What is asked.
     pub kind: RequestKind,
@@ -61,8 +70,26 @@ pub struct Request {
     pub reason: Option<String>,
     /// When.
     pub created_at: Timestamp,
+    /// What to deploy, of a [`RequestKind::Deploy`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Box<DeployOrder>>,
     /// What became of it.
     pub answer: Option<RequestAnswer>,
+}
+
+/// A deploy as whoever asked for it resolved it: a controller adds nothing of its own but secret values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployOrder {
+    /// What is shipped, variables filled in; its artifacts are kept already.
+    pub release: Release,
+    /// How.
+    pub strategy: Strategy,
+    /// The release's config files have to be put on disk first.
+    pub restore_config: bool,
+    /// Through which door it came.
+    pub surface: Surface,
+    /// Digest of the other rules that were in force where it was asked for.
+    pub policy: String,
 }
 
 /// What became of a request.
@@ -74,4 +101,7 @@ pub struct RequestAnswer {
     pub message: String,
     /// When.
     pub answered_at: Timestamp,
+    /// It was not acted on because somebody else is at work there.
+    #[serde(default)]
+    pub busy: bool,
 }

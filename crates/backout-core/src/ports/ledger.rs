@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EnvironmentKey, LedgerId, OperationId, ReleaseId, RequestId};
 use crate::model::{
-    Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, ReadinessReport, Release, Request,
-    RequestAnswer, RollbackRecord,
+    ControllerBeat, Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, ReadinessReport,
+    Release, Request, RequestAnswer, RollbackRecord,
 };
 use crate::plan::Plan;
 use crate::saga::Entry;
@@ -51,6 +51,15 @@ pub struct LeaseView {
     pub alive: bool,
     /// When it was claimed.
     pub since: Timestamp,
+}
+
+/// A standing controller as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerView {
+    /// What it said last.
+    pub beat: ControllerBeat,
+    /// Its process lives and its term has not ended.
+    pub alive: bool,
 }
 
 /// Why a claim was not granted.
@@ -143,7 +152,7 @@ pub enum Change {
     Release(Box<Release>),
     /// The row of a rollback.
     Rollback(Box<RollbackRecord>),
-    /// What became of a request.
+    /// What became of a request that has no answer yet.
     Answer(RequestId, RequestAnswer),
     /// To be sent.
     Outbox(OutboxMessage),
@@ -265,6 +274,22 @@ pub trait Ledger: Send + Sync {
     /// One request.
     async fn request(&self, id: &RequestId) -> Result<Option<Request>, LedgerError>;
 
+    /// Deploys that were ordered and that nobody has begun or answered, oldest first; of one environment, or of all.
+    async fn orders(&self, key: Option<&EnvironmentKey>) -> Result<Vec<Request>, LedgerError>;
+
+    /// Answers a request that nobody has answered, without a lease: an order that is refused or withdrawn.
+    /// Returns whether this was the answer.
+    async fn answer(&self, id: &RequestId, answer: &RequestAnswer) -> Result<bool, LedgerError>;
+
+    /// A controller lives: until its term (that of a lease) ends, its process does, or it leaves.
+    async fn beat(&self, beat: &ControllerBeat) -> Result<(), LedgerError>;
+
+    /// A controller leaves.
+    async fn leave(&self, holder: &Holder) -> Result<(), LedgerError>;
+
+    /// Controllers, the one that has run longest first; those that are gone may be left out.
+    async fn controllers(&self) -> Result<Vec<ControllerView>, LedgerError>;
+
     /// Last rollback readiness of an environment.
     async fn readiness(&self, key: &EnvironmentKey)
     -> Result<Option<ReadinessReport>, LedgerError>;
@@ -284,6 +309,12 @@ pub trait Ledger: Send + Sync {
         &self,
         key: &EnvironmentKey,
         health: &LiveHealth,
+    ) -> Result<(), LedgerError>;
+
+    /// Shows the audit log and every record that it covers, as of one moment.
+    async fn audit_scan(
+        &self,
+        visitor: &mut dyn super::audit::AuditVisitor,
     ) -> Result<(), LedgerError>;
 
     /// Unsent outbox messages, oldest first, at most `limit`.

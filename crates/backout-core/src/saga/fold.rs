@@ -97,6 +97,8 @@ pub struct State {
     pub promote_full: bool,
     /// The hold clock stands.
     pub paused: bool,
+    /// The last holder left on purpose, and nobody took it up since.
+    pub handed_over: bool,
     /// The holder was asked to yield.
     pub yield_to: Option<(RequestId, RequestKind)>,
     /// When users were safe.
@@ -120,6 +122,7 @@ impl State {
             promoted: None,
             promote_full: false,
             paused: false,
+            handed_over: false,
             yield_to: None,
             traffic_safe_at: None,
             warnings: Vec::new(),
@@ -175,6 +178,7 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
     match &entry.kind {
         EntryKind::Claimed { holder } => {
             state.holder = Some(holder.clone());
+            state.handed_over = false;
             state.yield_to = None;
         }
         EntryKind::Failing { failure } => {
@@ -234,7 +238,8 @@ fn requested(state: &mut State, request: &RequestId, kind: RequestKind) {
                 }
             }
         }
-        RequestKind::Abort => {}
+        RequestKind::HandOver => state.handed_over = true,
+        RequestKind::Abort | RequestKind::Deploy => {}
         RequestKind::TakeOver | RequestKind::Supersede => {
             state.yield_to = Some((request.clone(), kind))
         }

@@ -65,6 +65,7 @@ fn kinds() -> impl Strategy<Value = EntryKind> {
         RequestKind::Abort,
         RequestKind::TakeOver,
         RequestKind::Supersede,
+        RequestKind::HandOver,
     ]);
     let message = || "why".to_owned();
     prop_oneof![

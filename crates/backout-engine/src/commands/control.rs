@@ -57,6 +57,7 @@ pub async fn ask(
         requested_by: cx.holder.label.clone(),
         reason: reason.clone(),
         created_at: cx.now(),
+        order: None,
         answer: None,
     };
     let alive = cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive);

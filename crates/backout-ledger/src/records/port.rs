@@ -3,19 +3,21 @@
 use async_trait::async_trait;
 use backout_core::ids::{AppName, EnvironmentKey, LedgerId, OperationId, ReleaseId, RequestId};
 use backout_core::model::{
-    Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, ReadinessReport, Release, Request,
-    RollbackRecord,
+    ControllerBeat, Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, ReadinessReport,
+    Release, Request, RequestAnswer, RollbackRecord,
 };
 use backout_core::plan::Plan;
+use backout_core::ports::audit::AuditVisitor;
 use backout_core::ports::{
-    AppendError, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError, OutboxMessage,
+    AppendError, ClaimError, Commit, ControllerView, Holder, Lease, LeaseView, Ledger, LedgerError,
+    OutboxMessage,
 };
 use backout_core::saga::Entry;
 
 use super::codec::{column, corrupt};
 use super::rows::Latest;
 use super::store::{Row, Statement, Store};
-use super::{LedgerOn, commit, lease, query, rows};
+use super::{LedgerOn, audit, commit, controllers, lease, query, rows};
 
 impl<S: Store> LedgerOn<S> {
     async fn identity(&self) -> Result<Row, LedgerError> {
@@ -146,6 +148,26 @@ impl<S: Store> Ledger for LedgerOn<S> {
         rows::request(&self.store, id).await
     }
 
+    async fn orders(&self, key: Option<&EnvironmentKey>) -> Result<Vec<Request>, LedgerError> {
+        rows::orders(&self.store, key).await
+    }
+
+    async fn answer(&self, id: &RequestId, answer: &RequestAnswer) -> Result<bool, LedgerError> {
+        rows::answer(&self.store, id, answer).await
+    }
+
+    async fn beat(&self, beat: &ControllerBeat) -> Result<(), LedgerError> {
+        controllers::beat(&self.store, &self.terms(), beat).await
+    }
+
+    async fn leave(&self, holder: &Holder) -> Result<(), LedgerError> {
+        controllers::leave(&self.store, holder).await
+    }
+
+    async fn controllers(&self) -> Result<Vec<ControllerView>, LedgerError> {
+        controllers::list(&self.store, &self.terms()).await
+    }
+
     async fn readiness(
         &self,
         key: &EnvironmentKey,
@@ -171,6 +193,10 @@ impl<S: Store> Ledger for LedgerOn<S> {
         health: &LiveHealth,
     ) -> Result<(), LedgerError> {
         rows::put_latest(&self.store, Latest::Health, key, health).await
+    }
+
+    async fn audit_scan(&self, visitor: &mut dyn AuditVisitor) -> Result<(), LedgerError> {
+        audit::scan(&self.store, visitor).await
     }
 
     async fn outbox(&self, limit: u32) -> Result<Vec<(i64, OutboxMessage)>, LedgerError> {

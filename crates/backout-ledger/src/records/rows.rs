@@ -1,7 +1,8 @@
 //! Rows that need no lease: requests, blobs, the outbox, readiness and health.
 
 use backout_core::ids::{EnvironmentKey, OperationId, RequestId, hex};
-use backout_core::model::Request;
+use backout_core::model::{Request, RequestAnswer, RequestKind};
+use backout_core::ports::audit::{AUDIT_PLAIN_FORMAT, AuditKind};
 use backout_core::ports::{LedgerError, OutboxMessage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,11 +10,13 @@ use sha2::{Digest, Sha256};
 
 use super::MAX_BLOB_BYTES;
 use super::codec::{RECORD_FORMAT, column, corrupt, decode, encode, parse, readable};
+use super::logged::Logged;
 use super::store::{Row, Statement, Store};
 
 type Answer<T> = Result<T, LedgerError>;
 
 pub(super) async fn submit(store: &dyn Store, request: &Request) -> Answer<()> {
+    let json = encode("a request", &Request { answer: None, ..request.clone() })?;
     let statement = Statement::new(
         "INSERT INTO requests (id, app, environment, operation, kind, format, json) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (id) DO NOTHING",
@@ -24,8 +27,12 @@ pub(super) async fn submit(store: &dyn Store, request: &Request) -> Answer<()> {
     .bind(request.operation.as_str())
     .bind(request.kind.as_str())
     .bind(RECORD_FORMAT)
-    .bind(encode("a request", &Request { answer: None, ..request.clone() })?);
-    store.execute(statement).await.map(|_| ())
+    .bind(json.as_str());
+    let mut write = Logged::begin(store).await?;
+    if write.execute(statement).await? == 1 {
+        write.log(AuditKind::Request, request.id.as_str(), RECORD_FORMAT, &json);
+    }
+    write.commit().await
 }
 
 /// The readable ones: one that can't be read can't be acted on and must not stop the holder.
@@ -39,6 +46,44 @@ pub(super) async fn pending_requests(
     .bind(operation.as_str());
     let rows = store.fetch_all(statement).await?;
     Ok(readable(rows.iter().map(read_request)))
+}
+
+/// Ordered deploys without an answer. As with requests, one that can't be read stops nobody.
+pub(super) async fn orders(
+    store: &dyn Store,
+    key: Option<&EnvironmentKey>,
+) -> Answer<Vec<Request>> {
+    let mut statement = Statement::new(
+        "SELECT id, format, json, answer FROM requests WHERE answer IS NULL AND kind = ",
+    );
+    statement.push("", RequestKind::Deploy.as_str());
+    if let Some(key) = key {
+        statement.push(" AND app = ", key.app.as_str());
+        statement.push(" AND environment = ", key.environment.as_str());
+    }
+    statement.push_sql(" ORDER BY sequence");
+    let rows = store.fetch_all(statement).await?;
+    Ok(readable(rows.iter().map(read_request)))
+}
+
+/// The first answer stays.
+pub(super) async fn answer(
+    store: &dyn Store,
+    id: &RequestId,
+    answer: &RequestAnswer,
+) -> Answer<bool> {
+    let json = encode("an answer", answer)?;
+    let statement =
+        Statement::new("UPDATE requests SET answer = $1 WHERE id = $2 AND answer IS NULL")
+            .bind(json.as_str())
+            .bind(id.as_str());
+    let mut write = Logged::begin(store).await?;
+    let first = write.execute(statement).await? == 1;
+    if first {
+        write.log(AuditKind::Answer, id.as_str(), AUDIT_PLAIN_FORMAT, &json);
+    }
+    write.commit().await?;
+    Ok(first)
 }
 
 pub(super) async fn request(store: &dyn Store, id: &RequestId) -> Answer<Option<Request>> {

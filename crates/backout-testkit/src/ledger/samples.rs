@@ -7,12 +7,12 @@ use backout_core::ids::{
     RollbackId, Slot, Version,
 };
 use backout_core::model::{
-    Deployment, DeploymentKind, DeploymentStatus, Health, OperationKind, RELEASE_FORMAT, Release,
-    ReleaseContent, Request, RequestAnswer, RequestKind, RollbackRecord, RollbackStatus,
-    RollbackType, Surface, Trigger,
+    ControllerBeat, DeployOrder, Deployment, DeploymentKind, DeploymentStatus, Health,
+    OperationKind, RELEASE_FORMAT, Release, ReleaseContent, Request, RequestAnswer, RequestKind,
+    RollbackRecord, RollbackStatus, RollbackType, Strategy, Surface, Tended, Trigger,
 };
 use backout_core::plan::{Action, Nature, PLAN_FORMAT, Phase, Plan, Step};
-use backout_core::ports::OutboxMessage;
+use backout_core::ports::{Holder, OutboxMessage};
 use backout_core::saga::{ENTRY_FORMAT, Entry, EntryKind};
 use jiff::Timestamp;
 
@@ -205,14 +205,49 @@ pub fn request(key: &EnvironmentKey, operation: &OperationId, name: &str) -> Req
         requested_by: "bob@host:2".to_owned(),
         reason: Some("wrong branch".to_owned()),
         created_at: at(2),
+        order: None,
         answer: None,
+    }
+}
+
+/// An order of a deploy.
+#[must_use]
+pub fn order(key: &EnvironmentKey, name: &str) -> Request {
+    let order = DeployOrder {
+        release: release(&key.app, "2.0.0"),
+        strategy: Strategy::Recreate,
+        restore_config: false,
+        surface: Surface::Cli,
+        policy: "digest".to_owned(),
+    };
+    Request {
+        kind: RequestKind::Deploy,
+        order: Some(Box::new(order)),
+        ..request(key, &operation(name), name)
+    }
+}
+
+/// What a controller says of itself.
+#[must_use]
+pub fn beat(holder: &Holder, started: i64, keys: &[EnvironmentKey]) -> ControllerBeat {
+    let tended = |key: &EnvironmentKey| Tended {
+        key: key.clone(),
+        folder: "/srv/shop".to_owned(),
+        policy: "digest".to_owned(),
+        secrets: vec![("API_KEY".to_owned(), "0123".to_owned())],
+    };
+    ControllerBeat {
+        holder: holder.clone(),
+        program: "0.1.0".to_owned(),
+        started_at: at(started),
+        environments: keys.iter().map(tended).collect(),
     }
 }
 
 /// A request that was acted on.
 #[must_use]
 pub fn answer(message: &str) -> RequestAnswer {
-    RequestAnswer { accepted: true, message: message.to_owned(), answered_at: at(3) }
+    RequestAnswer { accepted: true, message: message.to_owned(), answered_at: at(3), busy: false }
 }
 
 /// A message about something.

@@ -291,7 +291,11 @@ impl Sim {
             RequestKind::Supersede => {
                 matches!(mode, Some(WatchMode::Bake { .. } | WatchMode::Keep { .. }))
             }
-            RequestKind::Pause | RequestKind::Resume | RequestKind::Retry => false,
+            RequestKind::Pause
+            | RequestKind::Resume
+            | RequestKind::Retry
+            | RequestKind::HandOver
+            | RequestKind::Deploy => false,
         };
         self.script.request = None;
         if !accepted {

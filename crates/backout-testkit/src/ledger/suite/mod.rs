@@ -4,6 +4,7 @@
 
 pub mod blobs;
 pub mod commits;
+pub mod controllers;
 pub mod damage;
 pub mod history;
 pub mod leases;
@@ -147,6 +148,7 @@ macro_rules! ledger_conformance {
                 what_is_not_there_is_none, nanoseconds_count;
             requests: requests_wait_for_answers, a_request_comes_once, answers_need_a_request,
                 answers_stay_in_their_environment, messages_come_oldest_first, readiness_and_health_are_replaced;
+            controllers: orders_wait_for_their_operation, an_order_is_answered_once, a_controller_lives_by_its_beats, a_controller_leaves;
             blobs: blobs_come_back, large_blobs_are_refused, a_damaged_blob_is_named_and_repaired, identity_stays;
             damage: a_list_leaves_a_bad_deployment_out, a_bad_environment_is_named, a_journal_is_whole_or_an_error,
                 a_bad_plan_is_named, releases_for_pruning_are_whole_or_an_error, a_bad_request_stops_no_holder,
