@@ -90,17 +90,29 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Digest over everything but ids and times: what an approval binds to.
+    /// Digest over all that is done, to what, and which safety is lifted: what an approval binds to. Ids, times, who
+    /// asked and the sentences beside it are not part of it.
     ///
     /// # Panics
-    /// Never: steps have only string keys, so they always serialize.
+    /// Never: plans have only string keys, so they always serialize.
     #[must_use]
     pub fn digest(&self) -> String {
-        let value = serde_json::json!({
-            "format": self.format, "kind": self.kind, "key": self.key, "deployment": self.deployment,
-            "release": self.release, "from": self.from, "steps": self.steps,
-        });
-        let bytes = serde_json::to_vec(&value).expect("plans have only string keys");
+        const NOT_APPROVED: [&str; 9] = [
+            "operation",
+            "deployment_id",
+            "rollback_id",
+            "planned_at",
+            "surface",
+            "requested_by",
+            "reason",
+            "evidence",
+            "warnings",
+        ];
+        let mut value = serde_json::to_value(self).expect("plans have only string keys");
+        if let Some(fields) = value.as_object_mut() {
+            NOT_APPROVED.iter().for_each(|name| drop(fields.remove(*name)));
+        }
+        let bytes = serde_json::to_vec(&value).expect("a value always serializes");
         format!("sha256:{}", hex(&Sha256::digest(&bytes)))
     }
 

@@ -326,6 +326,17 @@ proptest! {
             shorter.steps.remove(index);
             prop_assert_ne!(shorter.digest(), first.digest());
         }
+        let changes: [fn(&mut Plan); 4] = [
+            |plan| plan.overrides.push("policy".to_owned()),
+            |plan| plan.forced = !plan.forced,
+            |plan| plan.automatic_rollback = !plan.automatic_rollback,
+            |plan| plan.work_timeout_ms += 1,
+        ];
+        for change in changes {
+            let mut changed = first.clone();
+            change(&mut changed);
+            prop_assert_ne!(changed.digest(), first.digest());
+        }
     }
 }
 
