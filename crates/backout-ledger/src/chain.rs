@@ -1,4 +1,5 @@
-//! The hash that chains each journal entry to the one before it.
+//! The hash that chained each journal entry to the one before it in format 1. Still here to check what is moved
+//! from there.
 
 use sha2::{Digest, Sha256};
 

@@ -1,16 +1,23 @@
-//! The ledger port on SQLite: journal, leases, records and blobs in one file, `ledger.db`, in the state folder.
+//! The ledger port on SQLite, in one file, `ledger.db`, in the state folder, and on PostgreSQL for several machines:
+//! journal, leases, records and blobs.
 //!
 //! What a call acknowledged is durable. Rights to write are leases with an epoch, checked in the same
 //! transaction as the write itself.
 
+pub mod audit;
 mod chain;
+mod entropy;
 mod holder;
+mod postgres;
 mod records;
 mod seed;
 mod sqlite;
 mod surroundings;
 
 pub use holder::{HolderError, holder_for_this_process};
+pub use postgres::{
+    DatabaseUrl, Limits, PostgresLedger, PostgresOptions, SharedSurroundings, UrlError,
+};
 pub use records::{DEFAULT_TERM_MS, LedgerOn, MAX_BLOB_BYTES};
 pub use seed::{SeedError, seed_history};
 pub use sqlite::{

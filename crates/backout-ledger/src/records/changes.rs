@@ -3,15 +3,17 @@
 use backout_core::ids::{EnvironmentKey, OperationId, RequestId};
 use backout_core::model::{Deployment, EnvironmentRecord, Release, RequestAnswer, RollbackRecord};
 use backout_core::plan::Plan;
+use backout_core::ports::audit::{AUDIT_PLAIN_FORMAT, AuditKind, audit_subject};
 use backout_core::ports::{AppendError, Change, Lease, LedgerError, OutboxMessage};
 
 use super::codec::{RECORD_FORMAT, column, encode, signed};
 use super::commit::refuse;
+use super::logged::Logged;
 use super::query::sequence_of;
-use super::store::{Statement, Write};
+use super::store::Statement;
 
 pub(super) async fn apply(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     lease: &Lease,
     operation: &OperationId,
     change: &Change,
@@ -30,7 +32,11 @@ pub(super) async fn apply(
     Ok(())
 }
 
-async fn open(write: &mut dyn Write, key: &EnvironmentKey, plan: &Plan) -> Result<(), AppendError> {
+async fn open(
+    write: &mut Logged<'_>,
+    key: &EnvironmentKey,
+    plan: &Plan,
+) -> Result<(), AppendError> {
     same(key, &plan.key, "a plan")?;
     let statement = Statement::new(
         "SELECT id FROM operations WHERE id = $3 OR (app = $1 AND environment = $2 AND open = 1) ORDER BY open DESC LIMIT 1",
@@ -54,13 +60,14 @@ async fn open(write: &mut dyn Write, key: &EnvironmentKey, plan: &Plan) -> Resul
     .bind(key.environment.as_str())
     .bind(plan.kind.as_str())
     .bind(plan.format)
-    .bind(json);
+    .bind(json.as_str());
     write.execute(statement).await?;
+    write.log(AuditKind::Plan, plan.operation.as_str(), plan.format, &json);
     Ok(())
 }
 
 async fn close(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     operation: &OperationId,
 ) -> Result<(), LedgerError> {
@@ -70,11 +77,13 @@ async fn close(
     .bind(operation.as_str())
     .bind(key.app.as_str())
     .bind(key.environment.as_str());
-    one(write.execute(statement).await?, || format!("{operation} is not open in {key}"))
+    one(write.execute(statement).await?, || format!("{operation} is not open in {key}"))?;
+    write.log(AuditKind::Close, operation.as_str(), AUDIT_PLAIN_FORMAT, "");
+    Ok(())
 }
 
 async fn deployment(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     record: &Deployment,
 ) -> Result<(), LedgerError> {
@@ -96,6 +105,7 @@ async fn deployment(
     if write.fetch_optional(statement).await?.is_some() {
         return Err(refuse(format!("{} is the id of another deployment than {what}", record.id)));
     }
+    let json = encode(&what, record)?;
     let started_at_ns = i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX);
     let statement = Statement::new(
         "INSERT INTO deployments (app, environment, number, id, kind, release, version, status, rejected,
@@ -119,16 +129,20 @@ async fn deployment(
     .bind(record.started_at.to_string())
     .bind(started_at_ns)
     .bind(RECORD_FORMAT)
-    .bind(encode(&what, record)?);
-    one(write.execute(statement).await?, || format!("{what} has another id than {}", record.id))
+    .bind(json.as_str());
+    one(write.execute(statement).await?, || format!("{what} has another id than {}", record.id))?;
+    let subject = audit_subject::deployment(key, record.number);
+    write.log(AuditKind::Deployment, subject, RECORD_FORMAT, &json);
+    Ok(())
 }
 
 async fn environment(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     record: &EnvironmentRecord,
 ) -> Result<(), LedgerError> {
     same(key, &record.key, "an environment")?;
+    let json = encode("the environment", record)?;
     let statement = Statement::new(
         "INSERT INTO environments (app, environment, format, json) VALUES ($1, $2, $3, $4)
          ON CONFLICT (app, environment) DO UPDATE SET format = excluded.format, json = excluded.json",
@@ -136,11 +150,14 @@ async fn environment(
     .bind(key.app.as_str())
     .bind(key.environment.as_str())
     .bind(RECORD_FORMAT)
-    .bind(encode("the environment", record)?);
-    write.execute(statement).await.map(|_| ())
+    .bind(json.as_str());
+    write.execute(statement).await?;
+    write.log(AuditKind::Environment, audit_subject::environment(key), RECORD_FORMAT, &json);
+    Ok(())
 }
 
-async fn release(write: &mut dyn Write, record: &Release) -> Result<(), LedgerError> {
+async fn release(write: &mut Logged<'_>, record: &Release) -> Result<(), LedgerError> {
+    let json = encode("a release", record)?;
     let statement = Statement::new(
         "INSERT INTO releases (id, app, version, created_at, format, json) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO NOTHING",
@@ -150,16 +167,20 @@ async fn release(write: &mut dyn Write, record: &Release) -> Result<(), LedgerEr
     .bind(record.content.version.as_str())
     .bind(record.created_at.to_string())
     .bind(record.content.format)
-    .bind(encode("a release", record)?);
-    write.execute(statement).await.map(|_| ())
+    .bind(json.as_str());
+    if write.execute(statement).await? == 1 {
+        write.log(AuditKind::Release, record.id.as_str(), record.content.format, &json);
+    }
+    Ok(())
 }
 
 async fn rollback(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     record: &RollbackRecord,
 ) -> Result<(), LedgerError> {
     same(key, &record.key, "a rollback")?;
+    let json = encode("a rollback", record)?;
     let statement = Statement::new(
         "INSERT INTO rollbacks (id, app, environment, deployment_to, status, format, json) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (id) DO UPDATE SET
@@ -173,27 +194,33 @@ async fn rollback(
     .bind(signed("number", record.deployment_to)?)
     .bind(record.status.as_str())
     .bind(RECORD_FORMAT)
-    .bind(encode("a rollback", record)?);
-    one(write.execute(statement).await?, || format!("{} belongs to another environment", record.id))
+    .bind(json.as_str());
+    let changed = write.execute(statement).await?;
+    one(changed, || format!("{} belongs to another environment", record.id))?;
+    write.log(AuditKind::Rollback, record.id.as_str(), RECORD_FORMAT, &json);
+    Ok(())
 }
 
 async fn answer(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     id: &RequestId,
     record: &RequestAnswer,
 ) -> Result<(), LedgerError> {
+    let json = encode("an answer", record)?;
     let statement = Statement::new(
-        "UPDATE requests SET answer = $1 WHERE id = $2 AND app = $3 AND environment = $4",
+        "UPDATE requests SET answer = $1 WHERE id = $2 AND app = $3 AND environment = $4 AND answer IS NULL",
     )
-    .bind(encode("an answer", record)?)
+    .bind(json.as_str())
     .bind(id.as_str())
     .bind(key.app.as_str())
     .bind(key.environment.as_str());
-    one(write.execute(statement).await?, || format!("there is no request {id} in {key}"))
+    one(write.execute(statement).await?, || format!("no request {id} waits in {key}"))?;
+    write.log(AuditKind::Answer, id.as_str(), AUDIT_PLAIN_FORMAT, &json);
+    Ok(())
 }
 
-async fn outbox(write: &mut dyn Write, message: &OutboxMessage) -> Result<(), LedgerError> {
+async fn outbox(write: &mut Logged<'_>, message: &OutboxMessage) -> Result<(), LedgerError> {
     let statement = Statement::new("INSERT INTO outbox (topic, format, json) VALUES ($1, $2, $3)")
         .bind(message.topic.as_str())
         .bind(RECORD_FORMAT)

@@ -1,13 +1,14 @@
 //! Commits: lease, sequence, changes and entries in one transaction.
 
 use backout_core::ids::{EnvironmentKey, OperationId};
+use backout_core::ports::audit::{AuditKind, audit_subject};
 use backout_core::ports::{AppendError, Change, Commit, Lease, LedgerError};
 use backout_core::saga::Entry;
 
 use super::codec::{column, encode, signed};
-use super::store::{Statement, Store, Write};
+use super::logged::Logged;
+use super::store::{Statement, Store};
 use super::{changes, lease, query};
-use crate::chain::{self, Link};
 
 /// Entries that go in with one statement.
 const ENTRIES_PER_STATEMENT: usize = 32;
@@ -18,8 +19,8 @@ pub(super) async fn commit(
     lease: &Lease,
     commits: &[Commit],
 ) -> Result<(), AppendError> {
-    let mut write = store.begin().await?;
-    match apply_all(write.as_mut(), lease, commits).await {
+    let mut write = Logged::begin(store).await?;
+    match apply_all(&mut write, lease, commits).await {
         Ok(()) => Ok(write.commit().await?),
         Err(error) => {
             write.rollback().await;
@@ -29,24 +30,18 @@ pub(super) async fn commit(
 }
 
 async fn apply_all(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     lease: &Lease,
     commits: &[Commit],
 ) -> Result<(), AppendError> {
     lease::check(write, lease).await?;
-    let mut chain = None;
     for commit in commits {
-        apply(write, lease, commit, &mut chain).await?;
+        apply(write, lease, commit).await?;
     }
     Ok(())
 }
 
-async fn apply(
-    write: &mut dyn Write,
-    lease: &Lease,
-    commit: &Commit,
-    chain: &mut Option<(i64, Vec<u8>)>,
-) -> Result<(), AppendError> {
+async fn apply(write: &mut Logged<'_>, lease: &Lease, commit: &Commit) -> Result<(), AppendError> {
     let found = query::sequence_of(write, &commit.operation).await?;
     if found != commit.expected_sequence {
         let operation = commit.operation.clone();
@@ -62,14 +57,14 @@ async fn apply(
     check_operation(write, &lease.key, &commit.operation, closes).await?;
     for (index, part) in commit.entries.chunks(ENTRIES_PER_STATEMENT).enumerate() {
         let first = found + 1 + (index * ENTRIES_PER_STATEMENT) as u64;
-        append(write, lease, &commit.operation, first, part, chain).await?;
+        append(write, lease, &commit.operation, first, part).await?;
     }
     Ok(())
 }
 
 /// Entries go only to an open operation of the leased environment, or to one that ends with them.
 async fn check_operation(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
     operation: &OperationId,
     closes: bool,
@@ -93,19 +88,15 @@ async fn check_operation(
 }
 
 async fn append(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     lease: &Lease,
     operation: &OperationId,
     first: u64,
     entries: &[Entry],
-    chain: &mut Option<(i64, Vec<u8>)>,
 ) -> Result<(), LedgerError> {
-    let (mut id, mut hash) = match chain.take() {
-        Some(last) => last,
-        None => last_entry(write).await?,
-    };
+    let mut id = last_entry(write).await?;
     let mut statement = Statement::new(
-        "INSERT INTO entries (id, operation, sequence, format, epoch, at, json, hash) VALUES ",
+        "INSERT INTO entries (id, operation, sequence, format, epoch, at, json) VALUES ",
     );
     for (sequence, entry) in (first..).zip(entries) {
         let what = format!("entry {sequence} of {operation}");
@@ -116,9 +107,8 @@ async fn append(
             )));
         }
         let json = encode(&what, entry)?;
-        let link =
-            Link { operation: operation.as_str(), sequence, epoch: entry.epoch, json: &json };
-        hash = chain::next(&hash, &link).to_vec();
+        let subject = audit_subject::entry(operation, sequence);
+        write.log(AuditKind::Entry, subject, entry.format, &json);
         id += 1;
         statement.push(if sequence == first { "(" } else { ", (" }, id);
         statement.push(", ", operation.as_str());
@@ -127,23 +117,16 @@ async fn append(
         statement.push(", ", signed("epoch", entry.epoch)?);
         statement.push(", ", entry.at.to_string());
         statement.push(", ", json);
-        statement.push(", ", hash.clone());
         statement.push_sql(")");
     }
-    *chain = Some((id, hash));
     write.execute(statement).await.map(|_| ())
 }
 
-/// Id and hash of the newest entry.
-async fn last_entry(write: &mut dyn Write) -> Result<(i64, Vec<u8>), LedgerError> {
-    let row = write
-        .fetch_optional(Statement::new("SELECT id, hash FROM entries ORDER BY id DESC LIMIT 1"))
-        .await?;
-    let what = "the newest entry";
-    match row {
-        Some(row) => Ok((column(what, &row, "id")?, column(what, &row, "hash")?)),
-        None => Ok((0, chain::GENESIS.to_vec())),
-    }
+/// Id of the newest entry; 0 before the first.
+async fn last_entry(write: &mut Logged<'_>) -> Result<i64, LedgerError> {
+    let statement = Statement::new("SELECT id FROM entries ORDER BY id DESC LIMIT 1");
+    let row = write.fetch_optional(statement).await?;
+    row.map_or(Ok(0), |row| column("the newest entry", &row, "id"))
 }
 
 /// A commit that no correct caller makes.

@@ -68,11 +68,7 @@ async fn all(
     Ok(readable(rows.iter().map(|row| read(row, terms, now_ms))))
 }
 
-fn read(
-    row: &Row,
-    terms: &Terms<'_>,
-    now_ms: u64,
-) -> Result<(bool, ControllerView), LedgerError> {
+fn read(row: &Row, terms: &Terms<'_>, now_ms: u64) -> Result<(bool, ControllerView), LedgerError> {
     let what = format!("controller {}", column::<String>("a controller", row, "id")?);
     let expires_ms = unsigned(&what, row, "expires_ms")?;
     let beat: ControllerBeat = decode(&what, row, RECORD_FORMAT)?;

@@ -2,11 +2,13 @@
 
 use backout_core::ids::EnvironmentKey;
 use backout_core::model::EnvironmentRecord;
+use backout_core::ports::audit::{AuditKind, audit_subject};
 use backout_core::ports::{AppendError, ClaimError, Holder, Lease, LeaseView, LedgerError};
 use jiff::Timestamp;
 
 use super::codec::{RECORD_FORMAT, column, encode, parse, signed, unsigned};
-use super::store::{Row, Statement, Store, Write};
+use super::logged::Logged;
+use super::store::{Row, Statement, Store};
 use crate::surroundings::{Liveness, Surroundings};
 
 /// The clock and the length of a term.
@@ -21,7 +23,7 @@ pub(super) async fn claim(
     key: &EnvironmentKey,
     holder: &Holder,
 ) -> Result<Lease, ClaimError> {
-    let mut write = store.begin().await?;
+    let mut write = Logged::begin(store).await?;
     let now_ms = write.now_ms(terms.surroundings);
     let row = write.fetch_optional(select(key)).await?;
     let last = row.map(|row| read(key, &row, terms, now_ms)).transpose()?;
@@ -33,8 +35,8 @@ pub(super) async fn claim(
         Some(view) => view.epoch + 1,
         None => 1,
     };
-    insert_environment(write.as_mut(), key).await?;
-    write_row(write.as_mut(), terms, key, holder, epoch).await?;
+    insert_environment(&mut write, key).await?;
+    write_row(&mut write, terms, key, holder, epoch).await?;
     write.commit().await?;
     Ok(Lease { key: key.clone(), epoch, term_ms: terms.term_ms })
 }
@@ -44,8 +46,8 @@ pub(super) async fn renew(
     terms: &Terms<'_>,
     lease: &Lease,
 ) -> Result<(), AppendError> {
-    let mut write = store.begin().await?;
-    if let Err(error) = check(write.as_mut(), lease).await {
+    let mut write = Logged::begin(store).await?;
+    if let Err(error) = check(&mut write, lease).await {
         write.rollback().await;
         return Err(error);
     }
@@ -81,7 +83,7 @@ pub(super) async fn view(
 }
 
 /// Refuses who no longer has the lease. Its own term may have ended: while nobody else claimed, nothing is lost.
-pub(super) async fn check(write: &mut dyn Write, lease: &Lease) -> Result<(), AppendError> {
+pub(super) async fn check(write: &mut Logged<'_>, lease: &Lease) -> Result<(), AppendError> {
     let fenced = |current| AppendError::Fenced { ours: lease.epoch, current };
     let row = write.fetch_optional(select(&lease.key)).await?.ok_or(fenced(0))?;
     let what = format!("the lease of {}", lease.key);
@@ -100,7 +102,7 @@ fn select(key: &EnvironmentKey) -> Statement {
 }
 
 async fn insert_environment(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     key: &EnvironmentKey,
 ) -> Result<(), LedgerError> {
     let json = encode("the environment", &EnvironmentRecord::new(key.clone()))?;
@@ -111,12 +113,16 @@ async fn insert_environment(
     .bind(key.app.as_str())
     .bind(key.environment.as_str())
     .bind(RECORD_FORMAT)
-    .bind(json);
-    write.execute(statement).await.map(|_| ())
+    .bind(json.as_str());
+    if write.execute(statement).await? == 1 {
+        let subject = audit_subject::environment(key);
+        write.log(AuditKind::Environment, subject, RECORD_FORMAT, &json);
+    }
+    Ok(())
 }
 
 async fn write_row(
-    write: &mut dyn Write,
+    write: &mut Logged<'_>,
     terms: &Terms<'_>,
     key: &EnvironmentKey,
     holder: &Holder,

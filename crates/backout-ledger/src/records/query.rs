@@ -9,7 +9,8 @@ use backout_core::ports::LedgerError;
 use backout_core::saga::{ENTRY_FORMAT, Entry};
 
 use super::codec::{RECORD_FORMAT, column, corrupt, decode, readable, signed, unsigned};
-use super::store::{Row, Statement, Store, Write};
+use super::logged::Logged;
+use super::store::{Row, Statement, Store};
 
 type Answer<T> = Result<T, LedgerError>;
 
@@ -91,7 +92,7 @@ pub(super) async fn journal_length(store: &dyn Store, operation: &OperationId) -
 }
 
 /// The same inside of a transaction.
-pub(super) async fn sequence_of(write: &mut dyn Write, operation: &OperationId) -> Answer<u64> {
+pub(super) async fn sequence_of(write: &mut Logged<'_>, operation: &OperationId) -> Answer<u64> {
     length(operation, write.fetch_optional(count(operation)).await?)
 }
 

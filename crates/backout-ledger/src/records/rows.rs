@@ -124,7 +124,8 @@ pub(super) async fn put_blob(store: &dyn Store, bytes: &[u8]) -> Answer<String> 
 }
 
 pub(super) async fn blob(store: &dyn Store, digest: &str) -> Answer<Option<Vec<u8>>> {
-    let statement = Statement::new("SELECT bytes FROM blobs WHERE digest = $1").bind(digest);
+    let statement =
+        Statement::new("SELECT bytes FROM blobs WHERE digest = $1").bind(digest).large();
     let Some(row) = store.fetch_optional(statement).await? else { return Ok(None) };
     let what = format!("blob {digest}");
     let bytes: Vec<u8> = column(&what, &row, "bytes")?;

@@ -61,23 +61,44 @@ impl From<Vec<u8>> for Value {
     }
 }
 
+/// More than this takes its time on a slow line.
+const LARGE_BYTES: usize = 256 * 1024;
+
 /// A statement with its values, `$1` and following in their order.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub(crate) sql: Cow<'static, str>,
     pub(crate) values: Vec<Value>,
+    large: bool,
 }
 
 impl Statement {
     /// Without values yet. Nothing that came from outside may stand in the text.
     pub(crate) fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new() }
+        Self { sql: sql.into(), values: Vec::new(), large: false }
     }
 
     /// The next value.
     #[must_use]
     pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
+        self
+    }
+
+    /// Whether it carries, or asks for, so much that it may take long.
+    pub(crate) fn is_large(&self) -> bool {
+        let weigh = |value: &Value| match value {
+            Value::Text(text) => text.as_ref().map_or(0, String::len),
+            Value::Integer(_) => 8,
+            Value::Bytes(bytes) => bytes.len(),
+        };
+        self.large || self.values.iter().map(weigh).sum::<usize>() > LARGE_BYTES
+    }
+
+    /// Says that its answer may be large.
+    #[must_use]
+    pub(crate) fn large(mut self) -> Self {
+        self.large = true;
         self
     }
 
@@ -124,8 +145,21 @@ pub trait Store: Send + Sync {
     /// Begins to write, alone: who else wants to waits a bounded time.
     async fn begin(&self) -> Result<Box<dyn Write + '_>, LedgerError>;
 
+    /// Begins to read, everything as of one moment.
+    async fn look(&self) -> Result<Box<dyn Look + '_>, LedgerError>;
+
     /// The time by which leases end, milliseconds.
     async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError>;
+}
+
+/// A view of one moment. Dropped, it ends.
+#[async_trait]
+pub trait Look: Send {
+    /// All rows.
+    async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError>;
+
+    /// Ends it in order.
+    async fn end(self: Box<Self>) -> Result<(), LedgerError>;
 }
 
 /// A transaction that may write. Dropped, it is undone, unless its commit was on the way.

@@ -10,14 +10,14 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row as _, Sqlite, SqliteConnection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::OpenMode;
 use super::error::{OpenError, is_busy, ledger_error};
 use super::open::{self, Opened};
-use crate::records::store::{Columns, Row, Statement, Store, Value, Write};
+use super::{OpenMode, migrations};
+use crate::records::store::{Columns, Look, Row, Statement, Store, Value, Write};
 use crate::surroundings::Surroundings;
 
 /// A statement as SQLite's driver takes it.
-fn prepare(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
+pub(super) fn prepare(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
     // The text is ours: `Statement` takes what came from outside only as values.
     let query = sqlx::query(AssertSqlSafe(statement.sql));
     statement.values.into_iter().fold(query, |query, value| match value {
@@ -41,7 +41,7 @@ impl Columns for SqliteRow {
     }
 }
 
-fn boxed(row: SqliteRow) -> Row {
+pub(super) fn boxed(row: SqliteRow) -> Row {
     Box::new(row)
 }
 
@@ -82,10 +82,7 @@ impl Database {
         }
         if home.is_none() {
             let opened =
-                open::open(&self.folder, self.mode).await.map_err(|error| match error {
-                    OpenError::Ledger(error) => error,
-                    other => LedgerError::Unavailable(other.to_string()),
-                })?;
+                open::open(&self.folder, self.mode).await.map_err(OpenError::into_ledger_error)?;
             *home = Some(opened);
         }
         if let Some(opened) = home.as_mut() {
@@ -107,7 +104,7 @@ impl Database {
         let mut tries = 1;
         loop {
             match sqlx::query("BEGIN IMMEDIATE").execute(held.connection()).await {
-                Ok(_) => return Ok(SqliteWrite { database: self, held }),
+                Ok(_) => return SqliteWrite { database: self, held }.checked().await,
                 Err(error) if is_busy(&error) && tries < BEGIN_TRIES => tries += 1,
                 Err(error) => {
                     let meaning = self.error(&error);
@@ -186,12 +183,57 @@ impl Store for Database {
         Ok(Box::new(self.begin_writing().await?))
     }
 
+    async fn look(&self) -> Result<Box<dyn Look + '_>, LedgerError> {
+        let mut held = self.hold().await?;
+        let begun = sqlx::query("BEGIN").execute(held.connection()).await;
+        begun.map_err(|error| self.error(&error))?;
+        Ok(Box::new(SqliteLook { database: self, held }))
+    }
+
     async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError> {
         Ok(here.boottime_ms())
     }
 }
 
+/// A transaction that only reads. Dropped, it ends with its connection.
+struct SqliteLook<'a> {
+    database: &'a Database,
+    held: Held<'a>,
+}
+
+#[async_trait]
+impl Look for SqliteLook<'_> {
+    async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
+        let rows = prepare(statement)
+            .fetch_all(self.held.connection())
+            .await
+            .map_err(|error| self.database.error(&error))?;
+        Ok(rows.into_iter().map(boxed).collect())
+    }
+
+    async fn end(mut self: Box<Self>) -> Result<(), LedgerError> {
+        let ended = sqlx::query("COMMIT").execute(self.held.connection()).await;
+        ended.map_err(|error| self.database.error(&error))?;
+        self.held.give_back();
+        Ok(())
+    }
+}
+
 impl SqliteWrite<'_> {
+    /// A newer program may have changed the format since this one opened the file.
+    async fn checked(mut self) -> Result<Self, LedgerError> {
+        let found: i64 = sqlx::query("PRAGMA user_version")
+            .fetch_one(self.held.connection())
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| self.database.error(&error))?;
+        if found <= migrations::SUPPORTED {
+            return Ok(self);
+        }
+        Box::new(self).rollback().await;
+        Err(LedgerError::NewerFormat { found, supported: migrations::SUPPORTED })
+    }
+
     async fn run(
         &mut self,
         query: Query<'static, Sqlite, SqliteArguments>,

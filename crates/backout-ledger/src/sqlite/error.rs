@@ -20,9 +20,32 @@ pub enum OpenError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The database holds none.
+    #[error("failed to find a ledger in the database {0}")]
+    NoLedger(String),
+    /// A ledger was to be copied into the database, and is not all there.
+    #[error(
+        "failed to use the ledger in {database}: the copy of {from} into it is not finished; run `backout ledger copy` again from there"
+    )]
+    HalfCopied {
+        /// Without its password.
+        database: String,
+        /// Where it comes from.
+        from: String,
+    },
     /// It is there and can't be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl OpenError {
+    /// The same for who had it open before.
+    pub(crate) fn into_ledger_error(self) -> LedgerError {
+        match self {
+            Self::Ledger(error) => error,
+            other => LedgerError::Unavailable(other.to_string()),
+        }
+    }
 }
 
 /// SQLite's primary result codes (<https://www.sqlite.org/rescode.html>).

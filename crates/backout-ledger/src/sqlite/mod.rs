@@ -1,5 +1,6 @@
 //! The ledger in one SQLite file, `ledger.db` in the state folder.
 
+mod audit_migration;
 mod database;
 mod error;
 mod folder;

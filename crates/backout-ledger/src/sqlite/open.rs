@@ -13,7 +13,8 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use super::error::{OpenError, ledger_error};
 use super::folder::{self, FolderLock};
-use super::{LEDGER_FILE, OpenMode, migrations, space};
+use super::{LEDGER_FILE, OpenMode, audit_migration, migrations, space};
+use crate::entropy::random;
 
 /// How long SQLite itself waits for another process, per statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,11 +71,9 @@ async fn open_for_reading(state: &Path) -> Result<Opened, OpenError> {
         return Err(OpenError::NotFound(state.to_owned()));
     }
     let (opened, found) = connect_for_reading(state, &file, foreign).await?;
-    if found < migrations::SUPPORTED {
-        let message = format!(
-            "{} has the older format {found}; any changing command brings it up to date",
-            file.display()
-        );
+    if found < migrations::OLDEST_READ {
+        let message =
+            format!("{} has the format {found}, which only older versions read", file.display());
         return Err(OpenError::Ledger(LedgerError::Unavailable(message)));
     }
     Ok(opened)
@@ -113,6 +112,11 @@ async fn connect_and_read(
 ) -> Result<(SqliteConnection, i64), OpenError> {
     let mut connection = connect(state, options).await?;
     let found = format_of(state, &mut connection).await?;
+    // What readers ask for and an older format lacks stands beside it, empty, for this connection alone.
+    for sql in migrations::for_readers(found) {
+        let made = sqlx::raw_sql(*sql).execute(&mut connection).await;
+        made.map_err(|error| ledger_error(state, &error))?;
+    }
     Ok((connection, found))
 }
 
@@ -238,29 +242,18 @@ async fn create(state: &Path, file: &Path) -> Result<(), OpenError> {
 }
 
 async fn write_identity(state: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    let id = LedgerId::from_entropy(random::<12>()?);
+    let id = LedgerId::from_entropy(random::<12>().map_err(io_error)?);
+    let created_at = jiff::Timestamp::now().to_string();
     sqlx::query("INSERT INTO ledger (only_row, id, hash_key, created_at) VALUES (1, ?, ?, ?)")
         .bind(id.as_str())
-        .bind(random::<32>()?.to_vec())
-        .bind(jiff::Timestamp::now().to_string())
-        .execute(connection)
+        .bind(random::<32>().map_err(io_error)?.to_vec())
+        .bind(created_at.as_str())
+        .execute(&mut *connection)
         .await
         .map_err(|error| ledger_error(state, &error))?;
+    audit_migration::begin_log(state, connection, id.as_str(), &created_at).await?;
     tracing::info!(folder = %state.display(), ledger = %id, "created a ledger");
     Ok(())
-}
-
-fn random<const N: usize>() -> Result<[u8; N], OpenError> {
-    let mut bytes = [0; N];
-    let mut filled = 0;
-    while filled < N {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(io_error(errno.into())),
-        }
-    }
-    Ok(bytes)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), OpenError> {

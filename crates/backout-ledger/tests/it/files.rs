@@ -160,7 +160,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let before = std::fs::read(folder.path().join(LEDGER_FILE)).unwrap();
     for open_mode in [OpenMode::ReadWrite, OpenMode::ReadOnly] {
         let result = SqliteLedger::open(folder.path(), open_mode).await.map(|_| ());
-        let newer = LedgerError::NewerFormat { found: 77, supported: 1 };
+        let newer = LedgerError::NewerFormat { found: 77, supported: 3 };
         assert_eq!(result, Err(OpenError::Ledger(newer)));
     }
     assert_eq!(std::fs::read(folder.path().join(LEDGER_FILE)).unwrap(), before);
@@ -222,33 +222,6 @@ async fn what_is_left_of_a_creation_is_cleared_away() {
     }
     create(folder.path()).await;
     assert_eq!(names(folder.path()), ["ledger.db", "reserve"]);
-}
-
-#[tokio::test]
-async fn the_chain_of_hashes_shows_a_change() {
-    let harness = fresh().await;
-    let leased = Leased::new(&harness).await;
-    leased.open("one").await;
-    leased.commit(&[leased.entries("one", 1, &["a", "b", "c"])]).await;
-    assert_eq!(harness.sqlite().verify_chain().await, Ok(4));
-    let sql = "UPDATE entries SET json = replace(json, 'b', 'x') WHERE id = 3".to_owned();
-    assert_eq!(tamper(&harness.state(), sql).await, 1);
-    let result = harness.sqlite().verify_chain().await;
-    let Err(LedgerError::CorruptRecord { what, .. }) = result else { panic!("{result:?}") };
-    assert_eq!(what, "entry 3 of op_one");
-}
-
-#[tokio::test]
-async fn the_chain_of_hashes_shows_a_gap() {
-    let harness = fresh().await;
-    let leased = Leased::new(&harness).await;
-    leased.open("one").await;
-    leased.commit(&[leased.entries("one", 1, &["a", "b", "c"])]).await;
-    assert_eq!(tamper(&harness.state(), "DELETE FROM entries WHERE id = 2".to_owned()).await, 1);
-    assert!(harness.sqlite().verify_chain().await.is_err());
-    let result = leased.ledger.entries(&samples::operation("one")).await;
-    let Err(LedgerError::CorruptRecord { what, .. }) = result else { panic!("{result:?}") };
-    assert_eq!(what, "entry 2 of op_one");
 }
 
 #[tokio::test]

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use backout_core::ports::{Holder, Ledger};
+use backout_ledger::audit;
 use backout_ledger::{LEDGER_FILE, Liveness, OpenMode, SqliteLedger, SqliteOptions, Surroundings};
 use backout_testkit::ledger::suite::LedgerHarness;
 use backout_testkit::ledger::{Harm, Stored};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-const TERM_MS: u64 = 15_000;
+pub const TERM_MS: u64 = 15_000;
 const BOOT: &str = "this boot";
 
 /// Clock and processes.
@@ -32,6 +33,26 @@ impl Surroundings for World {
     fn liveness(&self, holder: &Holder) -> Liveness {
         let dead = self.dead.lock().unwrap().contains(&(holder.pid, holder.pid_start));
         if dead || holder.boot_id != BOOT { Liveness::Gone } else { Liveness::Lives }
+    }
+}
+
+impl World {
+    /// A living process; each time another one.
+    pub fn holder(&self) -> Holder {
+        let pid = 1000 + self.last_pid.fetch_add(1, Ordering::SeqCst);
+        Holder {
+            label: format!("ann@host:{pid}"),
+            pid,
+            pid_start: u64::from(pid) * 100,
+            boot_id: BOOT.to_owned(),
+            activity: "deploy".to_owned(),
+            person: false,
+        }
+    }
+
+    /// Ends one.
+    pub fn kill(&self, holder: &Holder) {
+        self.dead.lock().unwrap().insert((holder.pid, holder.pid_start));
     }
 }
 
@@ -67,6 +88,13 @@ impl Harness {
     }
 }
 
+/// Entries of a ledger that is as its audit log says.
+pub async fn logged(ledger: &dyn Ledger) -> u64 {
+    let report = audit::verify(ledger, &[]).await.unwrap();
+    assert!(report.verified(), "{report:#?}");
+    report.entries
+}
+
 /// Changes the file behind the ledger's back. Returns how many rows changed.
 pub async fn tamper(state: &Path, sql: String) -> u64 {
     let options = SqliteConnectOptions::new().filename(state.join(LEDGER_FILE)).foreign_keys(false);
@@ -96,51 +124,53 @@ impl LedgerHarness for Harness {
     }
 
     fn holder(&self) -> Holder {
-        let pid = 1000 + self.world.last_pid.fetch_add(1, Ordering::SeqCst);
-        Holder {
-            label: format!("ann@host:{pid}"),
-            pid,
-            pid_start: u64::from(pid) * 100,
-            boot_id: BOOT.to_owned(),
-            activity: "deploy".to_owned(),
-            person: false,
-        }
+        self.world.holder()
     }
 
     fn kill(&self, holder: &Holder) {
-        self.world.dead.lock().unwrap().insert((holder.pid, holder.pid_start));
+        self.world.kill(holder);
     }
 
     async fn damage(&self, record: &Stored, harm: Harm) {
-        let place = match record {
-            Stored::Environment(key) => {
-                format!(
-                    "environments WHERE app = '{}' AND environment = '{}'",
-                    key.app, key.environment
-                )
-            }
-            Stored::Plan(id) => format!("operations WHERE id = '{id}'"),
-            Stored::Entry(id, sequence) => {
-                format!("entries WHERE operation = '{id}' AND sequence = {sequence}")
-            }
-            Stored::Deployment(key, number) => format!(
-                "deployments WHERE app = '{}' AND environment = '{}' AND number = {number}",
-                key.app, key.environment
-            ),
-            Stored::Release(id) => format!("releases WHERE id = '{id}'"),
-            Stored::Rollback(id) => format!("rollbacks WHERE id = '{id}'"),
-            Stored::Request(id) => format!("requests WHERE id = '{id}'"),
-            Stored::Message(id) => format!("outbox WHERE id = {id}"),
-            Stored::Blob(digest) => format!("blobs WHERE digest = '{digest}'"),
-        };
+        let place = place_of(record);
         let (table, condition) = place.split_once(' ').unwrap();
-        let change = match (record, harm) {
-            (Stored::Blob(_), _) => "bytes = x'00'",
-            (_, Harm::Garbage) => "json = '{ not json'",
-            (_, Harm::NewerFormat) => "format = 999",
-        };
+        let change = change_of(record, harm);
         let changed =
             tamper(&self.state(), format!("UPDATE {table} SET {change} {condition}")).await;
         assert_eq!(changed, 1, "{record:?} is not stored");
+    }
+}
+
+/// The table of a record, and the condition that finds it.
+pub fn place_of(record: &Stored) -> String {
+    match record {
+        Stored::Environment(key) => {
+            format!(
+                "environments WHERE app = '{}' AND environment = '{}'",
+                key.app, key.environment
+            )
+        }
+        Stored::Plan(id) => format!("operations WHERE id = '{id}'"),
+        Stored::Entry(id, sequence) => {
+            format!("entries WHERE operation = '{id}' AND sequence = {sequence}")
+        }
+        Stored::Deployment(key, number) => format!(
+            "deployments WHERE app = '{}' AND environment = '{}' AND number = {number}",
+            key.app, key.environment
+        ),
+        Stored::Release(id) => format!("releases WHERE id = '{id}'"),
+        Stored::Rollback(id) => format!("rollbacks WHERE id = '{id}'"),
+        Stored::Request(id) => format!("requests WHERE id = '{id}'"),
+        Stored::Message(id) => format!("outbox WHERE id = {id}"),
+        Stored::Blob(digest) => format!("blobs WHERE digest = '{digest}'"),
+    }
+}
+
+/// What spoils it.
+pub fn change_of(record: &Stored, harm: Harm) -> &'static str {
+    match (record, harm) {
+        (Stored::Blob(_), _) => "bytes = x'00'",
+        (_, Harm::Garbage) => "json = '{ not json'",
+        (_, Harm::NewerFormat) => "format = 999",
     }
 }

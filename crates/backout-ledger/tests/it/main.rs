@@ -7,6 +7,7 @@ mod crash;
 mod files;
 mod harness;
 mod history;
+mod postgres;
 mod processes;
 mod space;
 

@@ -3,6 +3,7 @@
 use backout_core::ids::{EnvironmentKey, OperationId};
 use backout_core::model::Deployment;
 use backout_core::plan::Plan;
+use backout_core::ports::audit::{AUDIT_PLAIN_FORMAT, AuditKind, audit_subject};
 use backout_core::ports::{AppendError, Change, Commit, Lease, LedgerError};
 
 use super::state::{Data, DeploymentRow, OperationRow, RECORD_FORMAT, Text};
@@ -46,6 +47,8 @@ impl Data {
                 return Err(refuse(format!("an entry of {operation} has epoch {}", entry.epoch)));
             }
             let text = Text::of(entry.format, entry)?;
+            let subject = audit_subject::entry(operation, self.sequence_of(operation) + 1);
+            self.log(AuditKind::Entry, subject, &text);
             self.entries.entry(operation.clone()).or_default().push(text);
         }
         Ok(())
@@ -64,15 +67,19 @@ impl Data {
                     self.operations.get_mut(operation).filter(|row| row.open && row.key == *key);
                 row.ok_or_else(|| refuse(format!("{operation} is not open in {key}")))?.open =
                     false;
+                self.log(AuditKind::Close, operation.as_str(), &Text::none());
             }
             Change::Deployment(record) => self.deployment(key, record)?,
             Change::Environment(record) => {
                 same(key, &record.key)?;
-                self.environments.insert(key.clone(), Text::of(RECORD_FORMAT, record)?);
+                self.put_environment(key, record)?;
             }
             Change::Release(record) => {
                 let text = Text::of(record.content.format, record)?;
-                self.releases.entry(record.id.clone()).or_insert(text);
+                if !self.releases.contains_key(&record.id) {
+                    self.log(AuditKind::Release, record.id.as_str(), &text);
+                    self.releases.insert(record.id.clone(), text);
+                }
             }
             Change::Rollback(record) => {
                 same(key, &record.key)?;
@@ -81,13 +88,16 @@ impl Data {
                     return Err(refuse(format!("{id} belongs to another environment")).into());
                 }
                 let text = Text::of(RECORD_FORMAT, record)?;
+                self.log(AuditKind::Rollback, id.as_str(), &text);
                 self.rollbacks.insert(id, (key.clone(), record.deployment_to, text));
             }
             Change::Answer(id, answer) => {
-                let row = self.requests.get_mut(id).filter(|row| row.key == *key);
-                let row =
-                    row.ok_or_else(|| refuse(format!("there is no request {id} in {key}")))?;
-                row.answer = Some(Text::of(RECORD_FORMAT, answer)?);
+                let row = self.requests.get_mut(id);
+                let row = row.filter(|row| row.key == *key && row.answer.is_none());
+                let row = row.ok_or_else(|| refuse(format!("no request {id} waits in {key}")))?;
+                let text = Text::of(AUDIT_PLAIN_FORMAT, answer)?;
+                row.answer = Some(text.clone());
+                self.log(AuditKind::Answer, id.as_str(), &text);
             }
             Change::Outbox(message) => {
                 let id = self.outbox.last_key_value().map_or(1, |(id, _)| id + 1);
@@ -106,7 +116,9 @@ impl Data {
             let found = self.sequence_of(operation);
             return Err(AppendError::Conflict { operation: operation.clone(), expected: 0, found });
         }
-        let row = OperationRow { key: key.clone(), open: true, plan: Text::of(plan.format, plan)? };
+        let text = Text::of(plan.format, plan)?;
+        self.log(AuditKind::Plan, plan.operation.as_str(), &text);
+        let row = OperationRow { key: key.clone(), open: true, plan: text };
         self.operations.insert(plan.operation.clone(), row);
         Ok(())
     }
@@ -125,6 +137,7 @@ impl Data {
             )));
         }
         let text = Text::of(RECORD_FORMAT, record)?;
+        self.log(AuditKind::Deployment, audit_subject::deployment(key, record.number), &text);
         self.deployments.insert(place, DeploymentRow { id, release: record.release.clone(), text });
         Ok(())
     }

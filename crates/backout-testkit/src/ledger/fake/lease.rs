@@ -2,6 +2,7 @@
 
 use backout_core::ids::EnvironmentKey;
 use backout_core::model::EnvironmentRecord;
+use backout_core::ports::audit::{AuditKind, audit_subject};
 use backout_core::ports::{AppendError, ClaimError, Holder, Lease, LeaseView, LedgerError};
 
 use super::state::{LeaseRow, RECORD_FORMAT, State, Text};
@@ -18,6 +19,7 @@ impl State {
         }
         if !self.data.environments.contains_key(key) {
             let text = Text::of(RECORD_FORMAT, &EnvironmentRecord::new(key.clone()))?;
+            self.data.log(AuditKind::Environment, audit_subject::environment(key), &text);
             self.data.environments.insert(key.clone(), text);
         }
         Ok(self.grant(key, holder))

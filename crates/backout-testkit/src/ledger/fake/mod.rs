@@ -1,6 +1,7 @@
 //! A ledger in memory, stricter than any real one, whose clock, deaths and failures a test decides.
 
 mod apply;
+mod audit;
 mod lease;
 mod port;
 mod state;

@@ -5,12 +5,14 @@ use backout_core::ids::{
     AppName, EnvironmentKey, LedgerId, OperationId, ReleaseId, RequestId, hex,
 };
 use backout_core::model::{
-    Deployment, DeploymentFilter, DeploymentKind, EnvironmentRecord, LiveHealth, RELEASE_FORMAT,
-    ReadinessReport, Release, Request, RollbackRecord,
+    ControllerBeat, Deployment, DeploymentFilter, DeploymentKind, EnvironmentRecord, LiveHealth,
+    RELEASE_FORMAT, ReadinessReport, Release, Request, RequestAnswer, RequestKind, RollbackRecord,
 };
 use backout_core::plan::{PLAN_FORMAT, Plan};
+use backout_core::ports::audit::{AUDIT_PLAIN_FORMAT, AuditKind, AuditVisitor};
 use backout_core::ports::{
-    AppendError, ClaimError, Commit, Holder, Lease, LeaseView, Ledger, LedgerError, OutboxMessage,
+    AppendError, ClaimError, Commit, ControllerView, Holder, Lease, LeaseView, Ledger, LedgerError,
+    OutboxMessage,
 };
 use backout_core::saga::{ENTRY_FORMAT, Entry};
 use sha2::{Digest, Sha256};
@@ -93,7 +95,7 @@ impl State {
 impl Ledger for FakeLedger {
     async fn id(&self) -> Result<LedgerId, LedgerError> {
         drop(self.up()?);
-        Ok(LedgerId::from_entropy([7; 12]))
+        Ok(super::audit::id())
     }
 
     async fn hash_key(&self) -> Result<Vec<u8>, LedgerError> {
@@ -267,7 +269,10 @@ impl Ledger for FakeLedger {
             text: Text::of(RECORD_FORMAT, &Request { answer: None, ..request.clone() })?,
             answer: None,
         };
-        state.data.requests.entry(request.id.clone()).or_insert(row);
+        if !state.data.requests.contains_key(&request.id) {
+            state.data.log(AuditKind::Request, request.id.as_str(), &row.text);
+            state.data.requests.insert(request.id.clone(), row);
+        }
         Ok(())
     }
 
@@ -281,6 +286,54 @@ impl Ledger for FakeLedger {
 
     async fn request(&self, id: &RequestId) -> Result<Option<Request>, LedgerError> {
         self.up()?.data.requests.get(id).map(|row| read_request(row, id)).transpose()
+    }
+
+    async fn orders(&self, key: Option<&EnvironmentKey>) -> Result<Vec<Request>, LedgerError> {
+        let state = self.up()?;
+        let mut rows: Vec<_> = state
+            .data
+            .requests
+            .iter()
+            .filter(|(_, row)| row.answer.is_none() && key.is_none_or(|key| row.key == *key))
+            .collect();
+        rows.sort_by_key(|(_, row)| row.sequence);
+        let requests = rows.into_iter().filter_map(|(id, row)| read_request(row, id).ok());
+        Ok(requests.filter(|request| request.kind == RequestKind::Deploy).collect())
+    }
+
+    async fn answer(&self, id: &RequestId, answer: &RequestAnswer) -> Result<bool, LedgerError> {
+        let mut state = self.up()?;
+        let row = state.data.requests.get_mut(id).filter(|row| row.answer.is_none());
+        let Some(row) = row else { return Ok(false) };
+        let text = Text::of(AUDIT_PLAIN_FORMAT, answer)?;
+        row.answer = Some(text.clone());
+        state.data.log(AuditKind::Answer, id.as_str(), &text);
+        Ok(true)
+    }
+
+    async fn beat(&self, beat: &ControllerBeat) -> Result<(), LedgerError> {
+        let mut state = self.up()?;
+        let expires_ms = state.boottime_ms + state.term_ms;
+        let text = Text::of(RECORD_FORMAT, beat)?;
+        state.controllers.insert((beat.holder.pid, beat.holder.pid_start), (expires_ms, text));
+        Ok(())
+    }
+
+    async fn leave(&self, holder: &Holder) -> Result<(), LedgerError> {
+        self.up()?.controllers.remove(&(holder.pid, holder.pid_start));
+        Ok(())
+    }
+
+    async fn controllers(&self) -> Result<Vec<ControllerView>, LedgerError> {
+        let state = self.up()?;
+        let mut views = Vec::new();
+        for (process, (expires_ms, text)) in &state.controllers {
+            let beat: ControllerBeat = text.read("a controller", RECORD_FORMAT)?;
+            let lives = beat.holder.boot_id == state.boot_id && !state.dead.contains(process);
+            views.push(ControllerView { beat, alive: lives && state.boottime_ms < *expires_ms });
+        }
+        views.sort_by_key(|view| (view.beat.started_at, view.beat.holder.pid));
+        Ok(views)
     }
 
     async fn readiness(
@@ -315,6 +368,11 @@ impl Ledger for FakeLedger {
         let mut state = self.up()?;
         state.calls.push(Call::Put("health"));
         state.data.health.insert(key.clone(), Text::of(RECORD_FORMAT, health)?);
+        Ok(())
+    }
+
+    async fn audit_scan(&self, visitor: &mut dyn AuditVisitor) -> Result<(), LedgerError> {
+        self.up()?.data.scan(visitor);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backout_core::ids::{EnvironmentKey, OperationId, ReleaseId, RequestId};
+use backout_core::ports::audit::AuditLeaf;
 use backout_core::ports::{Holder, LedgerError};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -123,6 +124,7 @@ pub(super) struct Data {
     pub blobs: BTreeMap<String, Vec<u8>>,
     pub readiness: BTreeMap<EnvironmentKey, Text>,
     pub health: BTreeMap<EnvironmentKey, Text>,
+    pub audit: Vec<AuditLeaf>,
 }
 
 impl Data {
@@ -168,6 +170,8 @@ pub(super) struct State {
     pub last_pid: u32,
     pub dead: BTreeSet<(u32, u64)>,
     pub leases: BTreeMap<EnvironmentKey, LeaseRow>,
+    /// By process: the end of its term, and what it said.
+    pub controllers: BTreeMap<(u32, u64), (u64, Text)>,
     pub data: Data,
     pub calls: Vec<Call>,
     pub commits: usize,
@@ -185,7 +189,8 @@ impl State {
             last_pid: 1000,
             dead: BTreeSet::new(),
             leases: BTreeMap::new(),
-            data: Data::default(),
+            controllers: BTreeMap::new(),
+            data: Data::new(),
             calls: Vec::new(),
             commits: 0,
             faults: BTreeMap::new(),
