@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backout_core::ids::{Entropy, EnvironmentKey, ServiceName, Unit};
-use backout_core::model::{CheckSchedule, Policy, Service, Surface};
+use backout_core::model::{CheckSchedule, MetricsSpec, OperationKind, Policy, Service, Surface};
 use backout_core::ports::{
-    ArtifactStore, ConfigFiles, Holder, Ledger, Probe, Router, Secrets, Target,
+    ArtifactStore, ConfigFiles, Holder, Ledger, MetricSource, Probe, Router, Secrets, Synthetic,
+    Target,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -24,6 +25,11 @@ pub enum Interrupt {
     Signal,
     /// A person chose to abort.
     Abort,
+    /// Whoever comes next goes on with it: leave at the next safe point.
+    HandOver {
+        /// A way back too; else it is finished first.
+        rollbacks: bool,
+    },
 }
 
 /// A probe with its schedule.
@@ -37,14 +43,45 @@ pub struct ProbePlan {
     pub names_a_side: bool,
 }
 
+/// A source of metrics, and what it is asked for.
+#[derive(Clone)]
+pub struct MetricPlan {
+    /// The source.
+    pub source: Arc<dyn MetricSource>,
+    /// What and when.
+    pub asked: MetricsSpec,
+}
+
+/// Requests of our own.
+#[derive(Clone)]
+pub struct SyntheticPlan {
+    /// Sends them.
+    pub sender: Arc<dyn Synthetic>,
+    /// From one to the next.
+    pub interval_ms: u64,
+}
+
 /// Makes the probes of a service; only the registry knows concrete ones.
 #[async_trait]
 pub trait Probes: Send + Sync {
     /// All probes of a service in a unit; at least one.
     fn for_unit(&self, unit: &Unit, service: &Service) -> Vec<ProbePlan>;
+
+    /// Sources of metrics of a service.
+    fn metrics(&self, service: &ServiceName) -> Vec<MetricPlan> {
+        let _ = service;
+        Vec::new()
+    }
+
+    /// Requests of our own to a service that takes traffic.
+    fn synthetic(&self, service: &ServiceName) -> Option<SyntheticPlan> {
+        let _ = service;
+        None
+    }
 }
 
 /// Everything that a run needs.
+#[derive(Clone)]
 pub struct Context {
     /// App and environment.
     pub key: EnvironmentKey,
@@ -87,6 +124,14 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether an operation of this kind is to be left to whoever comes next.
+    pub(crate) fn hands_over(&self, kind: OperationKind) -> bool {
+        match *self.interrupt.borrow() {
+            Interrupt::HandOver { rollbacks } => rollbacks || kind != OperationKind::Rollback,
+            Interrupt::None | Interrupt::Signal | Interrupt::Abort => false,
+        }
+    }
+
     /// The wall clock: for people and records.
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()

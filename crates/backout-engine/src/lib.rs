@@ -2,9 +2,11 @@
 //!
 //! Recovery and normal running share one path: [`executor`] folds the journal, decides, acts, and appends.
 
+mod acted;
 mod commands;
 mod config_snapshot;
 mod context;
+mod controller;
 mod effects;
 mod events;
 mod executor;
@@ -30,7 +32,10 @@ pub use commands::rollback::{
     PreparedRollback, RollbackTarget, RollbackWishes, prepare_rollback, rollback,
 };
 pub use commands::{EngineError, Refused};
-pub use context::{Context, Interrupt, ProbePlan, Probes};
+pub use controller::{
+    Fleet, Leave, Ordered, controller_of, order_deploy, policy_digest, run_controller,
+};
+pub use context::{Context, Interrupt, MetricPlan, ProbePlan, Probes, SyntheticPlan};
 pub use events::{Event, EventSink, SideReading, StepMark, WatchReading};
 pub use executor::{Finished, Outcome};
 pub use readiness::{last_known_good, readiness};

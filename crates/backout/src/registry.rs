@@ -7,7 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_adapters::artifact::FileArtifacts;
 use backout_adapters::data::LocalConfigFiles;
-use backout_adapters::probe::{ExecProbe, HttpProbe, ProcessProbe, TcpProbe};
+use backout_adapters::probe::{
+    Credentials, ExecProbe, HttpProbe, HttpSynthetic, MetricsOptions, MetricsSource, ProcessProbe,
+    PrometheusOptions, PrometheusSource, Selector, TcpProbe, Trust,
+};
 use backout_adapters::router::{ScriptRouter, ScriptRouterOptions};
 use backout_adapters::target::process::{
     ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
@@ -19,12 +22,12 @@ use backout_core::model::{
     TargetSpec, secret_values, unmask_secrets,
 };
 use backout_core::ports::{
-    AdapterError, ArtifactStore, ConfigFiles, Ledger, Probe, Router, Secrets, Target,
+    AdapterError, ArtifactStore, ConfigFiles, Ledger, MetricSource, Probe, Router, Secrets, Target,
 };
-use backout_engine::{ProbePlan, Probes};
+use backout_engine::{MetricPlan, ProbePlan, Probes, SyntheticPlan};
 use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
 
-use crate::config::Settings;
+use crate::config::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSettings};
 
 /// The ledger that commands open.
 pub use backout_ledger::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
@@ -103,16 +106,24 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             inherited: inherited_environment(),
             log_cap_bytes: DEFAULT_LOG_CAP_BYTES,
         })),
-        TargetKind::Script | TargetKind::Compose => Arc::new(ScriptTarget::new(ScriptTargetOptions {
-            state_dir: s.state_dir.to_owned(),
-            folder: s.folder.to_owned(),
-            env: std::env::vars_os().collect(),
-            default: s.settings.services.values().find_map(script_of),
-            side_by_side: s.settings.policy.router != RouterPolicy::None,
-            reports_version: false,
-        })),
+        TargetKind::Script | TargetKind::Compose => {
+            Arc::new(ScriptTarget::new(ScriptTargetOptions {
+                state_dir: s.state_dir.to_owned(),
+                folder: s.folder.to_owned(),
+                env: std::env::vars_os().collect(),
+                default: s.settings.services.values().find_map(script_of),
+                side_by_side: s.settings.policy.router != RouterPolicy::None,
+                reports_version: false,
+            }))
+        }
     };
-    let probes = Arc::new(AllProbes { target: target.clone(), folder: s.folder.to_owned() });
+    let probes = Arc::new(AllProbes {
+        target: target.clone(),
+        folder: s.folder.to_owned(),
+        metrics: s.settings.metrics.clone(),
+        synthetic: s.settings.synthetic.clone(),
+        secrets: s.settings.secrets.clone(),
+    });
     Adapters { router: router(s), target, probes, artifacts, config_files }
 }
 
@@ -200,6 +211,57 @@ impl ConfigBlobs for LedgerBlobs {
 struct AllProbes {
     target: Arc<dyn Target>,
     folder: PathBuf,
+    metrics: BTreeMap<ServiceName, Vec<MetricsSettings>>,
+    synthetic: Option<SyntheticSettings>,
+    secrets: Secrets,
+}
+
+impl AllProbes {
+    fn source(&self, from: &MetricsFrom) -> Arc<dyn MetricSource> {
+        let trust = |ca: &Option<String>| match ca {
+            Some(path) => Trust::File(self.folder.join(path)),
+            None => Trust::System,
+        };
+        let text = |from, trust| -> Arc<dyn MetricSource> {
+            Arc::new(MetricsSource::new(MetricsOptions {
+                from,
+                trust,
+                folder: self.folder.clone(),
+                env: std::env::vars_os().collect(),
+            }))
+        };
+        use backout_adapters::probe::MetricsFrom as From;
+        match from {
+            MetricsFrom::Url { url, ca } => text(From::Url(url.clone()), trust(ca)),
+            MetricsFrom::Command(argv) => text(From::Command(argv.clone()), Trust::System),
+            MetricsFrom::Prometheus { url, auth, ca, max_age_ms } => {
+                let secret = |name: &String| self.secrets.get(name).cloned();
+                let missing = |name: &String| Credentials::Missing(name.clone());
+                let credentials = match auth {
+                    Auth::None => Credentials::None,
+                    Auth::Basic(user, name) => secret(name)
+                        .map_or_else(|| missing(name), |it| Credentials::Basic(user.clone(), it)),
+                    Auth::Bearer(name) => {
+                        secret(name).map_or_else(|| missing(name), Credentials::Bearer)
+                    }
+                };
+                Arc::new(PrometheusSource::new(PrometheusOptions {
+                    url: url.clone(),
+                    credentials,
+                    trust: trust(ca),
+                    max_age: std::time::Duration::from_millis(*max_age_ms),
+                }))
+            }
+        }
+    }
+}
+
+/// Whether a text names series of the text format.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_selector(text: &str) -> Result<(), String> {
+    Selector::parse(text).map(drop)
 }
 
 impl Probes for AllProbes {
@@ -236,6 +298,23 @@ impl Probes for AllProbes {
             });
         }
         plans
+    }
+
+    fn metrics(&self, service: &ServiceName) -> Vec<MetricPlan> {
+        let sources = self.metrics.get(service).map(Vec::as_slice).unwrap_or_default();
+        let plan = |of: &MetricsSettings| MetricPlan {
+            source: self.source(&of.from),
+            asked: of.asked.clone(),
+        };
+        sources.iter().map(plan).collect()
+    }
+
+    fn synthetic(&self, _service: &ServiceName) -> Option<SyntheticPlan> {
+        let wanted = self.synthetic.as_ref()?;
+        Some(SyntheticPlan {
+            sender: Arc::new(HttpSynthetic::new(wanted.path.clone())),
+            interval_ms: wanted.interval_ms,
+        })
     }
 }
 

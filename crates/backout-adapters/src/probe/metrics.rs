@@ -97,10 +97,8 @@ impl MetricsSource {
         command: &[String],
         subject: &MetricSubject,
     ) -> Result<Vec<u8>, ProbeError> {
-        let words = command
-            .iter()
-            .map(|word| fill_metric(word, subject))
-            .collect::<Result<Vec<_>, _>>()?;
+        let words =
+            command.iter().map(|word| fill_metric(word, subject)).collect::<Result<Vec<_>, _>>()?;
         let Some((program, args)) = words.split_first() else {
             return Err(ProbeError("failed to read metrics: the command is empty".to_owned()));
         };
@@ -124,7 +122,9 @@ impl MetricsSource {
             Ended::Exited(0) if finished.stdout.total() as usize <= MAX_OUTPUT_BYTES => {
                 Ok(finished.stdout.last_text(MAX_OUTPUT_BYTES).into_bytes())
             }
-            Ended::Exited(0) => Err(fail(format!("printed more than {} KiB", MAX_OUTPUT_BYTES >> 10))),
+            Ended::Exited(0) => {
+                Err(fail(format!("printed more than {} KiB", MAX_OUTPUT_BYTES >> 10)))
+            }
             Ended::Exited(code) => {
                 let said = finished.stderr.last_text(MESSAGE_BYTES);
                 Err(fail(format!("exited with {code}: {said}")))

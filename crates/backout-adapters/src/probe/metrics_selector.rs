@@ -45,8 +45,9 @@ impl Selector {
                     Err(format!("`{}` follows the closing brace of `{text}`", after.trim()))
                 };
             }
-            let (label, after) = condition(rest)
-                .ok_or_else(|| format!("`{text}` has a condition that is not `label=\"value\"`"))??;
+            let (label, after) = condition(rest).ok_or_else(|| {
+                format!("`{text}` has a condition that is not `label=\"value\"`")
+            })??;
             selector.labels.push(label);
             let after = after.trim_start();
             rest = after.strip_prefix(',').unwrap_or(after);
@@ -115,7 +116,8 @@ mod tests {
 
     #[test]
     fn conditions_are_those_of_promql() {
-        let text = "r{code=\"200\",slot=\"a\"} 1\nr{code=\"500\",slot=\"a\"} 2\nr{code=\"503\"} 3\nq 4\n";
+        let text =
+            "r{code=\"200\",slot=\"a\"} 1\nr{code=\"500\",slot=\"a\"} 2\nr{code=\"503\"} 3\nq 4\n";
         assert_eq!(found("r", text), [1.0, 2.0, 3.0]);
         assert_eq!(found("r{code=~\"5..\"}", text), [2.0, 3.0]);
         assert_eq!(found("r{ code !~ \"5.*\" , slot = \"a\" }", text), [1.0]);
@@ -127,9 +129,17 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for text in
-            ["", "{}", "sum(r)", "r{", "r{code}", "r{code=5}", "r{code=\"5}", "r{a=~\"(\"}", "r{} x"]
-        {
+        for text in [
+            "",
+            "{}",
+            "sum(r)",
+            "r{",
+            "r{code}",
+            "r{code=5}",
+            "r{code=\"5}",
+            "r{a=~\"(\"}",
+            "r{} x",
+        ] {
             assert!(Selector::parse(text).is_err(), "{text}");
         }
     }

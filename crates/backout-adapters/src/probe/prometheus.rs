@@ -111,7 +111,9 @@ impl PrometheusSource {
             }
             Credentials::Bearer(token) => Some(format!("Bearer {}", token.expose())),
             Credentials::Missing(name) => {
-                return Err(self.fail(format!("the secret {name} has no value; set it in the environment")));
+                return Err(
+                    self.fail(format!("the secret {name} has no value; set it in the environment"))
+                );
             }
         })
     }
@@ -148,17 +150,21 @@ impl PrometheusSource {
             )));
         }
         if !answer.whole {
-            return Err(self.fail(format!("its answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20)));
+            return Err(
+                self.fail(format!("its answer is longer than {} MiB", MAX_ANSWER_BYTES >> 20))
+            );
         }
         let reply: Reply = serde_json::from_slice(&answer.body).map_err(|_| {
-            self.fail(format!("it answered {} with something that is no Prometheus answer", answer.status))
+            self.fail(format!(
+                "it answered {} with something that is no Prometheus answer",
+                answer.status
+            ))
         })?;
         match (reply.status.as_str(), reply.data) {
             ("success", Some(data)) => Ok(data),
             _ => {
                 let query = fields.first().map_or("", |(_, query)| query);
-                let why: String =
-                    reply.error.unwrap_or_default().chars().take(300).collect();
+                let why: String = reply.error.unwrap_or_default().chars().take(300).collect();
                 Err(self.fail(format!("it refused `{query}`: {why}")))
             }
         }
@@ -188,9 +194,8 @@ impl PrometheusSource {
                     let age_s = now_s - at_s;
                     return Err(self.fail(format!("its newest sample is {age_s:.0} s old")));
                 }
-                let point = |series: &Series| {
-                    series.value.as_ref().map(|(_, value)| series.point(value))
-                };
+                let point =
+                    |series: &Series| series.value.as_ref().map(|(_, value)| series.point(value));
                 Ok(series.iter().filter_map(point).collect())
             }
             Data::Scalar(value) if fresh(&value) => {
@@ -258,8 +263,7 @@ impl MetricSource for PrometheusSource {
         let mut all = Vec::with_capacity(expressions.len());
         for expression in expressions {
             let query = fill_metric(expression, subject)?;
-            let fields =
-                [("query", &*query), ("start", &*start), ("end", &*end), ("step", "3600")];
+            let fields = [("query", &*query), ("start", &*start), ("end", &*end), ("step", "3600")];
             let Data::Matrix(series) = self.ask("query_range", &fields, subject.timeout).await?
             else {
                 return Err(self.fail(format!("`{query}` gives no numbers over time")));
@@ -285,6 +289,9 @@ mod tests {
 
     #[test]
     fn a_form_is_escaped() {
-        assert_eq!(form(&[("query", "a{b=\"c d\"}"), ("x", "1")]), "query=a%7Bb%3D%22c%20d%22%7D&x=1");
+        assert_eq!(
+            form(&[("query", "a{b=\"c d\"}"), ("x", "1")]),
+            "query=a%7Bb%3D%22c%20d%22%7D&x=1"
+        );
     }
 }

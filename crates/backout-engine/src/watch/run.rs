@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::router_care::RouterCare;
 use super::sampler::{Message, Watcher};
+use crate::acted;
 use crate::commands::health::judge_check;
 use crate::commands::requests::consume_requests;
 use crate::context::{Context, Interrupt};
@@ -120,9 +121,10 @@ async fn watch_step(
             return Ok(WatchEnd::Lost(why));
         }
         let now = scope.cx.now();
-        let verdict = watcher.judge.verdict(now.as_millisecond());
+        let baking = matches!(mode, WatchMode::Bake { .. });
+        let (verdict, only_sources) = watcher.verdict(now.as_millisecond(), baking);
         let elapsed_ms = clock.tick(journal.state.paused);
-        if let Some(end) = fired(journal, watcher).or_else(|| failing(journal, &mode, &verdict)) {
+        if let Some(end) = acted(journal, watcher).or_else(|| failing(journal, &mode, &verdict)) {
             return Ok(end);
         }
         if asked.elapsed() >= REQUESTS_PERIOD {
@@ -141,6 +143,9 @@ async fn watch_step(
         if let Some(end) = interrupted(scope.cx, journal) {
             return Ok(end);
         }
+        for message in watcher.figures.notes() {
+            warn(scope, journal, message).await?;
+        }
         if told.is_none_or(|at| at.elapsed() >= READING_PERIOD) {
             told = Some(Instant::now());
             tell(scope, journal, watcher, &mode, elapsed_ms, &verdict);
@@ -150,25 +155,37 @@ async fn watch_step(
             keep_health(scope.cx, journal, watcher).await;
         }
         let promoted = journal.state.promoted == Some(scope.step);
-        let progress =
-            Progress { elapsed_ms, promoted, verdict: &verdict, began: scope.operation_began };
+        let began = scope.operation_began;
+        let progress = Progress { elapsed_ms, promoted, verdict: &verdict, only_sources, began };
         match judge_mode(scope.cx, journal, watcher, &mode, &progress) {
             Step::Go(receipt) => return Ok(WatchEnd::Done(receipt)),
             Step::End(end) => return Ok(end),
             Step::Stay(Some(warning)) if !warned => {
                 warned = true;
-                scope.cx.events.warn(warning.clone());
-                let epoch = scope.keeper.lease.epoch;
-                journal.note(now, epoch, EntryKind::Warning { message: warning })?;
-                journal.flush(scope.cx.ledger.as_ref(), &scope.keeper.lease).await?;
+                warn(scope, journal, warning).await?;
             }
             Step::Stay(_) => {}
         }
     }
 }
 
+/// Tells a person, and the record.
+async fn warn(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    message: String,
+) -> Result<(), JournalError> {
+    scope.cx.events.warn(message.clone());
+    let epoch = scope.keeper.lease.epoch;
+    journal.note(scope.cx.now(), epoch, EntryKind::Warning { message })?;
+    journal.flush(scope.cx.ledger.as_ref(), &scope.keeper.lease).await
+}
+
 fn begin(cx: &Context, watcher: &mut Watcher, mode: &WatchMode) {
     let at_ms = cx.now().as_millisecond();
+    if matches!(mode, WatchMode::Hold { .. } | WatchMode::Bake { .. }) {
+        watcher.begin_judging();
+    }
     match mode {
         WatchMode::Hold { .. } => watcher.judge.observe(Seen::StageBegan { at_ms }),
         WatchMode::Bake { .. } => watcher.judge.observe(Seen::BakeBegan { at_ms }),
@@ -191,9 +208,23 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
         Message::Frame(frame) => {
             watcher.feed.frame(&mut watcher.judge, &frame);
             watcher.fired = frame.fired.clone();
+            watcher.tripped = frame.tripped.clone();
+            watcher.unbound = frame.unbound.clone();
             watcher.router_gone = false;
         }
         Message::RouterGone => watcher.router_gone = true,
+        Message::Figures { at, source, given } => {
+            watcher.figures.take(&mut watcher.judge, at.as_millisecond(), source, &given);
+        }
+        Message::Synthetic { at, ok: [Some(canary), baseline] } => {
+            let counts = |ok: bool| (u64::from(ok), u64::from(!ok));
+            watcher.judge.observe(Seen::Synthetic {
+                at_ms: at.as_millisecond(),
+                canary: counts(canary),
+                baseline: baseline.map(counts),
+            });
+        }
+        Message::Synthetic { .. } => {}
         Message::Observed { arm, slot, service, observed } => {
             watcher.feed.observed(&mut watcher.judge, cx.now(), arm, slot, &service, &observed);
         }
@@ -230,22 +261,11 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
     }
 }
 
-/// A dead-man deadline that ran out at the router.
-fn fired(journal: &Journal, watcher: &Watcher) -> Option<WatchEnd> {
-    let fired = watcher.fired.as_ref()?;
-    if !journal.plan.can_be_taken_back() {
-        return None;
-    }
-    let what = if fired.moved { "moved traffic to the stable side" } else { "held traffic" };
-    Some(WatchEnd::Failing(Failure {
-        trigger: Trigger::Timeout,
-        evidence: vec![format!(
-            "nobody renewed the dead-man deadline, the proxy {what} at {}",
-            fired.at
-        )],
-        release_is_bad: false,
-        by_router: fired.moved,
-    }))
+/// A trip that fired at the router, or a deadline that ran out there.
+fn acted(journal: &Journal, watcher: &Watcher) -> Option<WatchEnd> {
+    let (tripped, fired) = (watcher.tripped.as_ref(), watcher.fired.as_ref());
+    let failure = acted::failure(tripped, fired).filter(|_| journal.plan.can_be_taken_back())?;
+    Some(WatchEnd::Failing(failure))
 }
 
 fn failing(journal: &Journal, mode: &WatchMode, verdict: &Verdict) -> Option<WatchEnd> {
@@ -266,6 +286,9 @@ fn failing(journal: &Journal, mode: &WatchMode, verdict: &Verdict) -> Option<Wat
 }
 
 fn interrupted(cx: &Context, journal: &Journal) -> Option<WatchEnd> {
+    if cx.hands_over(journal.plan.kind) {
+        return Some(WatchEnd::Stopped);
+    }
     if journal.plan.kind != OperationKind::Deploy {
         return None;
     }
@@ -277,7 +300,7 @@ fn interrupted(cx: &Context, journal: &Journal) -> Option<WatchEnd> {
         by_router: false,
     };
     match *cx.interrupt.borrow() {
-        Interrupt::None => None,
+        Interrupt::None | Interrupt::HandOver { .. } => None,
         Interrupt::Signal if live => Some(WatchEnd::Stopped),
         Interrupt::Signal | Interrupt::Abort => Some(WatchEnd::Failing(aborted)),
     }
@@ -287,6 +310,8 @@ struct Progress<'a> {
     elapsed_ms: u64,
     promoted: bool,
     verdict: &'a Verdict,
+    /// Nothing is missing but what sources of metrics can't tell: no reason to go back.
+    only_sources: bool,
     began: Instant,
 }
 
@@ -309,7 +334,7 @@ fn judge_mode(
 ) -> Step {
     let passes = watcher.judge.passes(Arm::Canary).unwrap_or(0);
     // Checks at the side's own address say nothing of users who can't come in.
-    let served = if watcher.router_gone { 0 } else { passes };
+    let served = if watcher.users_cut_off() { 0 } else { passes };
     match mode {
         WatchMode::Keep { keep_ms } if now.elapsed_ms >= *keep_ms => {
             go("kept long enough", Vec::new())
@@ -328,7 +353,7 @@ fn judge_mode(
         WatchMode::Verify { passes: wanted, deadline_ms } => {
             verify(cx, journal, served, (*wanted, *deadline_ms), now)
         }
-        WatchMode::Hold { .. } if watcher.router_gone => Step::Stay(None),
+        WatchMode::Hold { .. } if watcher.users_cut_off() => Step::Stay(None),
         WatchMode::Hold { stage, on_no_data } => hold(watcher, now, stage, *on_no_data),
         WatchMode::Bake { bake_ms, passes: wanted } => {
             bake(journal, served, (*bake_ms, *wanted), now)
@@ -379,10 +404,14 @@ fn hold(watcher: &Watcher, now: &Progress<'_>, stage: &Stage, on_no_data: OnNoDa
             "promoted without enough data",
             vec![format!("promoted without enough data: {missing}")],
         ),
-        OnNoData::Pause => Step::Stay(Some(format!(
-            "not enough data after hold_max, the rollout waits: {missing}; go on with `backout promote`, or end it with `backout abort`"
-        ))),
-        OnNoData::Rollback => Step::End(WatchEnd::Failing(Failure {
+        OnNoData::Pause | OnNoData::Rollback
+            if now.only_sources || on_no_data == OnNoData::Pause =>
+        {
+            Step::Stay(Some(format!(
+                "not enough data after hold_max, the rollout waits: {missing}; go on with `backout promote`, or end it with `backout abort`"
+            )))
+        }
+        OnNoData::Pause | OnNoData::Rollback => Step::End(WatchEnd::Failing(Failure {
             trigger: Trigger::NoTraffic,
             evidence: vec![format!("not enough data after hold_max: {missing}")],
             release_is_bad: false,

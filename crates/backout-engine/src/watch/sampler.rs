@@ -6,16 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backout_core::ids::{ServiceName, Slot, Unit};
-use backout_core::model::{Health, Release, Service};
+use backout_core::model::{Health, Release, RouterPolicy, Service};
 use backout_core::ports::{
     DeadManFired, ErrorClass, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
+    Tripped,
 };
-use backout_judge::{Arm, CheckId, Judge};
+use backout_judge::{Arm, CheckId, Judge, Level, Settings, Verdict};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::feed::Feed;
+use super::figures::{Figures, Given};
+use super::metric_samplers::{self, Asked};
 use crate::context::{Context, ProbePlan};
 use crate::situation;
 
@@ -23,6 +26,9 @@ use crate::situation;
 const OBSERVE_PERIOD: Duration = Duration::from_millis(250);
 /// Before the router's counters are asked for again after they broke off: at first, and at most.
 const FRAMES_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Part of the errors' budget for single endpoints, where the router counts them.
+const ROUTES_BUDGET: f64 = 0.15;
 
 /// What a sampler saw.
 #[derive(Debug)]
@@ -40,6 +46,10 @@ pub(crate) enum Message {
     Observed { arm: Arm, slot: Slot, service: ServiceName, observed: Box<Observed> },
     /// The router's counters.
     Frame(Box<TrafficFrame>),
+    /// What a source of metrics gave.
+    Figures { at: Timestamp, source: usize, given: Box<Given> },
+    /// How a pair of our own requests ended; `None`: not sent.
+    Synthetic { at: Timestamp, ok: [Option<bool>; 2] },
     /// The router has a route of this environment, and does not answer.
     RouterGone,
 }
@@ -57,15 +67,23 @@ pub(crate) struct WatchedSide {
 pub(crate) struct Watcher {
     pub judge: Judge,
     pub feed: Feed,
+    /// Metrics beside health.
+    pub figures: Figures,
     pub sides: Vec<WatchedSide>,
     pub messages: mpsc::Receiver<Message>,
     /// A dead-man deadline that ran out at the router.
     pub fired: Option<DeadManFired>,
+    /// A trip that fired there.
+    pub tripped: Option<Tripped>,
+    /// Why nobody can come in although the router runs.
+    pub unbound: Option<String>,
     /// The router did not answer, and its counters have not come again since.
     pub router_gone: bool,
     /// Some probe of the judged side asks that side alone.
     pub names_a_side: bool,
     routed: Arc<AtomicBool>,
+    /// A stage or bake has begun, so that metrics are read.
+    judging: Arc<AtomicBool>,
     health: Vec<(Arm, ServiceName, CheckId, Health)>,
     _tasks: JoinSet<()>,
 }
@@ -75,13 +93,16 @@ impl Watcher {
     /// through the router already, so that it must answer. `just_started`: every exit of the judged side counts.
     pub fn start(
         cx: &Context,
+        mut settings: Settings,
         judged: (Slot, u64, Arc<Release>),
         baseline: Option<(Slot, u64, Arc<Release>)>,
         (routed, just_started): (bool, bool),
     ) -> Self {
-        let mut settings = cx.policy.judge.clone();
         settings.watch_ms =
             settings.watch_ms.max(i64::try_from(cx.policy.bake_ms).unwrap_or(i64::MAX / 4));
+        if matches!(cx.policy.router, RouterPolicy::Builtin { .. }) {
+            settings.budget.routes = ROUTES_BUDGET;
+        }
         let mut judge = Judge::new(settings, cx.now().as_millisecond());
         let (tx, messages) = mpsc::channel(4096);
         let mut tasks = JoinSet::new();
@@ -98,20 +119,28 @@ impl Watcher {
             release,
         }));
         let mut names_a_side = false;
+        let mut addresses = Vec::new();
         for side in &sides {
             for service in side.release.content.services.values() {
                 // A worker of the old side was stopped before the new one began.
                 if side.arm == Arm::Baseline && !service.traffic {
                     continue;
                 }
-                let named = spawn_unit(cx, &mut tasks, &tx, &mut judge, side, service);
+                let (named, address) = spawn_unit(cx, &mut tasks, &tx, &mut judge, side, service);
                 names_a_side |= named && side.arm == Arm::Canary;
+                let unit = situation::unit(cx, &service.name, side.slot);
+                addresses.push(Asked { side: side.clone(), unit, address });
             }
         }
         let routed = Arc::new(AtomicBool::new(routed));
+        let tx_figures = tx.clone();
         if let Some(router) = cx.router.clone() {
             tasks.spawn(frames(router, routed.clone(), tx));
         }
+        let judging = Arc::new(AtomicBool::new(false));
+        let mut figures = Figures::default();
+        let beside = metric_samplers::Beside { cx, judging: judging.clone(), tx: &tx_figures };
+        beside.spawn(&mut tasks, &mut judge, &mut figures, &addresses);
         let feed = Feed::new(
             sides.iter().map(|side| (side.slot, side.arm, side.deployment)).collect(),
             just_started,
@@ -119,12 +148,16 @@ impl Watcher {
         Self {
             judge,
             feed,
+            figures,
             sides,
             messages,
             fired: None,
+            tripped: None,
+            unbound: None,
             router_gone: false,
             names_a_side,
             routed,
+            judging,
             health: Vec::new(),
             _tasks: tasks,
         }
@@ -133,6 +166,34 @@ impl Watcher {
     /// From now on users come in through the router, so that it must answer.
     pub fn expect_router(&self) {
         self.routed.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on metrics are read and requests of our own are sent.
+    pub fn begin_judging(&self) {
+        self.judging.store(true, Ordering::SeqCst);
+    }
+
+    /// The judge's verdict, with what sources of metrics leave open: those are waited for in a stage, and told in bake.
+    pub fn verdict(&self, now_ms: i64, baking: bool) -> (Verdict, bool) {
+        let mut verdict = self.judge.verdict(now_ms);
+        let judging = self.judging.load(Ordering::SeqCst);
+        let Some(missing) = self.figures.missing().filter(|_| judging) else {
+            return (verdict, false);
+        };
+        let only_sources = verdict.may_go_on();
+        if baking {
+            verdict.warnings.push(missing);
+        } else if only_sources {
+            verdict.level = Level::NotEnoughData;
+            verdict.evidence = format!("not enough data: {missing}");
+            verdict.missing = Some(missing);
+        }
+        (verdict, only_sources)
+    }
+
+    /// Users get no answer at all: the router is gone, or can't listen.
+    pub fn users_cut_off(&self) -> bool {
+        self.router_gone || self.unbound.is_some()
     }
 
     pub fn judged(&self) -> &WatchedSide {
@@ -173,7 +234,7 @@ fn spawn_unit(
     judge: &mut Judge,
     side: &WatchedSide,
     service: &Service,
-) -> bool {
+) -> (bool, Address) {
     let unit = situation::unit(cx, &service.name, side.slot);
     let mut names_a_side = false;
     let address = Arc::new(std::sync::Mutex::new(None));
@@ -198,10 +259,11 @@ fn spawn_unit(
             (cx.clock, tx.clone()),
         ));
     }
-    names_a_side
+    (names_a_side, address)
 }
 
-type Address = Arc<std::sync::Mutex<Option<std::net::SocketAddr>>>;
+/// Where a unit answers, once that is known.
+pub(super) type Address = Arc<std::sync::Mutex<Option<std::net::SocketAddr>>>;
 
 async fn observe(
     target: Arc<dyn backout_core::ports::Target>,

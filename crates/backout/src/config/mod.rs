@@ -23,7 +23,7 @@ use backout_core::ids::{AppName, EnvironmentName};
 pub use errors::{ConfigError, Problem, nearest};
 pub use scalar::parse_duration_ms;
 pub use schema::schema;
-pub use settings::Settings;
+pub use settings::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSettings};
 
 use node::{Node, Value};
 use raw::Raw;

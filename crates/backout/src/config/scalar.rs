@@ -104,6 +104,56 @@ pub fn parse_ratio(text: &str) -> Result<f64, String> {
     parse_number(text).filter(|ratio| *ratio <= 1.0).ok_or_else(refuse)
 }
 
+/// A number in base units: `512MiB` in bytes, `250ms` in seconds, `3%` as 0.03, or as it stands.
+///
+/// # Errors
+/// Says how quantities are written.
+pub fn parse_quantity(text: &str) -> Result<f64, String> {
+    const UNITS: &[(&str, f64)] = &[
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("kB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("%", 0.01),
+        ("ms", 0.001),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3_600.0),
+    ];
+    let text = text.trim();
+    let (number, unit) = match UNITS
+        .iter()
+        .find_map(|(unit, size)| text.strip_suffix(unit).map(|number| (number.trim_end(), *size)))
+    {
+        Some(found) => found,
+        None => (text, 1.0),
+    };
+    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E');
+    let value = number.parse::<f64>().ok().filter(|_| number.chars().all(plain));
+    value.map(|value| value * unit).filter(|value| value.is_finite()).ok_or_else(|| {
+        format!("`{text}` is not a quantity; write it as `500`, `512MiB`, `250ms` or `3%`")
+    })
+}
+
+/// The milliseconds between two of them, for a rate such as `2/s` or `30/m`.
+///
+/// # Errors
+/// Says how rates are written.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let refuse = || format!("`{text}` is not a rate; write it as `2/s`, `30/m` or `100/h`");
+    let (number, unit) = text.trim().split_once('/').ok_or_else(refuse)?;
+    let unit_ms = match unit.trim() {
+        "s" => 1_000.0,
+        "m" => 60_000.0,
+        "h" => 3_600_000.0,
+        _ => return Err(refuse()),
+    };
+    let number = parse_number(number).filter(|number| *number > 0.0).ok_or_else(refuse)?;
+    Ok((unit_ms / number).round().clamp(0.0, 1e12) as u64)
+}
+
 macro_rules! scalar {
     ($(#[$doc:meta])* $name:ident($inner:ty), $expecting:literal, $parse:expr, $schema:tt) => {
         $(#[$doc])*
@@ -144,6 +194,14 @@ scalar!(/** A span of time, in milliseconds. */ Duration(u64), "a duration such 
 scalar!(/** A percentage, 3.0 for `3%`. */ Percent(f64), "a percentage such as `3%`", parse_percent, {
     "description": "A percentage such as 3% or 99.5%",
     "type": "string", "pattern": "^[0-9.]+%$|\\$\\{.+\\}"
+});
+scalar!(/** A number in base units: bytes, seconds, fractions. */ Quantity(f64), "a number such as `500`, `512MiB`, `250ms` or `3%`", parse_quantity, {
+    "description": "A number such as 500, 512MiB, 250ms or 3%",
+    "anyOf": [{"type": "string", "pattern": "^[-+0-9.eE]+ ?(KiB|MiB|GiB|kB|MB|GB|%|ms|s|m|h)?$|\\$\\{.+\\}"}, {"type": "number"}]
+});
+scalar!(/** How often, as the milliseconds between two. */ Rate(u64), "a rate such as `2/s`", parse_rate, {
+    "description": "A rate such as 2/s, 30/m or 100/h",
+    "type": "string", "pattern": "^[0-9.]+ ?/ ?[smh]$|\\$\\{.+\\}"
 });
 scalar!(/** A ratio, 0.01 for `0.01` or `1%`. */ Ratio(f64), "a ratio such as `0.01` or `1%`", parse_ratio, {
     "description": "A ratio such as 0.01 or 1%",
@@ -206,12 +264,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn quantities_are_in_base_units_and_rates_are_periods() {
+        for (text, value) in [
+            ("500", 500.0),
+            ("-3.5e2", -350.0),
+            ("512MiB", 536_870_912.0),
+            ("2 GB", 2e9),
+            ("250ms", 0.25),
+            ("3%", 0.03),
+            ("1m", 60.0),
+        ] {
+            assert_eq!(parse_quantity(text), Ok(value), "{text}");
+        }
+        for text in ["", "inf", "nan", "5 apples", "MiB", "1e999"] {
+            assert!(parse_quantity(text).is_err(), "{text}");
+        }
+        for (text, ms) in [("1/s", 1_000), ("50/s", 20), ("30/m", 2_000), ("0.5/s", 2_000)] {
+            assert_eq!(parse_rate(text), Ok(ms), "{text}");
+        }
+        for text in ["1", "/s", "0/s", "-1/s", "1/d"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,12}") {
             let _ = parse_duration_ms(&text);
             let _ = parse_percent(&text);
             let _ = parse_ratio(&text);
+            let _ = parse_quantity(&text);
+            let _ = parse_rate(&text);
         }
 
         #[test]

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::metrics::{RawMetrics, RawPrometheus, RawSynthetic};
 use super::written::At;
 use crate::config::scalar::{Duration, Percent, Ratio};
 
@@ -16,6 +17,10 @@ pub struct RawHealth {
     pub tcp: Option<At<RawTcp>>,
     /// A command exits 0.
     pub exec: Option<At<RawExec>>,
+    /// Metrics from a Prometheus.
+    pub prometheus: Option<At<RawPrometheus>>,
+    /// Metrics from text that each side gives itself.
+    pub metrics: Option<At<RawMetrics>>,
     /// The schedule while a release goes out and bakes; no retries then.
     pub during_rollout: Option<RawDuringRollout>,
     /// Fixed limits.
@@ -44,6 +49,10 @@ pub struct RawServiceHealth {
     pub tcp: Option<At<RawTcp>>,
     /// A command exits 0.
     pub exec: Option<At<RawExec>>,
+    /// Metrics from a Prometheus.
+    pub prometheus: Option<At<RawPrometheus>>,
+    /// Metrics from text that each side gives itself.
+    pub metrics: Option<At<RawMetrics>>,
     /// The schedule while a release goes out and bakes; no retries then.
     pub during_rollout: Option<RawDuringRollout>,
 }
@@ -158,4 +167,6 @@ pub struct RawJudge {
     pub warm_up: Option<Duration>,
     /// Comparisons of latency are muted for this long. Default: 30s.
     pub latency_warm_up: Option<Duration>,
+    /// Requests of our own, where users are few. Default: none.
+    pub synthetic: Option<At<RawSynthetic>>,
 }

@@ -4,6 +4,7 @@
 //! after merging is found on the way to the settings.
 
 mod health;
+mod metrics;
 mod service;
 mod strategy;
 mod target;
@@ -17,6 +18,7 @@ use super::scalar::Duration;
 pub use health::{
     RawDuringRollout, RawExec, RawHealth, RawHttp, RawLimit, RawServiceHealth, RawTcp,
 };
+pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
 pub use service::RawService;
 pub use strategy::{RawCanary, RawOnNoData, RawStage, RawStrategy};
 pub use target::{RawPort, RawProcess, RawScript, RawTarget};

@@ -66,7 +66,7 @@ pub(super) fn probes(
         http: top.http.clone(),
         tcp: top.tcp.clone(),
         exec: top.exec.clone(),
-        during_rollout: None,
+        ..RawServiceHealth::default()
     };
     let Some(chosen) = own_probes.or(around.traffic.then_some(&inherited)) else {
         return HealthSpec::default();
@@ -251,13 +251,6 @@ fn filled(text: &str) -> String {
 }
 
 fn check_url(url: &At<String>, found: &mut Findings) {
-    if url.value.starts_with("https://") {
-        return found.refuse_at(
-            url.at,
-            "https is not supported by this version in health checks",
-            "ask the program itself by http, or use `exec` with a client that speaks https",
-        );
-    }
     let parsed: Option<hyper::Uri> = filled(&url.value).parse().ok();
     let valid = parsed.is_some_and(|uri| {
         let port = uri.authority().is_some_and(|authority| {
@@ -265,7 +258,9 @@ fn check_url(url: &At<String>, found: &mut Findings) {
                 || !authority.as_str().contains(':')
                 || authority.as_str().ends_with(']')
         });
-        uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && port
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && port
     });
     if !valid {
         let message = format!("`{}` is not an http address", url.value);

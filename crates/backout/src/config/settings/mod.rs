@@ -2,6 +2,7 @@
 
 mod health;
 mod judge;
+mod metrics;
 mod policy;
 mod services;
 mod target;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use backout_core::ids::{AppName, EnvironmentKey, EnvironmentName, InvalidId, ServiceName};
 use backout_core::model::{Policy, Service};
 use backout_core::ports::{Secret, Secrets};
+
+pub use metrics::{Auth, MetricsFrom, MetricsSettings, SyntheticSettings};
 
 use super::errors::Problem;
 use super::node::{Key, Position};
@@ -29,6 +32,10 @@ pub struct Settings {
     pub policy: Policy,
     /// What runs; part of the next release.
     pub services: BTreeMap<ServiceName, Service>,
+    /// Where metrics come from, by service.
+    pub metrics: BTreeMap<ServiceName, Vec<MetricsSettings>>,
+    /// Requests of our own to services that take traffic.
+    pub synthetic: Option<SyntheticSettings>,
     /// What is versioned with every release.
     pub config_globs: Vec<String>,
     /// Today's values of the keys under `secrets:`: as expanded in the file, else from the caller's environment.
@@ -152,9 +159,12 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
     let config_globs = config_globs(raw, &mut found);
     let services = app.as_ref().map(|app| services::services(raw, app, &secret_names, &mut found));
     let policy = policy::policy(raw, services.as_ref(), secret_names, &mut found);
+    let mut metrics = BTreeMap::new();
     if let (Some(services), Some(policy)) = (&services, &policy) {
         services::check_together(raw, services, policy, &mut found);
+        metrics = metrics::metrics(raw, services, policy, &policy.secrets, &mut found);
     }
+    let synthetic = metrics::synthetic(raw, &mut found);
     let (secrets, missing_secrets) = secret_values(raw, given.lookup, &mut found);
     match (app, environment, services, policy) {
         (Some(app), Some(environment), Some(services), Some(policy))
@@ -164,6 +174,8 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
                 key: EnvironmentKey { app, environment },
                 policy,
                 services,
+                metrics,
+                synthetic,
                 config_globs,
                 secrets,
                 missing_secrets,

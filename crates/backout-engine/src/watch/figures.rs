@@ -1,0 +1,245 @@
+//! Metrics beside health: what sources gave becomes the judge's events. A source that can't be read is neither
+//! health nor failure: it is said once, and what is missing is waited for.
+
+use backout_core::model::{Measure, MetricsSpec, SeriesSpec};
+use backout_core::ports::Points;
+use backout_judge::{Arm, Event, Judge, MetricId};
+
+use super::increase::{Totals, quantile};
+
+/// A single gap is not worth a word.
+const TELL_AFTER: u32 = 2;
+
+/// What one source gave for the sides: canary, baseline. `None`: there is no such side, or it has no address.
+pub(super) type Given = [Option<Result<Vec<Points>, String>>; 2];
+
+/// One side of one metric.
+#[derive(Debug, Default)]
+struct Side {
+    counters: [Totals; 2],
+    last_ms: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Series {
+    spec: SeriesSpec,
+    id: Option<MetricId>,
+    sides: [Side; 2],
+    /// The canary's last value came then.
+    seen: bool,
+    missing: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    counters: [[Totals; 2]; 2],
+}
+
+#[derive(Debug)]
+struct Source {
+    name: String,
+    series: Vec<Series>,
+    requests: Option<Requests>,
+    failures: u32,
+    trouble: Option<String>,
+    told: bool,
+}
+
+/// All sources of one watch.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    sources: Vec<Source>,
+    notes: Vec<String>,
+}
+
+impl Figures {
+    /// Makes a source known; what must be read for it, in order.
+    pub fn add(
+        &mut self,
+        judge: &mut Judge,
+        name: String,
+        spec: &MetricsSpec,
+    ) -> (usize, Vec<String>) {
+        let mut expressions: Vec<String> = Vec::new();
+        let mut series = Vec::new();
+        for spec in &spec.series {
+            expressions.extend(spec.measure.expressions().into_iter().map(str::to_owned));
+            let id = judge.add_metric(&spec.name, spec.worse, spec.tolerance);
+            if let Some(id) = id {
+                judge.limit_metric(id, spec.worse, spec.warn, spec.fail);
+            } else {
+                self.notes.push(format!("metric {} is not judged: there are too many", spec.name));
+            }
+            series.push(Series {
+                spec: spec.clone(),
+                id,
+                sides: Default::default(),
+                seen: false,
+                missing: None,
+            });
+        }
+        if let Some(requests) = &spec.requests {
+            expressions.extend([requests.total.clone(), requests.failed.clone()]);
+        }
+        self.sources.push(Source {
+            name,
+            series,
+            requests: spec.requests.as_ref().map(|_| Requests::default()),
+            failures: 0,
+            trouble: None,
+            told: false,
+        });
+        (self.sources.len() - 1, expressions)
+    }
+
+    /// Takes in what a source gave.
+    pub fn take(&mut self, judge: &mut Judge, at_ms: i64, source: usize, given: &Given) {
+        let Some(source) = self.sources.get_mut(source) else { return };
+        source.trouble = given.iter().flatten().find_map(|side| side.as_ref().err().cloned());
+        match &source.trouble {
+            None => source.failures = 0,
+            Some(why) => {
+                source.failures = source.failures.saturating_add(1);
+                if source.failures >= TELL_AFTER && !std::mem::replace(&mut source.told, true) {
+                    self.notes
+                        .push(format!("could not check: {why}; the rollout is not failed for it"));
+                }
+            }
+        }
+        let points = |side: usize| given[side].as_ref().and_then(|side| side.as_ref().ok());
+        let sides = [points(0), points(1)];
+        let mut next = 0;
+        for series in &mut source.series {
+            let count = series.spec.measure.expressions().len();
+            let of = |side: usize| sides[side].and_then(|all| all.get(next..next + count));
+            let values = [0, 1].map(|side| {
+                of(side).map(|points| {
+                    read(&series.spec.measure, &mut series.sides[side], at_ms, points)
+                })
+            });
+            next += count;
+            series.note(&values[0]);
+            let value =
+                |side: usize| values[side].as_ref().and_then(|value| value.clone().ok().flatten());
+            if let Some(metric) = series.id {
+                judge.observe(Event::Metric {
+                    at_ms,
+                    metric,
+                    canary: value(0),
+                    baseline: value(1),
+                });
+            }
+        }
+        if let Some(requests) = &mut source.requests {
+            let of = |side: usize| sides[side].and_then(|all| all.get(next..next + 2));
+            requests.take(judge, at_ms, [of(0), of(1)]);
+        }
+    }
+
+    /// What there is to tell, once.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// What is not known of the canary because a source can't be read or does not have it.
+    pub fn missing(&self) -> Option<String> {
+        let of = |source: &Source| {
+            if let Some(why) = &source.trouble {
+                return Some(format!("could not check: {why}"));
+            }
+            source.series.iter().find_map(|series| {
+                let why = series.missing.clone();
+                why.or_else(|| {
+                    (!series.seen).then(|| {
+                        format!("{} has no reading of {} yet", source.name, series.spec.name)
+                    })
+                })
+            })
+        };
+        self.sources.iter().find_map(of)
+    }
+}
+
+impl Series {
+    fn note(&mut self, canary: &Option<Result<Option<f64>, String>>) {
+        match canary {
+            Some(Ok(_)) => {
+                self.seen = true;
+                self.missing = None;
+            }
+            Some(Err(why)) => self.missing = Some(why.clone()),
+            None => {}
+        }
+    }
+}
+
+/// A value; `Ok(None)`: nothing happened since the last reading, or it was the first look. The error says what is
+/// not there.
+fn read(
+    measure: &Measure,
+    side: &mut Side,
+    at_ms: i64,
+    points: &[Points],
+) -> Result<Option<f64>, String> {
+    let absent = |expression: &str| format!("`{expression}` gives nothing");
+    let last_ms = side.last_ms.replace(at_ms);
+    match (measure, points) {
+        (Measure::Value(expression), [points]) => {
+            if points.is_empty() {
+                return Err(absent(expression));
+            }
+            let sum: f64 = points.iter().map(|point| point.value).sum();
+            if sum.is_finite() {
+                Ok(Some(sum))
+            } else {
+                Err(format!("`{expression}` gives {sum}, which is no number"))
+            }
+        }
+        (Measure::Rate(expression), [points]) => {
+            let increase = side.counters[0].sum(points);
+            if points.is_empty() {
+                return Err(absent(expression));
+            }
+            let elapsed_s = last_ms.map(|last| (at_ms - last) as f64 / 1_000.0);
+            Ok(increase.zip(elapsed_s.filter(|s| *s > 0.0)).map(|(more, s)| more / s))
+        }
+        (Measure::Ratio { total: expression, .. }, [bad, total]) => {
+            let (bad, all) = (side.counters[0].sum(bad), side.counters[1].sum(total));
+            if total.is_empty() {
+                return Err(absent(expression));
+            }
+            Ok(bad
+                .zip(all)
+                .filter(|(bad, all)| *all > 0.0 && bad <= all)
+                .map(|(bad, all)| bad / all))
+        }
+        (Measure::Latency { histogram, quantile: wanted }, [points]) => {
+            let buckets = side.counters[0].read(points);
+            if points.is_empty() {
+                return Err(absent(histogram));
+            }
+            if points.iter().all(|point| point.bound.is_none()) {
+                return Err(format!("`{histogram}` has no label `le`: name its buckets"));
+            }
+            Ok(buckets.and_then(|buckets| quantile(buckets, *wanted)))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl Requests {
+    fn take(&mut self, judge: &mut Judge, at_ms: i64, sides: [Option<&[Points]>; 2]) {
+        for (side, arm) in [Arm::Canary, Arm::Baseline].into_iter().enumerate() {
+            let Some([total, failed]) = sides[side] else { continue };
+            let [all, bad] = &mut self.counters[side];
+            let (all, bad) = (all.sum(total), bad.sum(failed));
+            let Some((all, bad)) = all.zip(bad) else { continue };
+            let count = |value: f64| value.round().clamp(0.0, 1e15) as u64;
+            let (all, failed) = (count(all), count(bad));
+            if all == 0 || failed > all {
+                continue;
+            }
+            judge.observe(Event::Requests { at_ms, arm, ok: all - failed, failed, latency: &[] });
+        }
+    }
+}
