@@ -54,7 +54,7 @@ async fn masked(cx: &Context, file: DiskFile, keep: Keep) -> Result<ConfigFile, 
 }
 
 /// First 16 hex digits of HMAC-SHA-256 (RFC 2104) of a value.
-fn keyed_hash(key: &[u8], value: &str) -> String {
+pub(crate) fn keyed_hash(key: &[u8], value: &str) -> String {
     let mut block = [0_u8; 64];
     for (slot, byte) in block.iter_mut().zip(key) {
         *slot = *byte;

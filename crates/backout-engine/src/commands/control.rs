@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::claim::{claim, give_back};
 use super::recover::recover_open;
 use super::{EngineError, Refused};
+use crate::acted;
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome};
@@ -61,8 +62,8 @@ pub async fn ask(
         answer: None,
     };
     let alive = cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive);
-    if !alive {
-        return act(cx, kind, reason).await;
+    if !alive && let Some(answer) = act_if_free(cx, kind, &reason).await? {
+        return Ok(answer);
     }
     let operation = open.operation.clone();
     cx.ledger.submit(&request).await?;
@@ -81,14 +82,28 @@ pub async fn ask(
             let hint = "`backout status` shows what is live";
             return Err(Refused::new("it ended before it could answer", hint).into());
         }
-        if !cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive) {
-            return act(cx, kind, reason).await;
+        if !cx.ledger.lease(&cx.key).await?.is_some_and(|view| view.alive)
+            && let Some(answer) = act_if_free(cx, kind, &reason).await?
+        {
+            return Ok(answer);
         }
         if began.elapsed() > ANSWER_LIMIT {
             let message = format!("no answer from the holder within {} s", ANSWER_LIMIT.as_secs());
             return Err(Refused::new(message, "`backout rollback` takes it over").into());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Acts, unless somebody (a controller) came first: then that one is asked.
+async fn act_if_free(
+    cx: &Context,
+    kind: RequestKind,
+    reason: &Option<String>,
+) -> Result<Option<ControlAnswer>, EngineError> {
+    match act(cx, kind, reason.clone()).await {
+        Err(EngineError::Busy(_)) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -139,12 +154,13 @@ async fn abort(
     journal.note(cx.now(), epoch, EntryKind::Claimed { holder: cx.holder.label.clone() })?;
     cx.events.send(Event::Opened { plan: Box::new(journal.plan.clone()), resumed: true });
     let words = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    let failure = Failure {
+    let aborted = Failure {
         trigger: Trigger::Manual,
         evidence: vec![format!("aborted by {}{words}", cx.requested_by)],
         release_is_bad: false,
         by_router: false,
     };
+    let failure = acted::seen(cx).await.unwrap_or(aborted);
     journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
     journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
     Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)

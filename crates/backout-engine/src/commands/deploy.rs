@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use backout_core::ids::Version;
 use backout_core::model::{
-    ConfigFile, Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord, ReadinessCheck,
-    Release, RequestKind, Severity,
+    ConfigFile, DeployOrder, Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord,
+    ReadinessCheck, Release, Request, RequestKind, Severity,
 };
 use backout_core::plan::{Plan, lint, plan_deploy};
 use backout_core::ports::{Change, Running};
@@ -58,7 +58,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn refuse_on_error(&self) -> Result<(), EngineError> {
+    pub(crate) fn refuse_on_error(&self) -> Result<(), EngineError> {
         let hint = |_: &ReadinessCheck| {
             Some("mend it and deploy again; `backout doctor` shows every check".to_owned())
         };
@@ -73,18 +73,48 @@ impl Prepared {
 pub async fn prepare_deploy(cx: &Context, wish: &DeployWish) -> Result<Prepared, EngineError> {
     ours_alone(cx).await?;
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
-    prepare(cx, wish, &environment, Keep::No).await
+    prepare(cx, &Source::Disk(wish), &environment, Keep::No).await
+}
+
+/// What is shipped: what is on disk now, or what was on the disk of whoever ordered it.
+pub(crate) enum Source<'a> {
+    /// On disk.
+    Disk(&'a DeployWish),
+    /// Ordered; the request holds an order.
+    Order(&'a Request, &'a DeployOrder),
+}
+
+impl Source<'_> {
+    fn reason(&self) -> Option<String> {
+        match self {
+            Source::Disk(wish) => wish.reason.clone(),
+            Source::Order(request, _) => request.reason.clone(),
+        }
+    }
+}
+
+/// What a wish comes to now: the release, and whether its config files have to be put on disk first.
+pub(crate) async fn resolve_wish(
+    cx: &Context,
+    wish: &DeployWish,
+    keep: Keep,
+) -> Result<(Release, bool), EngineError> {
+    let (config, restore) = chosen_config(cx, wish, &history(cx).await?).await?;
+    Ok((crate::release::build(cx, &wish.version, config, keep).await?, restore))
 }
 
 async fn prepare(
     cx: &Context,
-    wish: &DeployWish,
+    source: &Source<'_>,
     environment: &EnvironmentRecord,
     keep: Keep,
 ) -> Result<Prepared, EngineError> {
     let history = history(cx).await?;
-    let (config, restore) = chosen_config(cx, wish, &history).await?;
-    let release = Arc::new(crate::release::build(cx, &wish.version, config, keep).await?);
+    let (release, restore) = match source {
+        Source::Disk(wish) => resolve_wish(cx, wish, keep).await?,
+        Source::Order(_, order) => (order.release.clone(), order.restore_config),
+    };
+    let release = Arc::new(release);
     let situation = situation::observe_situation(cx, environment).await?;
     let mut checks = vec![secrets_check(cx, &release)];
     let mut warnings = Vec::new();
@@ -109,7 +139,13 @@ async fn prepare(
             release.content.version
         ));
     }
-    let pcx = plan_context(cx, environment.next_number, wish.reason.clone(), false, Vec::new());
+    let reason = source.reason();
+    let mut pcx = plan_context(cx, environment.next_number, reason, false, Vec::new());
+    if let Source::Order(request, order) = source {
+        pcx.operation = request.operation.clone();
+        pcx.surface = order.surface;
+        pcx.requested_by = asked_by(request);
+    }
     let mut plan = plan_deploy(&pcx, &situation, &release, restore)?;
     let wrong = lint(&plan);
     if !wrong.is_empty() {
@@ -236,17 +272,27 @@ async fn refuse_restored_config(cx: &Context, history: &[Deployment]) -> Result<
 pub async fn deploy(cx: &Context, wish: &DeployWish) -> Result<Outcome, EngineError> {
     // Cheap refusals come before anyone else's bake is superseded for nothing.
     prepare_deploy(cx, wish).await?.refuse_on_error()?;
-    if let Some(open) = cx.ledger.open_operation(&cx.key).await? {
-        refuse_running_stages(cx, open).await?;
-    }
+    deploy_from(cx, &Source::Disk(wish)).await
+}
+
+/// Claims, supersedes a bake, and runs the deploy to its end.
+pub(crate) async fn deploy_from(cx: &Context, source: &Source<'_>) -> Result<Outcome, EngineError> {
+    refuse_running_stages(cx).await?;
     let claimed = claim_from_holder(cx, RequestKind::Supersede).await?;
-    let result = Box::pin(run(cx, wish, &claimed)).await;
+    let result = Box::pin(run(cx, source, &claimed)).await;
     give_back(cx, claimed.keeper).await;
     result
 }
 
+/// `user@host` of who asked.
+fn asked_by(request: &Request) -> String {
+    let label = request.requested_by.as_str();
+    label.rsplit_once(':').map_or(label, |(who, _)| who).to_owned()
+}
+
 /// Only a baking deploy is superseded; one in its stages is busy.
-async fn refuse_running_stages(cx: &Context, open: Plan) -> Result<(), EngineError> {
+pub(crate) async fn refuse_running_stages(cx: &Context) -> Result<(), EngineError> {
+    let Some(open) = cx.ledger.open_operation(&cx.key).await? else { return Ok(()) };
     let journal = Journal::load(cx.ledger.as_ref(), open).await?;
     match cx.ledger.lease(&cx.key).await? {
         Some(view) if view.alive && !is_baking(&journal) => Err(EngineError::Busy(Box::new(view))),
@@ -254,7 +300,18 @@ async fn refuse_running_stages(cx: &Context, open: Plan) -> Result<(), EngineErr
     }
 }
 
-async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outcome, EngineError> {
+/// An order that was taken by another controller, or withdrawn, is not begun again.
+async fn refuse_answered(cx: &Context, request: &Request) -> Result<(), EngineError> {
+    match cx.ledger.request(&request.id).await? {
+        Some(Request { answer: None, .. }) => Ok(()),
+        _ => Err(Refused::new("it was answered meanwhile", "`backout status` shows it").into()),
+    }
+}
+
+async fn run(cx: &Context, source: &Source<'_>, claimed: &Claimed) -> Result<Outcome, EngineError> {
+    if let Source::Order(request, _) = source {
+        refuse_answered(cx, request).await?;
+    }
     let mut baking = None;
     if claimed.open.is_none() {
         settle_unwatched_bake(cx, &claimed.keeper).await?;
@@ -275,7 +332,7 @@ async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outco
         Some(journal) => journal.rows.environment.clone(),
         None => journal::environment(cx.ledger.as_ref(), &cx.key).await?,
     };
-    let prepared = prepare(cx, wish, &environment, Keep::Yes).await?;
+    let prepared = prepare(cx, source, &environment, Keep::Yes).await?;
     prepared.refuse_on_error()?;
     for warning in &prepared.warnings {
         cx.events.warn(warning.clone());
@@ -284,6 +341,10 @@ async fn run(cx: &Context, wish: &DeployWish, claimed: &Claimed) -> Result<Outco
     let operation = prepared.plan.operation.clone();
     let mut opened = Journal::open(cx, prepared.plan, &environment, None, epoch)?;
     opened.add(Change::Release(Box::new(Release::clone(&prepared.release))));
+    if let Source::Order(request, _) = source {
+        let words = format!("begun by {}", cx.holder.label);
+        opened.answer(request.id.clone(), true, &words, cx.now());
+    }
     match baking {
         Some(mut old) => {
             let ending = Ending::Superseded { by: operation };

@@ -116,6 +116,9 @@ fn verdict(journal: &Journal, request: &Request, mode: Option<&WatchMode>) -> (b
             yes("it is superseded")
         }
         (RequestKind::Supersede, _) => no(format!("it is not baking, it is at {step}")),
+        (RequestKind::HandOver | RequestKind::Deploy, _) => {
+            no("that is asked of nobody who works".to_owned())
+        }
     }
 }
 
