@@ -85,6 +85,13 @@ const COMPONENTS: &[Component] = &[
         install: Install::Apt(&["strace"]),
     },
     Component {
+        name: "prometheus",
+        needed_by: &["test"],
+        why: "a source of metrics to read from",
+        find: Find::Answers("prometheus", &["--version"]),
+        install: Install::Apt(&["prometheus"]),
+    },
+    Component {
         name: "haproxy",
         needed_by: &["bench"],
         why: "the proxy to compare with",
