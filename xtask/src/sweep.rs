@@ -10,7 +10,10 @@ use std::process::Command;
 use crate::{Outcome, needs, paths, run};
 
 /// What is swept, and the test that does it.
-const PARTS: &[(&str, &str)] = &[("boundaries", "sweep::killed_at_any_boundary")];
+const PARTS: &[(&str, &str)] = &[
+    ("boundaries", "sweep::killed_at_any_boundary"),
+    ("calls", "sweep::killed_before_any_system_call"),
+];
 
 /// What the command line asked for.
 #[derive(Debug, Default, PartialEq, Eq)]

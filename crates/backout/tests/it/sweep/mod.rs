@@ -1,20 +1,24 @@
-//! The kill sweep: SIGKILL of the real binary at every boundary of every operation, in rows of up to three, then
-//! whatever continues, then the invariants. Here a sample runs; `cargo xtask sweep` runs all of it.
+//! The kill sweep: SIGKILL of the real binary at every boundary of every operation and before every system call
+//! that changes something, in rows of up to three; then whatever continues, then the invariants.
+//! Here a sample runs; `cargo xtask sweep` runs all of it.
 
 mod check;
 mod options;
 mod pool;
 mod run;
 mod scene;
+mod tracer;
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::World;
 use options::{Draw, Options};
-use pool::{Job, Pool};
+use pool::{Job, Pool, Summary};
+use run::Kill;
 use scene::{Before, SCENES, Scene};
+use tracer::{Call, Fate};
 
 /// Boundaries that a command passes, in order.
 fn boundaries(scene: &Scene) -> Vec<String> {
@@ -27,22 +31,41 @@ fn boundaries(scene: &Scene) -> Vec<String> {
     fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// The points of a scene: each boundary alone, and drawn rows of two and three.
-fn points(scene: &Scene, options: &Options, passed: usize) -> Vec<Vec<usize>> {
+/// System calls of a command that change something, in order.
+fn calls(scene: &Scene) -> Vec<String> {
+    let world = scene.prepared();
+    let beside = scene.beside(&world);
+    let seen = Mutex::new(Vec::new());
+    let ended = tracer::trace(&world.command(scene.command), &mut |call: &Call| {
+        let subject = call.subject.replace(&world.root().display().to_string(), "");
+        seen.lock().unwrap().push(format!("{} {subject}", call.name));
+        Fate::Go
+    });
+    assert!(matches!(ended.code, Some(0 | 1 | 10)), "{}: {ended:?}", scene.name);
+    scene::kill(beside);
+    seen.into_inner().unwrap()
+}
+
+/// Points of a scene: each place alone, and drawn rows of two and three.
+fn points(
+    scene: &Scene,
+    options: &Options,
+    most: usize,
+    kill: fn(usize) -> Kill,
+) -> Vec<Vec<Kill>> {
     let mut draw = Draw::of(options.seed, scene.name);
-    let mut points: Vec<Vec<usize>> = match options.sample {
-        Some(count) => draw.some_of(passed, count),
-        None => (1..=passed).collect(),
-    }
-    .into_iter()
-    .map(|nth| vec![nth])
-    .collect();
-    let rows = options.sample.map_or(passed / 2, |count| count.div_ceil(4));
+    let single = match options.sample {
+        Some(count) => draw.some_of(most, count),
+        None => (1..=most).collect(),
+    };
+    let mut points: Vec<Vec<Kill>> = single.into_iter().map(|nth| vec![kill(nth)]).collect();
+    let rows = options.sample.map_or(most / 2, |count| count.div_ceil(4));
     for depth in 2..=options.depth {
         for _ in 0..rows / (depth - 1) {
-            let mut row = vec![draw.up_to(passed)];
-            // What continues passes few boundaries at times: the early ones are hit more often.
-            row.extend((1..depth).map(|_| draw.up_to(8)));
+            let mut row = vec![kill(draw.up_to(most))];
+            // What continues passes few places at times: the early ones are hit more often.
+            let reach = if matches!(row[0], Kill::Call(_)) { 60 } else { 8 };
+            row.extend((1..depth).map(|_| kill(draw.up_to(reach))));
             points.push(row);
         }
     }
@@ -50,21 +73,18 @@ fn points(scene: &Scene, options: &Options, passed: usize) -> Vec<Vec<usize>> {
 }
 
 /// One world a point; those of scripts are copied, since only files are in them.
-fn sweep(options: &Options) -> pool::Summary {
+fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -> Kill) -> Summary {
     let mut jobs = Vec::new();
     let scenes: Vec<&Scene> = SCENES.iter().filter(|scene| options.wants(scene.name)).collect();
     assert!(!scenes.is_empty(), "no scene is called {:?}", options.kind);
-    let mut passed = BTreeMap::new();
-    for scene in &scenes {
-        passed.insert(scene.name, boundaries(scene));
-    }
     for scene in scenes {
-        let names = &passed[scene.name];
+        let names = places(scene);
         let can_copy = scene.is_script() && scene.before != Before::Holding;
-        let template: Option<std::sync::Arc<World>> =
-            can_copy.then(|| std::sync::Arc::new(scene.prepared()));
-        for kills in points(scene, options, names.len()) {
-            let name = format!("{} at {kills:?} ({})", scene.name, names[kills[0] - 1]);
+        let template: Option<Arc<World>> = can_copy.then(|| Arc::new(scene.prepared()));
+        for kills in points(scene, options, names.len(), kill) {
+            let (Kill::Boundary(first) | Kill::Call(first)) = kills[0];
+            let words: Vec<String> = kills.iter().map(Kill::to_string).collect();
+            let name = format!("{} at {} ({})", scene.name, words.join(", "), names[first - 1]);
             let template = template.clone();
             let run = Box::new(move || {
                 let world = match &template {
@@ -72,7 +92,6 @@ fn sweep(options: &Options) -> pool::Summary {
                     None => scene.prepared(),
                 };
                 let survived = run::point(scene, &world, &kills);
-                assert!(survived.kills >= 1, "it was never killed");
                 if scene.is_script() {
                     // Nothing runs that would have to be stopped.
                     fs::remove_file(world.folder().join("backout.yaml")).unwrap();
@@ -87,8 +106,22 @@ fn sweep(options: &Options) -> pool::Summary {
 
 #[test]
 fn killed_at_any_boundary_every_operation_comes_to_an_end() {
-    let options = Options::from_env(2, Duration::from_secs(90));
-    let summary = sweep(&options);
+    let options = Options::from_env(2, Duration::from_secs(80));
+    let summary = sweep(&options, boundaries, Kill::Boundary);
     summary.tell("boundaries");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
+    assert_eq!(
+        summary.depths[0], 0,
+        "each was killed: boundaries come in the same order each time"
+    );
+}
+
+#[test]
+fn killed_before_any_system_call_every_operation_comes_to_an_end() {
+    let options = Options::from_env(3, Duration::from_secs(80));
+    let summary = sweep(&options, calls, Kill::Call);
+    summary.tell("system calls");
+    assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
+    // The last few come in other numbers now and then: renewals of the lease, by the clock.
+    assert!(summary.depths[0] * 10 <= summary.points, "{} were not killed", summary.depths[0]);
 }

@@ -95,8 +95,9 @@ impl Summary {
     pub fn tell(&self, what: &str) {
         let Self { seed, points, kills, depths, slowest, took, left, .. } = self;
         let text = format!(
-            "{what}: {points} points, {kills} kills ({} once, {} twice, {} three times), {} not converged; \
+            "{what}: {points} points, {} killed ({} once, {} twice, {} three times: {kills} kills), {} not converged; \
              {:.0} s, slowest end {:.1} s ({}); seed {seed}{}\n",
+            depths[1] + depths[2] + depths[3],
             depths[1],
             depths[2],
             depths[3],

@@ -1,14 +1,34 @@
 //! One point: kills in a row, then the command that continues, then what must hold.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::check;
 use super::scene::{self, Scene};
+use super::tracer::{self, Call, Ended, Fate};
 use crate::support::{Ran, World};
 
 /// An operation that was cut off has come to its end within that: ten seconds and what the adapters take, on a
 /// machine that does other things, too.
 const CONVERGED: Duration = Duration::from_secs(60);
+
+/// Where the whole process is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// At the n-th boundary that the engine passes.
+    Boundary(usize),
+    /// Before the n-th system call that changes something.
+    Call(usize),
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kill::Boundary(nth) => write!(f, "boundary {nth}"),
+            Kill::Call(nth) => write!(f, "call {nth}"),
+        }
+    }
+}
 
 /// What became of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,28 +39,27 @@ pub struct Survived {
     pub took: Duration,
 }
 
-/// Kills the command at the boundaries `kills`: the first in the command itself, the others in what continues it.
-pub fn point(scene: &Scene, world: &World, kills: &[usize]) -> Survived {
+/// Kills the command at the first of `kills`, and what continues it at the others.
+pub fn point(scene: &Scene, world: &World, kills: &[Kill]) -> Survived {
     let load = scene.serves_throughout().then(|| world.load());
     let beside = scene.beside(world);
     let mut killed = 0;
-    for (at, nth) in kills.iter().enumerate() {
+    for (at, kill) in kills.iter().enumerate() {
         let command = if at == 0 { scene.command } else { scene.then };
-        let ran = world.run_with(command, &[("BACKOUT_KILL_AT", &format!("any:{nth}"))]);
-        if ran.signal != Some(9) {
-            continues(&ran);
+        if !is_killed(scene, world, command, *kill) {
             break;
         }
         killed += 1;
         // Nobody needs to do anything to look, and nothing half-written is read.
-        let status = world.status();
+        let ran = world.run(&["status", "--format", "json"]).expect(0);
+        let status = &ran.json()["environments"][0];
         if beside.is_none() {
             assert_eq!(status["watched_by"], serde_json::Value::Null, "{status:#}");
         }
         world.history();
     }
     let began = Instant::now();
-    continues(&world.run(scene.then));
+    continues(scene, &world.run(scene.then));
     let took = began.elapsed();
     assert!(took < CONVERGED, "it took {took:?} to come to an end");
     scene::kill(beside);
@@ -53,10 +72,37 @@ pub fn point(scene: &Scene, world: &World, kills: &[usize]) -> Survived {
     Survived { kills: killed, took }
 }
 
+/// Runs the command up to there. False if it came to its end before.
+fn is_killed(scene: &Scene, world: &World, args: &[&str], kill: Kill) -> bool {
+    match kill {
+        Kill::Boundary(nth) => {
+            let ran = world.run_with(args, &[("BACKOUT_KILL_AT", &format!("any:{nth}"))]);
+            if ran.signal != Some(9) {
+                continues(scene, &ran);
+            }
+            ran.signal == Some(9)
+        }
+        Kill::Call(nth) => {
+            let mut last = |call: &Call| if call.nth == nth { Fate::Kill } else { Fate::Go };
+            let ended = tracer::trace(&world.command(args), &mut last);
+            assert!(
+                matches!(
+                    ended,
+                    Ended { signal: Some(9), .. } | Ended { code: Some(0 | 1 | 10), .. }
+                ),
+                "{ended:?}"
+            );
+            ended.signal == Some(9)
+        }
+    }
+}
+
 /// Exit codes of an operation that came to an end: done, nothing changed, or gone back.
-fn continues(ran: &Ran) {
+fn continues(scene: &Scene, ran: &Ran) {
+    // Killed before anything was written down, a first deployment has left nothing to be continued.
+    let unknown = scene.live.is_empty() && ran.code == Some(4) && ran.stderr.contains("not known");
     assert!(
-        matches!(ran.code, Some(0 | 1 | 10)),
+        unknown || matches!(ran.code, Some(0 | 1 | 10)),
         "`backout {}`: {:?}, signal {:?}\n{}\n{}",
         ran.args,
         ran.code,
@@ -68,12 +114,11 @@ fn continues(ran: &Ran) {
 
 /// Recovering again is not needed, and does nothing.
 fn settled(scene: &Scene, world: &World, kills: usize) {
-    let down = world.status()["version"].is_null();
-    let before = (world.story(), world.read("calls"));
-    if down {
+    if world.status()["version"].is_null() {
         // What `down` stopped would be started again: that is asked for, and not to be tried here.
         return;
     }
+    let before = (world.story(), world.read("calls"));
     let ran = world.run(&["recover", "--yes", "--format", "json"]).expect(0);
     assert_eq!(ran.json()["open"], false);
     assert_eq!((world.story(), world.read("calls")), before);
