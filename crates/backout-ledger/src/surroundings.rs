@@ -59,6 +59,11 @@ pub(crate) fn boot_id() -> std::io::Result<String> {
     Ok(format!("{}/{namespace}", boot.trim()))
 }
 
+/// Whether a process lives, or lived, since this machine was started.
+pub(crate) fn is_of_this_boot(holder: &Holder) -> bool {
+    boot_id().is_ok_and(|ours| boot_part(&holder.boot_id) == boot_part(&ours))
+}
+
 fn boot_part(boot_id: &str) -> &str {
     boot_id.split('/').next().unwrap_or(boot_id)
 }

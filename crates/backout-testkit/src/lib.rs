@@ -8,6 +8,7 @@ mod config_files_fake;
 pub mod config_files_suite;
 mod faults;
 pub mod fixtures;
+pub mod postgres;
 mod probe_fake;
 pub mod probe_suite;
 mod router_fake;

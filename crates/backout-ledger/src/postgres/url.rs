@@ -1,0 +1,157 @@
+//! Where the database is. The password in it is never shown.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+/// The address of a PostgreSQL database. Shown without its password.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    options: PgConnectOptions,
+    shown: String,
+}
+
+/// Why an address can't be used. It repeats nothing of it: a password may stand anywhere in a text that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to read the address of the database: {0}; write postgres://USER@HOST:PORT/DATABASE, and the password into it, into PGPASSWORD or into ~/.pgpass"
+)]
+pub struct UrlError(&'static str);
+
+impl FromStr for DatabaseUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let rest = ["postgres://", "postgresql://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme))
+            .ok_or(UrlError("it does not begin with postgres://"))?;
+        let options = PgConnectOptions::from_str(text)
+            .map_err(|_| UrlError("its parts are not understood"))?;
+        if options.get_database().is_none_or(str::is_empty) {
+            return Err(UrlError("it names no database"));
+        }
+        let chosen = rest
+            .split_once('?')
+            .is_some_and(|(_, query)| query.contains("sslmode=") || query.contains("ssl-mode="))
+            || std::env::var_os("PGSSLMODE").is_some();
+        Ok(Self::new(options, chosen))
+    }
+}
+
+impl DatabaseUrl {
+    /// Beyond this machine the server must prove who it is, unless another mode was chosen.
+    fn new(options: PgConnectOptions, ssl_mode_was_chosen: bool) -> Self {
+        let shown = shown(&options);
+        let options = if ssl_mode_was_chosen || is_here(&options) {
+            options
+        } else {
+            options.ssl_mode(PgSslMode::VerifyFull)
+        };
+        Self { options, shown }
+    }
+
+    /// As the driver takes it.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// Name of the database.
+    pub(super) fn database(&self) -> &str {
+        self.options.get_database().unwrap_or_default()
+    }
+
+    /// Name of the user.
+    pub(super) fn user(&self) -> &str {
+        self.options.get_username()
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DatabaseUrl").field(&self.shown).finish()
+    }
+}
+
+fn socket(options: &PgConnectOptions) -> Option<String> {
+    let folder = options.get_socket().map(|path| path.display().to_string());
+    folder.or_else(|| {
+        Some(options.get_host()).filter(|host| host.starts_with('/')).map(str::to_owned)
+    })
+}
+
+fn shown(options: &PgConnectOptions) -> String {
+    let (user, database) = (options.get_username(), options.get_database().unwrap_or_default());
+    match socket(options) {
+        Some(folder) => format!("postgres://{user}@{folder}:{}/{database}", options.get_port()),
+        None => {
+            format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port())
+        }
+    }
+}
+
+fn is_here(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    socket(options).is_some()
+        || host == "localhost"
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> DatabaseUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        for text in [
+            "postgres://ann:s3cret@db.example:5433/ledger",
+            "postgresql://ann@db.example:5433/ledger?password=s3cret",
+            "postgres://db.example:5433/ledger?user=ann&password=s3cret&sslmode=require",
+        ] {
+            let url = url(text);
+            assert_eq!(url.to_string(), "postgres://ann@db.example:5433/ledger");
+            assert!(!format!("{url:?}").contains("s3cret"));
+        }
+        let socket = url("postgres://ann:s3cret@%2Frun%2Fpg/ledger");
+        assert_eq!(socket.to_string(), "postgres://ann@/run/pg:5432/ledger");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_repeating_it() {
+        for text in [
+            "s3cret",
+            "mysql://ann:s3cret@h/d",
+            "postgres://ann:s3cret@h:port/d",
+            "postgres://ann:s3cret@h/d?sslmode=s3cret",
+            "postgres://ann:s3cret@h",
+        ] {
+            let error = text.parse::<DatabaseUrl>().unwrap_err().to_string();
+            assert!(!error.contains("s3cret") && error.contains("PGPASSWORD"), "{error}");
+        }
+    }
+
+    #[test]
+    fn servers_elsewhere_must_prove_who_they_are() {
+        let mode = |text: &str| url(text).options.get_ssl_mode();
+        assert!(matches!(mode("postgres://a@db.example/l"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://a@10.0.0.7/l"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://a@db.example/l?sslmode=require"), PgSslMode::Require));
+        assert!(matches!(mode("postgres://a@127.0.0.1/l"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://a@[::1]/l"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://a@localhost/l"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://a@%2Frun%2Fpg/l"), PgSslMode::Prefer));
+    }
+}
