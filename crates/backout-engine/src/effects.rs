@@ -190,6 +190,9 @@ async fn set_traffic(
         },
         other => other?,
     };
+    if change.trip.is_some() && now.trip.is_none() && router.has_trip() {
+        warnings.push(OLDER_ROUTER.to_owned());
+    }
     Ok(Receipt {
         message: step_words(traffic),
         warnings,
@@ -200,6 +203,9 @@ async fn set_traffic(
 /// Said when users may have got no answer for a while.
 pub(crate) const ROUTER_STARTED_AGAIN: &str =
     "the router was gone and was started again; until then users got no answer";
+
+/// Said when a proxy that was started by an older program took the weights and knows nothing of trips.
+const OLDER_ROUTER: &str = "the running proxy is an older one and armed no trip; `backout down` and a deploy start the new one";
 
 /// Whether `ensure` had to start the router.
 pub(crate) fn was_started(receipt: &Receipt) -> bool {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ids::Slot;
-use backout_core::model::{Health, OperationKind, Release, RouterPolicy};
+use backout_core::ids::{RequestId, Slot};
+use backout_core::model::{
+    Health, OperationKind, Release, RequestKind, RouterPolicy, judge_of_watch,
+};
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{AdapterError, AppendError, Commit, ErrorClass, Receipt};
 use backout_core::saga::{Decision, Ending, EntryKind, Failure, Opening, State, StepPhase, decide};
@@ -13,6 +15,7 @@ use backout_judge::Arm;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::acted;
 use crate::commands::requests::consume_requests;
 use crate::commands::take_back::{plan_take_back, replan_cold};
 use crate::context::Context;
@@ -182,6 +185,11 @@ impl<'a> Executor<'a> {
             let attempt = self.journal.state.steps[step].attempts + 1;
             decision = Decision::Run { step, attempt };
         }
+        if matches!(decision, Decision::Run { .. } | Decision::Wait { .. })
+            && self.cx.hands_over(self.journal.plan.kind)
+        {
+            return self.stop().await;
+        }
         match decision {
             Decision::Run { step, attempt } => Box::pin(self.run_step(step, attempt)).await,
             Decision::Observe { step } => self.observe(step).await,
@@ -260,7 +268,14 @@ impl<'a> Executor<'a> {
             return Ok(Turn::Again);
         }
         let turn = match result {
-            Some(result) => self.outcome(step, result),
+            Some(result) => {
+                let refused = result.is_err();
+                let turn = self.outcome(step, result);
+                if refused {
+                    self.adopt_what_the_router_did(step).await?;
+                }
+                turn
+            }
             None => {
                 let message = "cut off by a take-over".to_owned();
                 self.note(EntryKind::StepFailed { step, class: ErrorClass::Unknown, message })?;
@@ -344,6 +359,20 @@ impl<'a> Executor<'a> {
         Ok(Turn::Again)
     }
 
+    /// A deploy's traffic move that did not work may have come second: the router had gone back by itself.
+    async fn adopt_what_the_router_did(&mut self, step: usize) -> Result<(), JournalError> {
+        let plan = &self.journal.plan;
+        let moves = matches!(plan.steps[step].action, Action::SetTraffic(_));
+        if moves
+            && plan.can_be_taken_back()
+            && self.journal.state.failing.is_none()
+            && let Some(failure) = acted::seen(self.cx).await
+        {
+            self.fail(failure)?;
+        }
+        Ok(())
+    }
+
     fn done(&mut self, step: usize, adopted: bool, receipt: Receipt) -> Result<(), JournalError> {
         self.note(EntryKind::StepDone { step, adopted, receipt })?;
         let plan = &self.journal.plan;
@@ -406,6 +435,7 @@ impl<'a> Executor<'a> {
             return Ok(Turn::Again);
         };
         let just_started = matches!(mode, WatchMode::Ready { .. });
+        self.keep_dead_man(step);
         let mut watcher = match self.watcher.take().filter(|watcher| watcher.judged().slot == side)
         {
             Some(watcher) => watcher,
@@ -434,15 +464,34 @@ impl<'a> Executor<'a> {
                 }
             }
             WatchEnd::Yield => {}
-            WatchEnd::Stopped => {
-                self.flush().await?;
-                return Ok(Turn::Over(Box::new(Outcome::Stopped { operation: self.finished() })));
-            }
+            WatchEnd::Stopped => return self.stop().await,
             WatchEnd::Lost(reason) => {
                 return Ok(Turn::Over(Box::new(self.lost(reason, false))));
             }
         }
         Ok(Turn::Again)
+    }
+
+    /// Leaves it as it is. One that is handed over is gone on with, where an interrupted one may go back.
+    async fn stop(&mut self) -> Result<Turn, JournalError> {
+        if self.cx.hands_over(self.journal.plan.kind) {
+            let request = RequestId::from_entropy((self.cx.entropy)());
+            let by = self.cx.holder.label.clone();
+            self.note(EntryKind::Requested { request, kind: RequestKind::HandOver, by })?;
+        }
+        self.flush().await?;
+        Ok(Turn::Over(Box::new(Outcome::Stopped { operation: self.finished() })))
+    }
+
+    /// Who takes a watch up renews the dead-man that stands under it.
+    fn keep_dead_man(&self, step: usize) {
+        let before = self.journal.plan.steps[..step].iter().zip(&self.journal.state.steps[..step]);
+        let moved = before.rev().find(|(step, state)| {
+            state.phase == StepPhase::Done && matches!(step.action, Action::SetTraffic(_))
+        });
+        if let Some((step, _)) = moved {
+            self.arm_dead_man(&step.action);
+        }
     }
 
     async fn watcher_for(
@@ -468,7 +517,9 @@ impl<'a> Executor<'a> {
         };
         let environment = &self.journal.rows.environment;
         let routed = environment.routed && environment.live.is_some();
-        Ok(Watcher::start(self.cx, judged, baseline, (routed, just_started)))
+        let (plan, number) = (&self.journal.plan, self.journal.state.watches);
+        let settings = judge_of_watch(&self.cx.policy.judge, plan.arms_trip(), number);
+        Ok(Watcher::start(self.cx, settings, judged, baseline, (routed, just_started)))
     }
 
     async fn give_way(&mut self) -> Result<Turn, JournalError> {

@@ -33,7 +33,8 @@ pub use commands::rollback::{
 };
 pub use commands::{EngineError, Refused};
 pub use controller::{
-    Fleet, Leave, Ordered, controller_of, order_deploy, policy_digest, run_controller,
+    Fleet, Leave, Ordered, controller_of, order_deploy, policy_digest, require_controller,
+    run_controller,
 };
 pub use context::{Context, Interrupt, MetricPlan, ProbePlan, Probes, SyntheticPlan};
 pub use events::{Event, EventSink, SideReading, StepMark, WatchReading};

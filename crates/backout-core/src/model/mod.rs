@@ -33,7 +33,7 @@ pub use rollback::{RollbackRecord, StepRecord};
 pub use target::{
     ComposeSpec, EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
 };
-pub use trip::TripRule;
+pub use trip::{TripRule, judge_of_watch};
 pub use words::{
     DeploymentKind, DeploymentStatus, Health, OperationKind, RollbackStatus, RollbackType, Surface,
     Trigger,

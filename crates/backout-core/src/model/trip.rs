@@ -9,6 +9,10 @@ const TRIP_PART: f64 = 0.4;
 /// The part of the trip's own budget for a fault that is there from the first request on: the judge beside it
 /// spends more on what begins late.
 const FROM_START: f64 = 0.95;
+/// The part of a budget that the first test has; later ones share the rest.
+const FIRST_TEST: f64 = 0.95;
+/// The judge takes no smaller budget than this.
+const LEAST_BUDGET: f64 = 1e-9;
 /// Fractions are kept as whole numbers of these.
 const TRILLION: f64 = 1e12;
 
@@ -30,11 +34,12 @@ pub struct TripRule {
 }
 
 impl TripRule {
-    /// The rule that these settings ask for; none where errors are not compared, or where requests fall to the
-    /// sides by session, which the proxy does not tell apart.
+    /// The rule that these settings ask for; none where errors are not compared, where requests fall to the sides
+    /// by session, which the proxy does not tell apart, or where the budget is too small to be divided.
     #[must_use]
     pub fn of(settings: &JudgeSettings) -> Option<Self> {
-        let armed = settings.compare_errors && !settings.sticky_sessions;
+        let first = settings.false_rollback_probability * TRIP_PART * FIRST_TEST;
+        let armed = settings.compare_errors && !settings.sticky_sessions && first >= LEAST_BUDGET;
         armed.then(|| Self {
             false_trip_ppt: parts(settings.false_rollback_probability * TRIP_PART),
             harmless_ppt: parts(settings.harmless_error_rate),
@@ -45,12 +50,23 @@ impl TripRule {
         })
     }
 
-    /// What the judge beside an armed trip may spend.
+    /// The part of a budget that the test of this number (from 1) may spend. Another test begins only where
+    /// whoever held the first is gone: its counts are lost, and what it had spent is not known. Each has a
+    /// twentieth of the one before, so that all together never spend more than there is.
     #[must_use]
-    pub fn left_for_judge(settings: &JudgeSettings) -> JudgeSettings {
-        let left = settings.false_rollback_probability * (1.0 - TRIP_PART);
-        JudgeSettings { false_rollback_probability: left, ..settings.clone() }
+    pub fn part_of_test(number: u32) -> f64 {
+        let later = i32::try_from(number.saturating_sub(1)).unwrap_or(i32::MAX);
+        FIRST_TEST * (1.0 - FIRST_TEST).powi(later)
     }
+}
+
+/// What the judge of the watch of this number (from 1) may spend, beside a trip or alone.
+#[must_use]
+pub fn judge_of_watch(settings: &JudgeSettings, beside_trip: bool, number: u32) -> JudgeSettings {
+    let left = if beside_trip { 1.0 - TRIP_PART } else { 1.0 };
+    let part = left * TripRule::part_of_test(number);
+    let false_rollback_probability = settings.false_rollback_probability * part;
+    JudgeSettings { false_rollback_probability, ..settings.clone() }
 }
 
 /// A fraction in parts of a trillion; at least one, unless it is nothing.
@@ -71,17 +87,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_parts_make_one_budget() {
-        for probability in [0.5, 0.05, 0.01, 1e-9] {
+    fn all_that_may_be_spent_makes_one_budget() {
+        for probability in [0.5, 0.05, 0.01, 1e-6] {
             let settings = JudgeSettings {
                 false_rollback_probability: probability,
                 ..JudgeSettings::default()
             };
             let rule = TripRule::of(&settings).unwrap();
-            let left = TripRule::left_for_judge(&settings).false_rollback_probability;
-            let sum = rule.false_trip_ppt as f64 / TRILLION + left;
-            assert!((sum - probability).abs() <= 1e-12, "{probability}: {sum}");
-            assert!(rule.false_trip_ppt > 0 && left > 0.0);
+            let judge = |number| judge_of_watch(&settings, true, number).false_rollback_probability;
+            let judges: f64 = (1..50).map(judge).sum();
+            let trips: f64 = (1..50).map(TripRule::part_of_test).sum();
+            let sum = trips * rule.false_trip_ppt as f64 / TRILLION + judges;
+            assert!(sum <= probability * (1.0 + 1e-6), "{probability}: {sum}");
+            assert!(sum >= probability * 0.99, "{probability}: {sum}");
+            let alone = judge_of_watch(&settings, false, 1).false_rollback_probability;
+            assert!((alone - 0.95 * probability).abs() < 1e-12);
         }
     }
 
@@ -89,6 +109,9 @@ mod tests {
     fn where_errors_are_not_compared_request_by_request_nothing_is_armed() {
         let off = JudgeSettings { compare_errors: false, ..JudgeSettings::default() };
         let sticky = JudgeSettings { sticky_sessions: true, ..JudgeSettings::default() };
-        assert_eq!((TripRule::of(&off), TripRule::of(&sticky)), (None, None));
+        let tiny = JudgeSettings { false_rollback_probability: 1e-9, ..JudgeSettings::default() };
+        for settings in [off, sticky, tiny] {
+            assert_eq!(TripRule::of(&settings), None);
+        }
     }
 }

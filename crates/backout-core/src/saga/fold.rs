@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::entry::{ENTRY_FORMAT, Ending, Entry, EntryKind, Failure};
 use crate::ids::RequestId;
 use crate::model::RequestKind;
-use crate::plan::Plan;
+use crate::plan::{Action, Plan};
 use crate::ports::{ErrorClass, Receipt};
 
 /// A journal that no run of this program could have written. That one operation is quarantined.
@@ -87,6 +87,10 @@ pub struct State {
     pub epoch: u64,
     /// Last holder.
     pub holder: Option<String>,
+    /// Holders that began to watch: each began with nothing seen.
+    pub watches: u32,
+    /// The holder of the moment is one of them.
+    watching: bool,
     /// By step.
     pub steps: Vec<StepState>,
     /// Why it goes back.
@@ -117,6 +121,8 @@ impl State {
             sequence: 0,
             epoch: 0,
             holder: None,
+            watches: 0,
+            watching: false,
             steps: vec![StepState::new(); steps],
             failing: None,
             promoted: None,
@@ -178,6 +184,7 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
     match &entry.kind {
         EntryKind::Claimed { holder } => {
             state.holder = Some(holder.clone());
+            state.watching = false;
             state.handed_over = false;
             state.yield_to = None;
         }
@@ -207,6 +214,11 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
             check_index(state, *step)?;
             if state.current() != Some(*step) {
                 return Err(format!("step {step} out of order"));
+            }
+            let watches = matches!(plan.steps[*step].action, Action::Watch { .. });
+            if watches && !state.watching && matches!(entry.kind, EntryKind::StepStarted { .. }) {
+                state.watching = true;
+                state.watches = state.watches.saturating_add(1);
             }
             let current = &mut state.steps[*step];
             step_entry(current, &entry.kind, entry.at)?;

@@ -6,11 +6,13 @@ use backout_core::ids::RequestId;
 use backout_core::model::{EnvironmentRecord, Request, RequestKind};
 use backout_core::plan::Plan;
 use backout_core::ports::{ClaimError, LeaseView, LedgerError};
+use backout_core::saga::EntryKind;
 use tokio::time::Instant;
 
 use super::{EngineError, Refused};
+use crate::acted;
 use crate::context::Context;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalError};
 use crate::keeper::Keeper;
 
 /// How long a living holder is given to answer a request; a hung one's lease ends before.
@@ -33,7 +35,14 @@ impl Claimed {
         let Some(plan) = self.open.clone() else {
             return Ok((None, journal::environment(cx.ledger.as_ref(), &cx.key).await?));
         };
-        let journal = Journal::load(cx.ledger.as_ref(), plan).await?;
+        let mut journal = Journal::load(cx.ledger.as_ref(), plan).await?;
+        let undecided = journal.plan.can_be_taken_back() && journal.state.failing.is_none();
+        // A trip that nobody had heard of is a verdict on what is left, whoever takes it over.
+        if let Some(failure) = acted::seen(cx).await.filter(|f| undecided && f.release_is_bad) {
+            let epoch = self.keeper.lease.epoch;
+            let noted = journal.note(cx.now(), epoch, EntryKind::Failing { failure });
+            noted.map_err(JournalError::from)?;
+        }
         let environment = journal.rows.environment.clone();
         Ok((Some(journal), environment))
     }
@@ -42,6 +51,7 @@ impl Claimed {
 /// Claims, if nobody living holds it.
 pub(crate) async fn claim(cx: &Context) -> Result<Claimed, EngineError> {
     let lease = cx.ledger.claim(&cx.key, &cx.holder).await.map_err(claim_error)?;
+    crate::faults::boundary("after_claim", "claim");
     let keeper = Keeper::spawn(cx.ledger.clone(), cx.router.clone(), lease);
     let open = cx.ledger.open_operation(&cx.key).await?;
     if let Err(error) = ours_alone(cx).await {
@@ -57,7 +67,7 @@ pub(crate) async fn claim_from_holder(
     ask: RequestKind,
 ) -> Result<Claimed, EngineError> {
     let began = Instant::now();
-    let mut asked: Option<RequestId> = None;
+    let mut asked: Option<(RequestId, u64)> = None;
     loop {
         let busy = match claim(cx).await {
             Err(EngineError::Busy(view)) => view,
@@ -70,8 +80,9 @@ pub(crate) async fn claim_from_holder(
             return Err(EngineError::Busy(busy));
         }
         match &asked {
-            None => asked = submit(cx, ask, &busy).await?,
-            Some(id) => refused_answer(cx, id, &busy).await?,
+            Some((id, epoch)) if *epoch == busy.epoch => refused_answer(cx, id, &busy).await?,
+            // Whoever came in between was not asked yet.
+            _ => asked = submit(cx, ask, &busy).await?.map(|id| (id, busy.epoch)),
         }
         tokio::time::sleep(PERIOD).await;
     }
@@ -92,6 +103,7 @@ async fn submit(
         requested_by: cx.holder.label.clone(),
         reason: None,
         created_at: cx.now(),
+        order: None,
         answer: None,
     };
     cx.ledger.submit(&request).await?;

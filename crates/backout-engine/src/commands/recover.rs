@@ -1,8 +1,6 @@
 //! `recover`: an interrupted operation goes forward if the new side is known good, else back.
 
-use backout_core::model::{
-    Deployment, DeploymentStatus, OperationKind, RequestKind, Severity, Trigger,
-};
+use backout_core::model::{Deployment, DeploymentStatus, EnvironmentRecord, OperationKind, Release, RequestKind, Severity, Trigger};
 use backout_core::plan::{Action, Live, WatchMode};
 use backout_core::ports::{Change, Commit, Running};
 use backout_core::saga::{EntryKind, Failure};
@@ -10,6 +8,7 @@ use backout_core::saga::{EntryKind, Failure};
 use super::EngineError;
 use super::claim::{claim, give_back};
 use super::health::probe_live;
+use crate::acted;
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, is_baking};
@@ -60,6 +59,7 @@ pub(crate) async fn recover_open(
 ) -> Result<Outcome, EngineError> {
     let epoch = keeper.lease.epoch;
     let was_stuck = journal.state.stuck.is_some();
+    let handed_over = journal.state.handed_over;
     journal.note(cx.now(), epoch, EntryKind::Claimed { holder: cx.holder.label.clone() })?;
     cx.events.send(Event::Opened { plan: Box::new(journal.plan.clone()), resumed: true });
     if was_stuck {
@@ -71,9 +71,12 @@ pub(crate) async fn recover_open(
             EntryKind::Requested { request, kind, by: cx.requested_by.clone() },
         )?;
     }
-    let undecided =
-        journal.plan.kind == OperationKind::Deploy && journal.state.failing.is_none() && !was_stuck;
-    if undecided && let Some(failure) = why_back(cx, &journal).await {
+    let undecided = journal.plan.kind == OperationKind::Deploy && journal.state.failing.is_none();
+    let back = match acted::seen(cx).await.filter(|_| undecided) {
+        None if undecided && !was_stuck && !handed_over => why_back(cx, &journal).await,
+        acted => acted,
+    };
+    if let Some(failure) = back {
         cx.events.send(Event::Failing {
             trigger: failure.trigger,
             evidence: failure.evidence.clone(),
@@ -87,35 +90,21 @@ pub(crate) async fn recover_open(
     Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)
 }
 
-/// `None`: the new side is known good, and neither trip nor dead-man fired.
+/// `None`: the new side is known good. Whether the router acted is asked before.
 async fn why_back(cx: &Context, journal: &Journal) -> Option<Failure> {
-    let back = |evidence: String, by_router: bool| {
+    let back = |evidence: String| {
         Some(Failure {
             trigger: Trigger::Timeout,
             evidence: vec![evidence],
             release_is_bad: false,
-            by_router,
+            by_router: false,
         })
     };
-    if let Some(router) = &cx.router
-        && let Ok(Some(traffic)) = router.read().await
-        && let Some(fired) = traffic.fired
-    {
-        let what = if fired.moved {
-            "the proxy moved traffic to the stable side"
-        } else {
-            "the proxy held traffic"
-        };
-        return back(format!("the watcher was gone: {what} at {}", fired.at), fired.moved);
-    }
     let ready = journal.plan.steps.iter().position(|step| {
         matches!(step.action, Action::Watch { mode: WatchMode::Ready { .. }, .. })
     })?;
     if !journal.state.steps[ready].is_finished() {
-        return back(
-            "the deploy was interrupted before the new side was proven ready".to_owned(),
-            false,
-        );
+        return back("the deploy was interrupted before the new side was proven ready".to_owned());
     }
     // After the pivot there is only forward.
     let baked = journal.plan.steps.iter().zip(&journal.state.steps).any(|(step, state)| {
@@ -127,10 +116,9 @@ async fn why_back(cx: &Context, journal: &Journal) -> Option<Failure> {
     }
     match gate::require_healthy(cx, journal, journal.plan.slot).await {
         Ok(()) => None,
-        Err(error) => back(
-            format!("the deploy was interrupted and the new side is not known good: {error}"),
-            false,
-        ),
+        Err(error) => {
+            back(format!("the deploy was interrupted and the new side is not known good: {error}"))
+        }
     }
 }
 
@@ -234,26 +222,49 @@ async fn stopped_by_down(cx: &Context) -> Result<Option<Live>, EngineError> {
 
 async fn nothing_open(cx: &Context, keeper: &Keeper) -> Result<Vec<String>, EngineError> {
     settle_unwatched_bake(cx, keeper).await?;
-    start_what_should_run(cx, keeper).await
+    start_what_should_run(cx, keeper, true).await
+}
+
+/// What is live does not run, or has lost its route.
+pub(crate) async fn is_down(cx: &Context) -> Result<bool, EngineError> {
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let Some(live) = situation::live(cx, &environment).await? else { return Ok(false) };
+    let release = situation::release(cx, &live.release).await?;
+    down_now(cx, &environment, &live, &release).await
+}
+
+async fn down_now(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    live: &Live,
+    release: &Release,
+) -> Result<bool, EngineError> {
+    for service in release.content.services.values() {
+        let unit = situation::unit(cx, &service.name, live.slot);
+        if situation::observe(cx, &unit, Some(release)).await.running == Running::No {
+            return Ok(true);
+        }
+    }
+    let situation = situation::observe_situation(cx, environment).await?;
+    Ok(environment.routed && cx.router.is_some() && situation.weights.is_none())
 }
 
 /// After a reboot or `down` nothing runs: starts what the ledger says should run, and puts its route back.
-async fn start_what_should_run(cx: &Context, keeper: &Keeper) -> Result<Vec<String>, EngineError> {
+/// What a person stopped by `down` is started again only by a person (`after_down`).
+pub(crate) async fn start_what_should_run(
+    cx: &Context,
+    keeper: &Keeper,
+    after_down: bool,
+) -> Result<Vec<String>, EngineError> {
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     let live = match situation::live(cx, &environment).await? {
         Some(live) => Some(live),
-        None => stopped_by_down(cx).await?,
+        None if after_down => stopped_by_down(cx).await?,
+        None => None,
     };
     let Some(live) = live else { return Ok(Vec::new()) };
     let release = situation::release(cx, &live.release).await?;
-    let situation = situation::observe_situation(cx, &environment).await?;
-    let mut down = false;
-    for service in release.content.services.values() {
-        let unit = situation::unit(cx, &service.name, live.slot);
-        down |= situation::observe(cx, &unit, Some(&release)).await.running == Running::No;
-    }
-    let routed_away = environment.routed && cx.router.is_some() && situation.weights.is_none();
-    if !down && !routed_away {
+    if !down_now(cx, &environment, &live, &release).await? {
         refresh(cx).await;
         return Ok(Vec::new());
     }

@@ -20,6 +20,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 pub(super) struct RouterCare {
     tried: Option<Instant>,
     told_why: bool,
+    told_unbound: bool,
 }
 
 impl RouterCare {
@@ -31,8 +32,8 @@ impl RouterCare {
         watcher: &Watcher,
     ) -> Result<(), JournalError> {
         if !watcher.router_gone {
-            *self = Self::default();
-            return Ok(());
+            (self.tried, self.told_why) = (None, false);
+            return self.look_at_its_address(scope, journal, watcher).await;
         }
         let Some(router) = scope.cx.router.as_deref() else { return Ok(()) };
         if self.tried.is_some_and(|at| at.elapsed() < PERIOD) {
@@ -53,8 +54,35 @@ impl RouterCare {
                 format!("the router is gone and users are not served: {error}")
             }
         };
-        scope.cx.events.warn(message.clone());
-        journal.note(scope.cx.now(), epoch, EntryKind::Warning { message })?;
-        journal.flush(scope.cx.ledger.as_ref(), &scope.keeper.lease).await
+        warn(scope, journal, message).await
     }
+
+    /// One that runs and can't listen tries again by itself; here it is only said, once until it listens again.
+    async fn look_at_its_address(
+        &mut self,
+        scope: &WatchScope<'_>,
+        journal: &mut Journal,
+        watcher: &Watcher,
+    ) -> Result<(), JournalError> {
+        let told = std::mem::replace(&mut self.told_unbound, watcher.unbound.is_some());
+        match &watcher.unbound {
+            Some(why) if !told => {
+                warn(scope, journal, format!("the router runs, but users are not served: {why}"))
+                    .await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Tells a person, and the journal.
+async fn warn(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    message: String,
+) -> Result<(), JournalError> {
+    let (cx, lease) = (scope.cx, &scope.keeper.lease);
+    cx.events.warn(message.clone());
+    journal.note(cx.now(), lease.epoch, EntryKind::Warning { message })?;
+    journal.flush(cx.ledger.as_ref(), lease).await
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backout_core::model::TripRule;
 use backout_judge::{
     Arm, Budget, Settings,
     sequential::{Alarm, Comparison},
@@ -10,18 +11,13 @@ use backout_judge::{
 use super::{persist::StoredTrip, route::Table, stats::Counters, validate::TRILLION};
 use crate::wire::{SideName, TripArm};
 
-/// The first test of a deployment has nearly all of the budget. Another one begins only where the proxy was
-/// restarted or the rule changed: the counts are lost then, and so is what was spent. Each has a twentieth of the
-/// one before, so that together they never spend more than there is.
-const FIRST_PART: f64 = 0.95;
 /// The judge takes no smaller budget than this.
 const LEAST: f64 = 1e-9;
 
 /// The part of the budget that the test of this number (from 1) may spend; none where too little is left.
 fn budget(arm: &TripArm, number: u32) -> Option<f64> {
-    let later = i32::try_from(number.saturating_sub(1)).unwrap_or(i32::MAX);
-    let part = FIRST_PART * (1.0 - FIRST_PART).powi(later);
-    Some(fraction(arm.false_trip_ppt) * part).filter(|budget| *budget >= LEAST)
+    let budget = fraction(arm.false_trip_ppt) * TripRule::part_of_test(number);
+    (budget >= LEAST).then_some(budget)
 }
 
 fn fraction(ppt: u64) -> f64 {

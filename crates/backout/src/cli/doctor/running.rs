@@ -12,9 +12,6 @@ use crate::cli::report::words;
 use crate::cli::session;
 use crate::error::CommandError;
 
-/// What the process target says where a program outlived its supervisor.
-const ORPHAN: &str = "its supervisor is gone";
-
 /// All of it.
 pub async fn items(place: &Place, commands: &Commands) -> Result<Vec<Item>, CommandError> {
     let settings = &place.loaded.settings;
@@ -103,11 +100,15 @@ fn proxy(view: &View, router: &RouterPolicy, commands: &Commands) -> Option<Item
     };
     let routed = view.environment.routed;
     Some(match &view.traffic {
-        TrafficView::Known(traffic) => match traffic.listen {
-            Some(listen) => {
+        TrafficView::Known(traffic) => match (&traffic.unbound, traffic.listen) {
+            (Some(why), _) => {
+                let again = "the proxy tries again each second";
+                Item::error(name, format!("it runs, but users are not served: {why}; {again}"))
+            }
+            (None, Some(listen)) => {
                 Item::pass(name, format!("runs and answers, users come in at {listen}"))
             }
-            None => Item::pass(name, "its last change is known"),
+            (None, None) => Item::pass(name, "its last change is known"),
         },
         TrafficView::Unreachable(why) => Item::error(name, why.clone()),
         _ if routed => Item::error(name, "it does not run, so users are not served")
@@ -130,7 +131,7 @@ async fn services(cx: &Context, view: &View, target: TargetKind, commands: &Comm
     for (service, observed) in engine::observe_live(cx, view).await {
         let version = view.live.as_ref().map(|live| live.version.as_str()).unwrap_or_default();
         items.push(match (observed.running, target) {
-            (Running::Yes, _) if is_orphan(&observed) => Item::warning(
+            (Running::Yes, _) if observed.orphaned => Item::warning(
                 name,
                 format!(
                     "{service} {version} runs, but its supervisor is gone: nobody starts it again"
@@ -154,10 +155,6 @@ async fn services(cx: &Context, view: &View, target: TargetKind, commands: &Comm
         });
     }
     items
-}
-
-fn is_orphan(observed: &Observed) -> bool {
-    observed.tail.as_ref().is_some_and(|tail| tail.contains(ORPHAN))
 }
 
 fn pid(observed: &Observed) -> String {

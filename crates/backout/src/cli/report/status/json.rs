@@ -42,6 +42,7 @@ pub fn document(described: &Described<'_>) -> Value {
         })),
         "operation": operation.map(|op| open_operation(op, described)),
         "dead_man": dead_man(view),
+        "trip": trip(view),
         "config_drift": view.drift,
         "warnings": described.warnings,
     })
@@ -54,7 +55,7 @@ pub fn unknown(name: &EnvironmentName) -> Value {
         "name": name, "deployment": null, "version": null, "status": null, "kind": null, "release": null,
         "since": null, "health": "unknown", "health_last": null, "health_checked_at": null, "findings": [],
         "watched_by": null, "unwatched_since": null, "weights": [], "weights_from": "ledger", "slots": [],
-        "services": [], "rollback_readiness": null, "operation": null, "dead_man": null,
+        "services": [], "rollback_readiness": null, "operation": null, "dead_man": null, "trip": null,
         "config_drift": [], "warnings": [],
     })
 }
@@ -94,6 +95,20 @@ fn dead_man(view: &View) -> Option<Value> {
         "armed": traffic.dead_man.map(|armed| json!({ "stable": armed.stable, "after_ms": armed.after_ms })),
         "fired": traffic.fired.as_ref().map(|fired| json!({
             "at": fired.at, "stable": fired.stable, "moved": fired.moved, "reason": fired.reason,
+        })),
+    }))
+}
+
+fn trip(view: &View) -> Option<Value> {
+    let TrafficView::Known(traffic) = &view.traffic else { return None };
+    if traffic.trip.is_none() && traffic.tripped.is_none() {
+        return None;
+    }
+    Some(json!({
+        "armed": traffic.trip.map(|armed| json!({ "stable": armed.stable })),
+        "fired": traffic.tripped.as_ref().map(|fired| json!({
+            "at": fired.at, "stable": fired.stable, "moved": fired.moved,
+            "evidence": fired.evidence, "reason": fired.reason,
         })),
     }))
 }

@@ -6,6 +6,7 @@ mod text;
 use backout_core::ids::Slot;
 use backout_core::model::{DeploymentStatus, Health, OperationKind, Severity};
 use backout_core::plan::{Action, Live, WatchMode};
+use backout_core::ports::Traffic;
 use backout_engine::{Operation, Standing, TrafficView, View};
 use jiff::Timestamp;
 
@@ -107,21 +108,13 @@ fn warnings(view: &View, commands: &Commands) -> Vec<String> {
             ));
         }
         TrafficView::Known(traffic) => {
-            warnings.extend(traffic.fired.as_ref().map(|fired| {
-                let stable = traffic.sides.get(&fired.stable).map_or_else(
-                    || format!("slot {}", fired.stable),
-                    |side| format!("{} in slot {}", side.version, fired.stable),
-                );
-                let what = match (&fired.reason, fired.moved) {
-                    (_, true) => format!("moved all traffic to {stable}"),
-                    (Some(why), false) => format!("held traffic where it was: {why}"),
-                    (None, false) => "held traffic where it was".to_owned(),
-                };
-                format!(
-                    "the watcher was gone, so the dead-man deadline ran out {} and the router {what}",
-                    words::age(fired.at, view.at)
-                )
-            }));
+            warnings.extend(acted(traffic, view.at));
+            warnings.extend(
+                traffic
+                    .unbound
+                    .as_ref()
+                    .map(|why| format!("the router runs, but users are not served: {why}")),
+            );
         }
         _ => {}
     }
@@ -194,6 +187,34 @@ fn back_to(operation: &Operation, view: &View) -> String {
     }
 }
 
+/// What the router did by itself, and nobody has adopted yet.
+fn acted(traffic: &Traffic, now: Timestamp) -> Vec<String> {
+    let what = |stable: Slot, moved: bool, reason: Option<&str>| match (moved, reason) {
+        (true, _) => {
+            let version = traffic.sides.get(&stable).map(|side| format!("{} in ", side.version));
+            format!("moved all traffic to {}slot {stable}", version.unwrap_or_default())
+        }
+        (false, Some(why)) => format!("held traffic where it was: {why}"),
+        (false, None) => "held traffic where it was".to_owned(),
+    };
+    let tripped = traffic.tripped.as_ref().map(|tripped| {
+        format!(
+            "the trip fired {}, and the router {} ({})",
+            words::age(tripped.at, now),
+            what(tripped.stable, tripped.moved, tripped.reason.as_deref()),
+            tripped.evidence
+        )
+    });
+    let fired = traffic.fired.as_ref().map(|fired| {
+        format!(
+            "the watcher was gone, so the dead-man deadline ran out {} and the router {}",
+            words::age(fired.at, now),
+            what(fired.stable, fired.moved, fired.reason.as_deref())
+        )
+    });
+    tripped.into_iter().chain(fired).collect()
+}
+
 /// What `recover` would do with an interrupted operation (`INTERFACES`: forward if the new side is known good
 /// and neither trip nor dead-man fired, else back).
 fn recover_does(operation: &Operation, view: &View) -> String {
@@ -206,7 +227,8 @@ fn recover_does(operation: &Operation, view: &View) -> String {
         OperationKind::Deploy => {}
     }
     let back = back_to(operation, view);
-    let fired = matches!(&view.traffic, TrafficView::Known(traffic) if traffic.fired.is_some());
+    let fired = matches!(&view.traffic, TrafficView::Known(traffic)
+        if traffic.fired.is_some() || traffic.tripped.is_some());
     let Ok(state) = &operation.state else { return "can't tell".to_owned() };
     if fired {
         return format!("adopts what the router did and goes back {back}");

@@ -102,6 +102,12 @@ fn traffic(described: &Described<'_>, fields: &mut Fields) {
         text = text
             .and(DIM, format!("  back to slot {} after {after} without a watcher", armed.stable));
     }
+    if let Some(armed) = traffic.trip {
+        text = text.and(
+            DIM,
+            format!("  or as soon as its errors are beyond doubt (trip, to slot {})", armed.stable),
+        );
+    }
     fields.add("traffic", text);
 }
 
