@@ -22,6 +22,8 @@ pub struct Known {
     pub size: u64,
     /// Root of the tree over them.
     pub root: Hash,
+    /// Hashes of those leaves, where they are known too: then the first one that differs can be named.
+    pub leaves: Vec<Hash>,
 }
 
 /// What a check found.
@@ -84,6 +86,8 @@ pub struct Verifier {
     logged: HashMap<(AuditKind, String), Logged>,
     sequences: HashMap<String, u64>,
     findings: Vec<Finding>,
+    /// Sources whose first difference was told.
+    told: Vec<String>,
     report: Report,
 }
 
@@ -109,6 +113,7 @@ impl Verifier {
             logged: HashMap::new(),
             sequences: HashMap::new(),
             findings: Vec::new(),
+            told: Vec::new(),
             report,
         }
     }
@@ -135,6 +140,10 @@ impl Verifier {
             .cloned()
             .collect();
         for Known { source, .. } in wrong {
+            // The leaf that differs was told.
+            if self.told.contains(&source) {
+                continue;
+            }
             let message = format!(
                 "the first {size} leaves of the log are not the ones that {source} was made over: \
                  something among them was changed, moved or removed, and the log was written anew"
@@ -145,6 +154,29 @@ impl Verifier {
                 format!("leaves 0 to {}", size.saturating_sub(1)),
                 message,
             );
+        }
+    }
+
+    /// A leaf against the same one elsewhere. Only the first that differs is told: the others may just have moved.
+    fn compare(&mut self, leaf: &AuditLeaf, hash: Hash) {
+        let place = usize::try_from(leaf.index).unwrap_or(usize::MAX);
+        let mut differs = Vec::new();
+        for known in &mut self.known {
+            if known.leaves.get(place).is_some_and(|other| *other != hash) {
+                known.leaves.clear();
+                differs.push(known.source.clone());
+            }
+        }
+        for source in differs {
+            self.told.push(source.clone());
+            let subject = AuditKind::parse(&leaf.kind)
+                .map_or_else(|| format!("leaf {}", leaf.index), |kind| name(kind, &leaf.subject));
+            let message = format!(
+                "leaf {} of the log ({subject}) is not the one that {source} holds there: it was changed, moved or \
+                 removed, and the log was written anew from there on",
+                leaf.index
+            );
+            self.find(FindingKind::Rewritten, Some(leaf.index), subject, message);
         }
     }
 
@@ -340,7 +372,9 @@ impl AuditVisitor for Verifier {
         while self.frontier.size() < index {
             self.push(hash_leaf(&[]));
         }
-        self.push(hash_leaf(&leaf.bytes()));
+        let hash = hash_leaf(&leaf.bytes());
+        self.compare(&leaf, hash);
+        self.push(hash);
         let Some(kind) = AuditKind::parse(&leaf.kind) else {
             let message = format!("leaf {index} is about a `{}`, which is nothing", leaf.kind);
             self.find(FindingKind::Changed, Some(index), format!("leaf {index}"), message);
