@@ -41,6 +41,8 @@ pub struct View {
     pub readiness: Option<ReadinessReport>,
     /// Who holds the environment, or held it last.
     pub lease: Option<LeaseView>,
+    /// The living controller that looks after it: `user@host:pid`.
+    pub controller: Option<String>,
     /// The open operation.
     pub operation: Option<Operation>,
     /// What the router does.
@@ -173,6 +175,7 @@ pub async fn look(cx: &Context) -> Result<View, LedgerError> {
         health: None,
         readiness: None,
         lease: None,
+        controller: None,
         operation: None,
         traffic: TrafficView::NoRouter,
         drift: Vec::new(),
@@ -183,6 +186,9 @@ pub async fn look(cx: &Context) -> Result<View, LedgerError> {
         view.environment = environment;
         view.known = true;
         view.lease = readable(cx.ledger.lease(&cx.key).await, &mut problems)?;
+        // A ledger that an older program has left knows of none.
+        let controller = crate::controller::controller_of(cx.ledger.as_ref(), &cx.key).await;
+        view.controller = controller.ok().flatten().map(|beat| beat.holder.label);
         operation(cx, &mut view, &mut problems).await?;
         live(cx, &mut view, &mut problems).await?;
     }

@@ -1,7 +1,7 @@
 //! `recover`: an interrupted operation goes forward if the new side is known good, else back.
 
 use backout_core::model::{Deployment, DeploymentStatus, EnvironmentRecord, OperationKind, Release, RequestKind, Severity, Trigger};
-use backout_core::plan::{Action, Live, WatchMode};
+use backout_core::plan::{Action, Live, Situation, WatchMode};
 use backout_core::ports::{Change, Commit, Running};
 use backout_core::saga::{EntryKind, Failure};
 
@@ -230,41 +230,60 @@ pub(crate) async fn is_down(cx: &Context) -> Result<bool, EngineError> {
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     let Some(live) = situation::live(cx, &environment).await? else { return Ok(false) };
     let release = situation::release(cx, &live.release).await?;
-    down_now(cx, &environment, &live, &release).await
+    let situation = situation::observe_situation(cx, &environment).await?;
+    Ok(down_now(cx, &environment, &situation, &live, &release).await)
 }
 
 async fn down_now(
     cx: &Context,
     environment: &EnvironmentRecord,
+    situation: &Situation,
     live: &Live,
     release: &Release,
-) -> Result<bool, EngineError> {
+) -> bool {
     for service in release.content.services.values() {
         let unit = situation::unit(cx, &service.name, live.slot);
         if situation::observe(cx, &unit, Some(release)).await.running == Running::No {
-            return Ok(true);
+            return true;
         }
     }
-    let situation = situation::observe_situation(cx, environment).await?;
-    Ok(environment.routed && cx.router.is_some() && situation.weights.is_none())
+    environment.routed && cx.router.is_some() && situation.weights.is_none()
+}
+
+/// Nothing adopts a running program whose supervisor is gone: the plan shall replace it as one that is down.
+async fn disown(cx: &Context, situation: &mut Situation, live: &Live, release: &Release) -> bool {
+    let mut any = false;
+    for service in release.content.services.values() {
+        let unit = situation::unit(cx, &service.name, live.slot);
+        if situation::observe(cx, &unit, Some(release)).await.orphaned {
+            cx.events.note(format!(
+                "{} {} runs with nothing to start it again: another is started in its place",
+                service.name, live.version
+            ));
+            situation.slots.entry(live.slot).and_modify(|side| side.running = Running::No);
+            any = true;
+        }
+    }
+    any
 }
 
 /// After a reboot or `down` nothing runs: starts what the ledger says should run, and puts its route back.
-/// What a person stopped by `down` is started again only by a person (`after_down`).
+/// What a person stopped by `down` is started again only by a person.
 pub(crate) async fn start_what_should_run(
     cx: &Context,
     keeper: &Keeper,
-    after_down: bool,
+    by_a_person: bool,
 ) -> Result<Vec<String>, EngineError> {
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     let live = match situation::live(cx, &environment).await? {
         Some(live) => Some(live),
-        None if after_down => stopped_by_down(cx).await?,
+        None if by_a_person => stopped_by_down(cx).await?,
         None => None,
     };
     let Some(live) = live else { return Ok(Vec::new()) };
     let release = situation::release(cx, &live.release).await?;
-    if !down_now(cx, &environment, &live, &release).await? {
+    let situation = situation::observe_situation(cx, &environment).await?;
+    if !down_now(cx, &environment, &situation, &live, &release).await {
         refresh(cx).await;
         return Ok(Vec::new());
     }
@@ -276,5 +295,5 @@ pub(crate) async fn start_what_should_run(
         )
         .into());
     }
-    super::rollback::restart_live(cx, keeper, &environment, &live, release).await
+    super::rollback::restart_live(cx, keeper, &environment, &situation, &live, release).await
 }

@@ -7,7 +7,7 @@ use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
     RollbackType, Severity, Trigger,
 };
-use backout_core::plan::{Action, Live, Plan, RollbackWish, lint, plan_rollback};
+use backout_core::plan::{Action, Live, Plan, RollbackWish, Situation, lint, plan_rollback};
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
@@ -404,10 +404,10 @@ pub(crate) async fn restart_live(
     cx: &Context,
     keeper: &Keeper,
     environment: &EnvironmentRecord,
+    situation: &Situation,
     live: &Live,
     release: Arc<Release>,
 ) -> Result<Vec<String>, EngineError> {
-    let situation = situation::observe_situation(cx, environment).await?;
     let was_away = situation.weights.is_none();
     let reason = Some("started again by recover: it should run and did not".to_owned());
     let pcx = plan_context(cx, environment.next_number, reason, true, Vec::new());
@@ -423,7 +423,7 @@ pub(crate) async fn restart_live(
         trigger: Trigger::Manual,
         evidence: Vec::new(),
     };
-    let plan = plan_rollback(&pcx, &situation, &wish)?;
+    let plan = plan_rollback(&pcx, situation, &wish)?;
     let outcome = begin(cx, keeper, None, environment, plan).await?;
     match outcome.last() {
         Outcome::Ended { operation, ending: Ending::Done { .. }, .. } => Ok(operation

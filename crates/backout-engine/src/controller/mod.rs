@@ -15,5 +15,5 @@ mod run;
 mod tender;
 
 pub use beat::{controller_of, policy_digest};
-pub use order::{Ordered, order_deploy};
+pub use order::{Ordered, order_deploy, require_controller};
 pub use run::{Fleet, Leave, run_controller};

@@ -38,7 +38,7 @@ pub struct Ordered {
 /// # Errors
 /// Refused without a living controller, or by one; busy while another deploy is in its stages. Nothing was changed then.
 pub async fn order_deploy(cx: &Context, wish: &DeployWish) -> Result<Ordered, EngineError> {
-    controller(cx).await?;
+    require_controller(cx).await?;
     refuse_running_stages(cx).await?;
     let mut prepared = prepare_deploy(cx, wish).await?;
     // The controller's values count, not those here.
@@ -72,7 +72,10 @@ pub async fn order_deploy(cx: &Context, wish: &DeployWish) -> Result<Ordered, En
 }
 
 /// The controller of this environment.
-async fn controller(cx: &Context) -> Result<ControllerBeat, EngineError> {
+///
+/// # Errors
+/// Refused when none runs that looks after it.
+pub async fn require_controller(cx: &Context) -> Result<ControllerBeat, EngineError> {
     if let Some(found) = controller_of(cx.ledger.as_ref(), &cx.key).await? {
         return Ok(found);
     }
@@ -96,7 +99,7 @@ async fn controller(cx: &Context) -> Result<ControllerBeat, EngineError> {
 async fn fitting_controller(cx: &Context, release: &Release) -> Result<(), EngineError> {
     let began = Instant::now();
     loop {
-        let beat = controller(cx).await?;
+        let beat = require_controller(cx).await?;
         let Some(tended) = beat.tends(&cx.key) else { continue };
         match misfit(cx, release, &beat, tended).await? {
             None => return Ok(()),

@@ -42,9 +42,9 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Configuration file [default: backout.yaml]
-    #[arg(short, long, global = true, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// Configuration file; `serve` takes several, and folders [default: backout.yaml]
+    #[arg(short, long = "file", global = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// Environment; may be left out where there is one
     #[arg(short, long = "env", global = true, value_name = "ENV")]
     pub env: Option<String>,
@@ -66,7 +66,13 @@ impl Global {
     /// The configuration file that is meant.
     #[must_use]
     pub fn config_file(&self) -> &Path {
-        self.file.as_deref().unwrap_or(Path::new(config::DEFAULT_FILE))
+        self.file().unwrap_or(Path::new(config::DEFAULT_FILE))
+    }
+
+    /// The file that was named.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.files.first().map(PathBuf::as_path)
     }
 }
 
@@ -99,6 +105,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   backout deploy -e production --version 1.4.2
   backout deploy --version 1.4.2 --strategy blue_green --yes
+  backout deploy --version 1.4.2 --yes --detach      a controller does it
   backout deploy --version 1.4.2 --dry-run --format json")]
     Deploy(Deploy),
     /// Go back: to the last known good release, or to the one that is named
@@ -180,6 +187,16 @@ pub enum Command {
     #[command(after_help = "Examples:
   backout completions bash > /etc/bash_completion.d/backout")]
     Completions(Completions),
+    /// Stand by as a controller: finish what was interrupted, keep health fresh, take detached deploys
+    #[command(after_help = "Examples:
+  backout serve --headless
+  backout serve --headless -f shop/backout.yaml -f blog/backout.yaml --format json
+  backout serve --headless -f /srv                    every backout.yaml there and one folder below
+  backout serve --print-unit > /etc/systemd/system/backout.service
+
+SIGTERM lets it leave: deploys are handed over, a way back is finished. SIGHUP reads the files again.
+--format json writes the log as JSON lines.")]
+    Serve(Serve),
     /// Run the built-in proxy; deploy starts it by itself
     #[command(after_help = "Examples:
   backout proxy")]
@@ -225,6 +242,9 @@ pub struct Deploy {
     /// Config files: keep what is on disk, or take those of deployment N
     #[arg(long, value_name = "keep|N", value_parser = values::config_choice)]
     pub config: Option<ConfigChoice>,
+    /// Leave it to the controller, and return once it has begun
+    #[arg(long)]
+    pub detach: bool,
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -382,6 +402,18 @@ pub struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+#[group(id = "how", required = true)]
+pub struct Serve {
+    /// Only the loop: no API, no dashboard
+    #[arg(long, group = "how")]
+    pub headless: bool,
+    /// Print a systemd unit that runs it with these flags
+    #[arg(long, group = "how")]
+    pub print_unit: bool,
 }
 
 /// `proxy`.

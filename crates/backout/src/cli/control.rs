@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::{self, Format, Global};
 use super::deploy::watched;
+use super::hand_over;
 use super::report::confirm;
 use super::report::json::print as print_json;
 use super::report::outcome;
@@ -47,7 +48,7 @@ fn say(global: &Global, message: &str, document: serde_json::Value) {
 pub async fn ask(global: &Global, kind: RequestKind) -> Result<u8, CommandError> {
     let activity = kind.as_str();
     let session = open(global, activity, kind == RequestKind::Abort).await?;
-    signals::listen(session.interrupt.clone(), true);
+    signals::listen(&session);
     let progress = Progress::follow(&session.cx.events, global.verbose > 0);
     let answer = engine::ask(&session.cx, kind, None).await;
     progress.finish().await;
@@ -60,7 +61,10 @@ pub async fn ask(global: &Global, kind: RequestKind) -> Result<u8, CommandError>
             );
             Ok(exit_code::OK)
         }
-        ControlAnswer::Ran(result) => Ok(outcome::print(global, &result)),
+        ControlAnswer::Ran(result) => {
+            let result = hand_over::settle(&session, *result).await?;
+            Ok(outcome::print(global, &result))
+        }
     }
 }
 
@@ -97,7 +101,7 @@ pub async fn recover(global: &Global) -> Result<u8, CommandError> {
             "",
         )?;
     }
-    signals::listen(session.interrupt.clone(), true);
+    signals::listen(&session);
     let progress = Progress::follow(&session.cx.events, global.verbose > 0);
     let result = engine::recover(&session.cx).await;
     progress.finish().await;
@@ -115,7 +119,10 @@ pub async fn recover(global: &Global) -> Result<u8, CommandError> {
             say(global, &message, json!({ "open": false, "started": started }));
             Ok(exit_code::OK)
         }
-        Recovered::Ran(result) => Ok(outcome::print(global, &result)),
+        Recovered::Ran(result) => {
+            let result = hand_over::settle(&session, *result).await?;
+            Ok(outcome::print(global, &result))
+        }
     }
 }
 

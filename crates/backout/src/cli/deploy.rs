@@ -1,9 +1,12 @@
 //! `backout deploy`.
 
+use std::io::Write as _;
+
 use backout_engine as engine;
 use backout_engine::{ConfigChoice, DeployWish, Outcome};
 
 use super::args::{self, Format, Global};
+use super::hand_over;
 use super::report::confirm;
 use super::report::json;
 use super::report::outcome;
@@ -32,6 +35,11 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
             args::ConfigChoice::Deployment(number) => ConfigChoice::Of(number),
         }),
     };
+    if args.detach && !args.dry_run {
+        engine::require_controller(&session.cx)
+            .await
+            .map_err(|error| session::engine_error(&error))?;
+    }
     let prepared = engine::prepare_deploy(&session.cx, &wish)
         .await
         .map_err(|error| session::engine_error(&error))?;
@@ -47,6 +55,9 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
     }
     let question = format!("deploy {} to {}?", args.version, session.cx.key);
     confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
+    if args.detach {
+        return detached(global, &session, &wish).await;
+    }
     let result = watched(global, &session, engine::deploy(&session.cx, &wish)).await?;
     Ok(outcome::print(global, &result))
 }
@@ -57,16 +68,48 @@ pub async fn watched(
     session: &Session,
     operation: impl Future<Output = Result<Outcome, engine::EngineError>>,
 ) -> Result<Outcome, CommandError> {
-    signals::listen(session.interrupt.clone(), true);
+    signals::listen(session);
     let progress = Progress::follow(&session.cx.events, global.verbose > 0);
-    let result = operation.await;
+    let result = match operation.await {
+        Ok(outcome) => hand_over::settle(session, outcome).await,
+        Err(error) => Err(session::engine_error(&error)),
+    };
     progress.finish().await;
-    result.map_err(|error| session::engine_error(&error))
+    result
+}
+
+/// Leaves it to the controller.
+async fn detached(
+    global: &Global,
+    session: &Session,
+    wish: &DeployWish,
+) -> Result<u8, CommandError> {
+    let ordered = engine::order_deploy(&session.cx, wish)
+        .await
+        .map_err(|error| session::engine_error(&error))?;
+    let plan = session.cx.ledger.operation(&ordered.operation).await.ok().flatten();
+    let number = plan.and_then(|plan| plan.deployment);
+    let version = &ordered.release.content.version;
+    match global.format {
+        Format::Json => json::print(&serde_json::json!({
+            "detached": true, "operation": ordered.operation, "deployment": number, "version": version,
+            "release": ordered.release.id, "controller": ordered.controller, "exit_code": exit_code::OK,
+        })),
+        Format::Table => {
+            let number = number.map(|number| format!(" #{number}")).unwrap_or_default();
+            let _ = writeln!(
+                anstream::stdout(),
+                "deploy{number} {version} in {}: begun by {}; `backout status -w` follows it",
+                session.cx.key,
+                ordered.controller
+            );
+        }
+    }
+    Ok(exit_code::OK)
 }
 
 /// Warnings of the configuration, once.
 pub fn warn_of(session: &Session) {
-    use std::io::Write as _;
     for warning in &session.loaded.settings.warnings {
         let _ = writeln!(anstream::stderr(), "warning: {warning}");
     }

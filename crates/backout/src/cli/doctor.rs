@@ -23,6 +23,8 @@ use super::session;
 use crate::error::{CommandError, ErrorKind};
 use crate::exit_code;
 
+pub use unit::in_unit;
+
 /// One line.
 #[derive(Debug, Clone)]
 pub struct Item {

@@ -7,6 +7,7 @@ mod completions;
 mod control;
 mod deploy;
 mod doctor;
+mod hand_over;
 mod history;
 mod init;
 mod inspect;
@@ -15,6 +16,7 @@ mod reading;
 pub mod report;
 mod rollback;
 mod schema;
+mod serve;
 pub mod session;
 mod signals;
 mod status;
@@ -32,6 +34,11 @@ use crate::exit_code;
 /// # Errors
 /// What went wrong, with the exit code of its kind.
 pub fn run(cli: &Cli) -> Result<u8, CommandError> {
+    let serves = matches!(cli.command, Command::Serve(_));
+    if cli.global.files.len() > 1 && !serves {
+        let message = "-f was given more than once, and only `serve` looks after several files";
+        return Err(CommandError::usage(message).hint("name one file"));
+    }
     match &cli.command {
         Command::Init => init::run(&cli.global).map(|()| exit_code::OK),
         Command::Schema => schema::run().map(|()| exit_code::OK),
@@ -78,6 +85,7 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::Demo => demo::run(global).await,
         Command::DemoService(args) => demo::run_service(args).await,
         Command::DemoJanitor(args) => demo::run_janitor(args).await,
+        Command::Serve(args) => serve::run(global, args).await,
         Command::Doctor => doctor::run(global).await,
         Command::Status(args) => status::run(global, args).await,
         Command::Check(args) => check::run(global, args).await,

@@ -104,6 +104,17 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     Ok(Found::Session(Box::new(session)))
 }
 
+/// The ledger of the state folder, for a process that works for many environments; made if there is none.
+pub async fn open_ledger(global: &Global) -> Result<(StateDir, Arc<dyn Ledger>), CommandError> {
+    let Some(state) = state_dirs(global)?.into_iter().next() else {
+        return Err(CommandError::failed("no state folder is known: set --state-dir"));
+    };
+    let opened = SqliteLedger::open(&state.path, OpenMode::ReadWrite).await;
+    let ledger = Arc::new(opened.map_err(|error| open_error(&error, &state))?);
+    to_close().push(ledger.clone());
+    Ok((state, ledger))
+}
+
 /// On a full disk the reserved file makes room for a way back.
 async fn open_with_reserve(state: &StateDir) -> Result<SqliteLedger, OpenError> {
     use std::io::Write as _;
@@ -196,7 +207,7 @@ pub async fn build(
         folder: loaded.folder.display().to_string(),
         policy: settings.policy.clone(),
         services: settings.services.clone(),
-        config_globs: settings.config_globs.clone(),
+        config_globs: registry::config_globs(settings, &loaded.folder),
         secrets: settings.secrets.clone(),
         ledger,
         target: adapters.target,

@@ -2,14 +2,24 @@
 
 use std::io::{BufRead as _, Write as _};
 
-use backout_engine::Interrupt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backout_core::ids::EnvironmentKey;
+use backout_core::ports::Ledger;
+use backout_engine::{Interrupt, controller_of};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use super::report::confirm::is_person;
+use super::session::Session;
+
+/// The question does not wait longer for the ledger.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Listens from now on. Ctrl-C on a terminal asks; every other signal speaks for itself.
-pub fn listen(interrupt: watch::Sender<Interrupt>, asks: bool) {
+pub fn listen(session: &Session) {
+    let interrupt = session.interrupt.clone();
+    let (ledger, key) = (session.cx.ledger.clone(), session.cx.key.clone());
     for kind in [SignalKind::terminate(), SignalKind::hangup()] {
         let interrupt = interrupt.clone();
         if let Ok(mut stream) = signal(kind) {
@@ -23,11 +33,13 @@ pub fn listen(interrupt: watch::Sender<Interrupt>, asks: bool) {
     let Ok(mut stream) = signal(SignalKind::interrupt()) else { return };
     tokio::spawn(async move {
         while stream.recv().await.is_some() {
-            if !asks || !is_person() {
+            if !is_person() {
                 let _ = interrupt.send(Interrupt::Signal);
                 continue;
             }
-            let answer = tokio::task::spawn_blocking(ask).await.unwrap_or(Interrupt::None);
+            let controller = controller(&ledger, &key).await;
+            let answer = tokio::task::spawn_blocking(move || ask(controller.as_deref())).await;
+            let answer = answer.unwrap_or(Interrupt::None);
             if answer != Interrupt::None {
                 let _ = interrupt.send(answer);
             }
@@ -35,13 +47,28 @@ pub fn listen(interrupt: watch::Sender<Interrupt>, asks: bool) {
     });
 }
 
-fn ask() -> Interrupt {
-    let _ = write!(anstream::stderr(), "\nabort and take it back, or keep watching? [a/K] ");
+/// The living controller of this environment.
+async fn controller(ledger: &Arc<dyn Ledger>, key: &EnvironmentKey) -> Option<String> {
+    let looked = tokio::time::timeout(LOOK_LIMIT, controller_of(ledger.as_ref(), key)).await;
+    Some(looked.ok()?.ok()??.holder.label)
+}
+
+fn ask(controller: Option<&str>) -> Interrupt {
+    let question = match controller {
+        None => "abort and take it back, or keep watching? [a/K]".to_owned(),
+        Some(who) => {
+            format!("abort and take it back, keep watching, or hand over to {who}? [a/K/h]")
+        }
+    };
+    let _ = write!(anstream::stderr(), "\n{question} ");
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line) {
         // The terminal is gone: as a signal without one.
         Ok(0) | Err(_) => Interrupt::Signal,
         Ok(_) if matches!(line.trim(), "a" | "A" | "abort") => Interrupt::Abort,
+        Ok(_) if controller.is_some() && matches!(line.trim(), "h" | "H" | "hand over") => {
+            Interrupt::HandOver { rollbacks: true }
+        }
         Ok(_) => Interrupt::None,
     }
 }

@@ -78,7 +78,7 @@ impl DemoFolder {
     #[must_use]
     pub fn global(&self) -> Global {
         Global {
-            file: Some(self.path.join("backout.yaml")),
+            files: vec![self.path.join("backout.yaml")],
             env: None,
             format: Format::Table,
             yes: true,

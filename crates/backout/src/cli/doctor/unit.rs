@@ -159,7 +159,7 @@ fn text(key: &str, folder: &Path, words: &[String], is_root: bool, has_secrets: 
 }
 
 /// A word of `ExecStart`: `%` and `$` mean something there, blanks need quotes.
-fn in_unit(word: &str) -> String {
+pub fn in_unit(word: &str) -> String {
     let word = word.replace('%', "%%").replace('$', "$$");
     if word.contains(|c: char| c.is_whitespace() || "\"'\\;".contains(c)) {
         format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))

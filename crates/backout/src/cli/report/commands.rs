@@ -15,7 +15,7 @@ impl Commands {
     #[must_use]
     pub fn new(global: &Global, environment: &EnvironmentName) -> Self {
         let mut flags = format!(" -e {environment}");
-        if let Some(file) = &global.file {
+        if let Some(file) = global.file() {
             flags.push_str(&format!(" -f {}", quoted(&file.display().to_string())));
         }
         if let Some(dir) = &global.state_dir {

@@ -122,6 +122,9 @@ fn headline(outcome: &Outcome, code: u8) -> String {
         (exit_code::STOPPED_WATCHING, Outcome::Yielded { .. } | Outcome::Lost { .. }) => {
             "superseded or taken over".to_owned()
         }
+        (exit_code::STOPPED_WATCHING, _) if outcome.last().operation().state.handed_over => {
+            "handed over; `backout status` shows who goes on with it".to_owned()
+        }
         (exit_code::STOPPED_WATCHING, _) => {
             "not watched any more; `backout recover` goes on, `backout status` shows it".to_owned()
         }

@@ -30,7 +30,12 @@ pub fn document(described: &Described<'_>) -> Value {
         "health_last": view.health.as_ref().map(|health| health.overall),
         "health_checked_at": view.health.as_ref().map(|health| health.checked_at),
         "findings": described.findings,
-        "watched_by": operation.filter(|op| op.held).and(view.lease.as_ref()).map(|l| &l.holder.label),
+        "watched_by": operation
+            .filter(|op| op.held)
+            .and(view.lease.as_ref())
+            .map(|lease| &lease.holder.label)
+            .or(view.controller.as_ref()),
+        "controller": view.controller,
         "unwatched_since": unwatched(view),
         "weights": weights,
         "weights_from": if described.from_router { "router" } else { "ledger" },
@@ -54,7 +59,7 @@ pub fn unknown(name: &EnvironmentName) -> Value {
     json!({
         "name": name, "deployment": null, "version": null, "status": null, "kind": null, "release": null,
         "since": null, "health": "unknown", "health_last": null, "health_checked_at": null, "findings": [],
-        "watched_by": null, "unwatched_since": null, "weights": [], "weights_from": "ledger", "slots": [],
+        "watched_by": null, "controller": null, "unwatched_since": null, "weights": [], "weights_from": "ledger", "slots": [],
         "services": [], "rollback_readiness": null, "operation": null, "dead_man": null, "trip": null,
         "config_drift": [], "warnings": [],
     })

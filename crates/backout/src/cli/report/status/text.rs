@@ -31,6 +31,9 @@ pub fn lines(described: &Described<'_>, width: usize) -> Vec<String> {
         }
         (None, None) => {}
     }
+    if let Some(controller) = &view.controller {
+        fields.add("watched by", format!("controller {controller}"));
+    }
     for warning in &described.warnings {
         fields.add("warning", Text::new(warn(), warning));
     }
