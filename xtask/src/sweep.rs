@@ -13,6 +13,7 @@ use crate::{Outcome, needs, paths, run};
 const PARTS: &[(&str, &str)] = &[
     ("boundaries", "sweep::killed_at_any_boundary"),
     ("calls", "sweep::killed_before_any_system_call"),
+    ("take-overs", "sweep::takeover"),
 ];
 
 /// What the command line asked for.

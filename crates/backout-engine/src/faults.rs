@@ -2,6 +2,7 @@
 //!
 //! - `BACKOUT_KILL_AT=BOUNDARY[/STEP]:N` ends this process with SIGKILL at the n-th passing of a boundary such as
 //!   `before_intent`, `after_intent`, `after_effect` or `before_outcome`; the boundary `any` is each of them.
+//! - `BACKOUT_DWELL_AT=BOUNDARY[/STEP]:N` stays there for a moment, so that somebody else can come.
 //! - `BACKOUT_BOUNDARIES=FILE` notes every boundary that is passed, so that a sweep knows them all.
 //! - `BACKOUT_MUTANT=NAME` makes one known mistake, which the proofs must catch.
 
@@ -9,26 +10,42 @@
 #[cfg(debug_assertions)]
 pub(crate) fn boundary(name: &str, step: &str) {
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
-    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
-    static PASSED: AtomicU32 = AtomicU32::new(0);
+    static KILL: OnceLock<Option<At>> = OnceLock::new();
+    static DWELL: OnceLock<Option<At>> = OnceLock::new();
     note(name, step);
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("BACKOUT_KILL_AT").ok()?;
-        let (boundary, count) = text.rsplit_once(':')?;
-        Some((boundary.to_owned(), count.parse().ok()?))
-    });
-    let Some((boundary, count)) = wanted else { return };
-    let matches = boundary == "any"
-        || boundary == name
-        || boundary.split_once('/').is_some_and(|(n, s)| n == name && s == step);
-    if matches && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count {
+    if passes(&DWELL, "BACKOUT_DWELL_AT", name, step) {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    if passes(&KILL, "BACKOUT_KILL_AT", name, step) {
         // The whole process, at once: no other thread gets a step further.
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
     }
+}
+
+/// The n-th passing of a boundary, and how often it was passed.
+#[cfg(debug_assertions)]
+struct At {
+    boundary: String,
+    nth: u32,
+    passed: std::sync::atomic::AtomicU32,
+}
+
+#[cfg(debug_assertions)]
+fn passes(at: &std::sync::OnceLock<Option<At>>, variable: &str, name: &str, step: &str) -> bool {
+    let wanted = at.get_or_init(|| {
+        let text = std::env::var(variable).ok()?;
+        let (boundary, nth) = text.rsplit_once(':')?;
+        let passed = std::sync::atomic::AtomicU32::default();
+        Some(At { boundary: boundary.to_owned(), nth: nth.parse().ok()?, passed })
+    });
+    let Some(At { boundary, nth, passed }) = wanted else { return false };
+    let matches = boundary == "any"
+        || boundary == name
+        || boundary.split_once('/').is_some_and(|(n, s)| n == name && s == step);
+    matches && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == *nth
 }
 
 #[cfg(debug_assertions)]

@@ -2,6 +2,7 @@
 
 mod deploys;
 mod holders;
+mod loops;
 mod rollbacks;
 
 use std::collections::BTreeSet;

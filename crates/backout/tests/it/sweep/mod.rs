@@ -7,6 +7,7 @@ mod options;
 mod pool;
 mod run;
 mod scene;
+mod takeover;
 mod tracer;
 
 use std::fs;
@@ -17,7 +18,8 @@ use crate::support::World;
 use options::{Draw, Options};
 use pool::{Job, Pool, Summary};
 use run::Kill;
-use scene::{Before, SCENES, Scene};
+use scene::{Before, SCENES};
+pub use scene::{Scene, scene_of};
 use tracer::{Call, Fate};
 
 /// Boundaries that a command passes, in order.
@@ -72,6 +74,11 @@ fn points(
     points
 }
 
+/// A world of files only: nothing runs that would have to be stopped when it goes.
+pub fn kept(world: &World) {
+    fs::remove_file(world.folder().join("backout.yaml")).unwrap();
+}
+
 /// One world a point; those of scripts are copied, since only files are in them.
 fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -> Kill) -> Summary {
     let mut jobs = Vec::new();
@@ -93,8 +100,7 @@ fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -
                 };
                 let survived = run::point(scene, &world, &kills);
                 if scene.is_script() {
-                    // Nothing runs that would have to be stopped.
-                    fs::remove_file(world.folder().join("backout.yaml")).unwrap();
+                    kept(&world);
                 }
                 survived
             });

@@ -52,7 +52,7 @@ pub struct Scene {
 
 const DEPLOY: &[&str] = &["deploy", "--version", "v2", "--yes"];
 const FIRST: &[&str] = &["deploy", "--version", "v1", "--yes"];
-const ROLLBACK: &[&str] = &["rollback", "--force", "--yes", "--reason", "swept"];
+pub const ROLLBACK: &[&str] = &["rollback", "--force", "--yes", "--reason", "swept"];
 const RECOVER: &[&str] = &["recover", "--yes"];
 const ABORT: &[&str] = &["abort", "--yes"];
 const PROMOTE: &[&str] = &["promote"];
@@ -276,4 +276,9 @@ pub fn copy(from: &Path, to: &Path) {
     let source = from.join(".");
     let status = Command::new("cp").arg("-a").arg(source).arg(to).status().unwrap();
     assert!(status.success(), "failed to copy {}", from.display());
+}
+
+/// The scene of this name.
+pub fn scene_of(name: &str) -> Scene {
+    *SCENES.iter().find(|scene| scene.name == name).unwrap()
 }
