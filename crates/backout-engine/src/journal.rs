@@ -13,6 +13,7 @@ use backout_core::saga::{
 use jiff::Timestamp;
 
 use crate::context::Context;
+use crate::faults::{boundary, mutant};
 
 /// Why the journal can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,7 +160,8 @@ impl Journal {
 
     /// Adds what became of a request.
     pub fn answer(&mut self, id: RequestId, accepted: bool, message: &str, at: Timestamp) {
-        let answer = RequestAnswer { accepted, message: message.to_owned(), answered_at: at };
+        let message = message.to_owned();
+        let answer = RequestAnswer { accepted, message, answered_at: at, busy: false };
         self.changes.push(Change::Answer(id, answer));
     }
 
@@ -206,8 +208,20 @@ impl Journal {
 
     /// Makes everything durable.
     pub async fn flush(&mut self, ledger: &dyn Ledger, lease: &Lease) -> Result<(), JournalError> {
-        if let Some(commit) = self.commit() {
+        if let Some(mut commit) = self.commit() {
+            let mut later = Vec::new();
+            if mutant("outbox_apart") {
+                let outbox = |change: &Change| matches!(change, Change::Outbox(_));
+                (later, commit.changes) = commit.changes.into_iter().partition(outbox);
+            }
             ledger.commit(lease, std::slice::from_ref(&commit)).await?;
+            if !later.is_empty() {
+                boundary("before_outbox", "outbox");
+                let expected_sequence = self.entries.len() as u64;
+                let outbox =
+                    Commit { expected_sequence, entries: Vec::new(), changes: later, ..commit };
+                ledger.commit(lease, &[outbox]).await?;
+            }
             self.committed();
         }
         Ok(())

@@ -7,6 +7,7 @@
 pub mod audit;
 mod chain;
 mod entropy;
+mod faults;
 mod holder;
 mod postgres;
 mod records;

@@ -3,6 +3,8 @@
 use backout_core::ports::Holder;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::faults::mutant;
+
 /// What can be said of the process of a holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
@@ -29,7 +31,12 @@ pub struct RealSurroundings;
 
 impl Surroundings for RealSurroundings {
     fn boottime_ms(&self) -> u64 {
-        let now = clock_gettime(ClockId::Boottime);
+        // A clock that people and time servers set would end leases too early, or never.
+        let clock = match mutant("lease_by_wall_clock") {
+            true => ClockId::Realtime,
+            false => ClockId::Boottime,
+        };
+        let now = clock_gettime(clock);
         let whole = u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1000);
         whole + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
     }

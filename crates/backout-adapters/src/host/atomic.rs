@@ -16,9 +16,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
     temporary.write_all(bytes)?;
     temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    temporary.as_file().sync_all()?;
+    if !mutant("file_not_synced") {
+        temporary.as_file().sync_all()?;
+    }
     temporary.persist(path).map_err(|e| e.error)?;
     sync_dir(folder)
+}
+
+/// Whether `BACKOUT_MUTANT` names this mistake: the proofs must catch it. Release builds make none.
+fn mutant(name: &str) -> bool {
+    cfg!(debug_assertions) && std::env::var("BACKOUT_MUTANT").is_ok_and(|made| made == name)
 }
 
 /// Makes renames and removals in a folder durable.
@@ -26,6 +33,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// Names the folder.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
+    if mutant("folder_not_synced") {
+        return Ok(());
+    }
     fs::File::open(folder)?.sync_all()
 }
 

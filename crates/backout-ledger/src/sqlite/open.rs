@@ -15,6 +15,7 @@ use super::error::{OpenError, ledger_error};
 use super::folder::{self, FolderLock};
 use super::{LEDGER_FILE, OpenMode, audit_migration, migrations, space};
 use crate::entropy::random;
+use crate::faults::mutant;
 
 /// How long SQLite itself waits for another process, per statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -129,7 +130,11 @@ fn base(file: &Path) -> SqliteConnectOptions {
 }
 
 fn writing(file: &Path, reserved: bool) -> SqliteConnectOptions {
-    let options = base(file).synchronous(SqliteSynchronous::Full);
+    let synchronous = match mutant("ledger_not_synced") {
+        true => SqliteSynchronous::Off,
+        false => SqliteSynchronous::Full,
+    };
+    let options = base(file).synchronous(synchronous);
     if reserved {
         options
     } else {
