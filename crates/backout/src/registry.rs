@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_adapters::artifact::FileArtifacts;
+use backout_adapters::artifact::{AllArtifacts, FileArtifacts, ImageArtifacts, Keep};
 use backout_adapters::data::LocalConfigFiles;
+use backout_adapters::docker::Docker;
 use backout_adapters::probe::{
     Credentials, ExecProbe, HttpProbe, HttpSynthetic, MetricsOptions, MetricsSource, ProcessProbe,
     PrometheusOptions, PrometheusSource, Selector, TcpProbe, Trust,
 };
 use backout_adapters::router::{ScriptRouter, ScriptRouterOptions};
+use backout_adapters::target::compose::definition_files;
 use backout_adapters::target::process::{
     ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
 };
-use backout_adapters::target::{ScriptTarget, ScriptTargetOptions};
+use backout_adapters::target::{
+    ComposeTarget, ComposeTargetOptions, ScriptTarget, ScriptTargetOptions,
+};
 use backout_core::ids::{LedgerId, ServiceName, Unit};
 use backout_core::model::{
     CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
@@ -28,6 +32,9 @@ use backout_engine::{MetricPlan, ProbePlan, Probes, SyntheticPlan};
 use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
 
 use crate::config::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSettings};
+
+/// The check of a ledger against its audit log.
+pub use backout_ledger::audit;
 
 /// The ledger that commands open.
 pub use backout_ledger::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
@@ -88,8 +95,14 @@ pub fn proxy_dir(state_dir: &Path) -> PathBuf {
 
 /// Builds the adapters.
 pub fn adapters(s: &Surroundings<'_>) -> Adapters {
-    let artifacts = Arc::new(FileArtifacts::new(s.folder, s.state_dir));
+    let files = Arc::new(FileArtifacts::new(s.folder, s.state_dir));
+    let mut artifacts: Arc<dyn ArtifactStore> = files.clone();
     let config_files: Arc<dyn ConfigFiles> = Arc::new(LocalConfigFiles::new(s.folder));
+    let blobs = Arc::new(LedgerBlobs {
+        ledger: s.ledger.clone(),
+        files: config_files.clone(),
+        keys: s.settings.policy.secrets.clone(),
+    });
     let target: Arc<dyn Target> = match s.settings.policy.target {
         TargetKind::Process => Arc::new(ProcessTarget::new(ProcessTargetOptions {
             state_dir: s.state_dir.to_owned(),
@@ -97,24 +110,23 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             supervise_exe: s.exe.clone(),
             supervise_args: vec!["supervise".to_owned()],
             ledger: s.ledger_id.clone(),
-            artifacts: artifacts.clone(),
-            blobs: Arc::new(LedgerBlobs {
-                ledger: s.ledger.clone(),
-                files: config_files.clone(),
-                keys: s.settings.policy.secrets.clone(),
-            }),
+            artifacts: files.clone(),
+            blobs,
             inherited: inherited_environment(),
             log_cap_bytes: DEFAULT_LOG_CAP_BYTES,
         })),
-        TargetKind::Script | TargetKind::Compose => {
-            Arc::new(ScriptTarget::new(ScriptTargetOptions {
-                state_dir: s.state_dir.to_owned(),
-                folder: s.folder.to_owned(),
-                env: std::env::vars_os().collect(),
-                default: s.settings.services.values().find_map(script_of),
-                side_by_side: s.settings.policy.router != RouterPolicy::None,
-                reports_version: false,
-            }))
+        TargetKind::Script => Arc::new(ScriptTarget::new(ScriptTargetOptions {
+            state_dir: s.state_dir.to_owned(),
+            folder: s.folder.to_owned(),
+            env: std::env::vars_os().collect(),
+            default: s.settings.services.values().find_map(script_of),
+            side_by_side: s.settings.policy.router != RouterPolicy::None,
+            reports_version: false,
+        })),
+        TargetKind::Compose => {
+            let (target, images) = compose(s, blobs);
+            artifacts = Arc::new(AllArtifacts::new(files, images));
+            target
         }
     };
     let probes = Arc::new(AllProbes {
@@ -125,6 +137,45 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
         secrets: s.settings.secrets.clone(),
     });
     Adapters { router: router(s), target, probes, artifacts, config_files }
+}
+
+/// The compose target, and what keeps its images.
+fn compose(
+    s: &Surroundings<'_>,
+    blobs: Arc<dyn ConfigBlobs>,
+) -> (Arc<dyn Target>, Arc<ImageArtifacts>) {
+    let docker = Docker::new(std::env::vars_os(), s.folder.to_owned());
+    let keep = if s.settings.copies_images { Keep::Copy } else { Keep::Pin };
+    let images =
+        ImageArtifacts::new(docker.clone(), &s.settings.key, &s.ledger_id, s.state_dir, keep);
+    let images = Arc::new(images);
+    let target = ComposeTarget::new(ComposeTargetOptions {
+        state_dir: s.state_dir.to_owned(),
+        folder: s.folder.to_owned(),
+        key: s.settings.key.clone(),
+        ledger: s.ledger_id.clone(),
+        docker,
+        images: images.clone(),
+        blobs,
+        services: s.settings.services.clone(),
+        secrets: s.settings.secrets.clone(),
+        beside: s.settings.policy.router != RouterPolicy::None,
+    });
+    (Arc::new(target), images)
+}
+
+/// What is versioned with every release: the files under `config:`, and those that the target's definition is made of.
+pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
+    let mut globs = settings.config_globs.clone();
+    for service in settings.services.values() {
+        let TargetSpec::Compose(spec) = &service.target else { continue };
+        for glob in definition_files(folder, &spec.files, &spec.env_files) {
+            if !globs.contains(&glob) {
+                globs.push(glob);
+            }
+        }
+    }
+    globs
 }
 
 fn script_of(service: &Service) -> Option<backout_core::model::ScriptSpec> {
@@ -285,7 +336,7 @@ impl Probes for AllProbes {
             })
             .collect();
         // What the target knows by itself is checked always; alone it is enough only for a process.
-        let is_process = matches!(service.target, TargetSpec::Process(_));
+        let is_process = !matches!(service.target, TargetSpec::Script(_));
         if is_process || plans.is_empty() {
             // As often as the checks that were written: neither waits for the other.
             let written = plans.iter().map(|plan| plan.schedule.rollout_interval_ms).min();

@@ -17,6 +17,8 @@ pub enum FindingKind {
     Rewritten,
     /// The log is shorter than a checkpoint says.
     Shorter,
+    /// What was kept of the log elsewhere can't be trusted.
+    Checkpoint,
 }
 
 impl FindingKind {
@@ -30,6 +32,7 @@ impl FindingKind {
             Self::Moved => "moved",
             Self::Rewritten => "rewritten",
             Self::Shorter => "shorter",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

@@ -9,6 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::Timestamp;
 
+mod audit;
+
+pub use audit::{Audit, AuditCommand, AuditExport, AuditVerify};
+
 use super::values::{self, DeploymentName, RollbackPoint};
 use crate::config;
 
@@ -174,6 +178,12 @@ pub enum Command {
   backout check --wait --max-wait 2m
   backout check --endpoint http://127.0.0.1:8080/health")]
     Check(Check),
+    /// Check that the history is as it was written, or write it to a file that proves itself
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(after_help = "Examples:
+  backout audit verify
+  backout audit export --to /mnt/elsewhere/")]
+    Audit(Audit),
     /// Ask the judge about recorded rollouts
     #[command(subcommand_required = true, arg_required_else_help = true)]
     #[command(after_help = "Examples:

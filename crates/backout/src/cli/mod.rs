@@ -1,6 +1,7 @@
 //! One module per verb, and the dispatch.
 
 pub mod args;
+mod audit;
 mod background;
 mod check;
 mod completions;
@@ -86,6 +87,7 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::DemoService(args) => demo::run_service(args).await,
         Command::DemoJanitor(args) => demo::run_janitor(args).await,
         Command::Serve(args) => serve::run(global, args).await,
+        Command::Audit(args) => audit::run(global, &args.command).await,
         Command::Doctor => doctor::run(global).await,
         Command::Status(args) => status::run(global, args).await,
         Command::Check(args) => check::run(global, args).await,

@@ -51,7 +51,7 @@ fn every_verb_is_there_and_shows_examples() {
     assert_eq!(
         verbs,
         "init adopt doctor deploy rollback status history inspect promote pause resume retry abort recover resolve down \
-         check judge schema completions proxy demo"
+         check audit judge schema completions proxy demo"
             .split_whitespace()
             .collect::<Vec<_>>()
     );

@@ -1,0 +1,56 @@
+//! `backout audit`.
+
+mod export;
+mod report;
+mod trust;
+mod verify;
+
+use std::sync::Arc;
+
+use super::args::{AuditCommand, Global};
+use super::session;
+use crate::error::CommandError;
+use crate::registry::{LEDGER_FILE, OpenMode, SqliteLedger};
+use crate::state_dir::StateDir;
+
+/// Runs the verb.
+pub async fn run(global: &Global, command: &AuditCommand) -> Result<u8, CommandError> {
+    match command {
+        AuditCommand::Verify(args) => verify::run(global, args).await,
+        AuditCommand::Export(args) => export::run(global, args).await,
+    }
+}
+
+/// The state folder.
+fn state(global: &Global) -> Result<StateDir, CommandError> {
+    let first = session::state_dirs(global)?.into_iter().next();
+    first.ok_or_else(|| CommandError::failed("no state folder is known: set --state-dir"))
+}
+
+/// The ledger of the state folder, for reading. The log is of the whole ledger, so no configuration is needed.
+struct Opened {
+    ledger: Arc<SqliteLedger>,
+    state: StateDir,
+    log_was_there: bool,
+}
+
+impl Opened {
+    async fn open(global: &Global) -> Result<Self, CommandError> {
+        let state = state(global)?;
+        let log = state.path.join(format!("{LEDGER_FILE}-wal"));
+        let log_was_there = fs_err::metadata(log).is_ok_and(|meta| meta.len() > 0);
+        let ledger = SqliteLedger::open(&state.path, OpenMode::ReadOnly).await;
+        let ledger = Arc::new(ledger.map_err(|error| session::open_error(&error, &state))?);
+        Ok(Self { ledger, state, log_was_there })
+    }
+
+    /// Whoever closes a ledger last copies its log back. A log that somebody else left is not a reader's business.
+    async fn close(self) {
+        if self.log_was_there {
+            std::mem::forget(self.ledger);
+        } else if let Some(ledger) = Arc::into_inner(self.ledger) {
+            // What was read is read.
+            let _ = ledger.close().await;
+        }
+    }
+}
