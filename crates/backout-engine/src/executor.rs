@@ -204,6 +204,8 @@ impl<'a> Executor<'a> {
                 Ok(Turn::Again)
             }
             Decision::Fail { failure } => {
+                // A traffic move that was refused may have come second: the router had gone back by itself.
+                let failure = acted::seen(self.cx).await.unwrap_or(failure);
                 self.fail(failure)?;
                 Ok(Turn::Again)
             }
@@ -268,14 +270,7 @@ impl<'a> Executor<'a> {
             return Ok(Turn::Again);
         }
         let turn = match result {
-            Some(result) => {
-                let refused = result.is_err();
-                let turn = self.outcome(step, result);
-                if refused {
-                    self.adopt_what_the_router_did(step).await?;
-                }
-                turn
-            }
+            Some(result) => self.outcome(step, result),
             None => {
                 let message = "cut off by a take-over".to_owned();
                 self.note(EntryKind::StepFailed { step, class: ErrorClass::Unknown, message })?;
@@ -357,20 +352,6 @@ impl<'a> Executor<'a> {
             }
         }
         Ok(Turn::Again)
-    }
-
-    /// A deploy's traffic move that did not work may have come second: the router had gone back by itself.
-    async fn adopt_what_the_router_did(&mut self, step: usize) -> Result<(), JournalError> {
-        let plan = &self.journal.plan;
-        let moves = matches!(plan.steps[step].action, Action::SetTraffic(_));
-        if moves
-            && plan.can_be_taken_back()
-            && self.journal.state.failing.is_none()
-            && let Some(failure) = acted::seen(self.cx).await
-        {
-            self.fail(failure)?;
-        }
-        Ok(())
     }
 
     fn done(&mut self, step: usize, adopted: bool, receipt: Receipt) -> Result<(), JournalError> {

@@ -7,7 +7,7 @@ use backout_core::saga::Ending;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::fixtures::{Setup, Shape, Start};
+use crate::fixtures::{How, Routing, Setup, Shape, Start};
 use crate::sim::{After, End, Fault, Halt, Mutant, Script, Sim};
 
 /// What a run sets out to do.
@@ -152,7 +152,10 @@ pub fn case(
         story
     };
     let end = family.run(&mut sim, after).map_err(|why| tell(&sim, why))?;
-    let may_be_stuck = sim.was_refused || script.always.is_some();
+    // The gate is right to keep users away from a release that was seen to fail.
+    let wanted = sim.store.plans.last().and_then(|plan| plan.release.as_ref());
+    let target_is_bad = wanted.is_some_and(|release| sim.world.bad.contains(release));
+    let may_be_stuck = sim.was_refused || script.always.is_some() || target_is_bad;
     sim.check_end(&end, may_be_stuck).map_err(|why| tell(&sim, why))?;
     if let End::Stuck(_) = end {
         for way_out in [After::Recover, After::Rollback, After::Down, After::Resolve] {
@@ -218,6 +221,25 @@ pub fn scripts(family: Family) -> Vec<(Script, After)> {
     for at in 0..boundaries {
         let script = Script { deaths: [at].into(), ..Script::default() };
         all.extend(After::A_CRASH.map(|after| (script.clone(), after)));
+    }
+    all.extend(trips(family, boundaries));
+    all
+}
+
+/// The trip fires at every boundary, under a holder that lives on and under one that dies there.
+fn trips(family: Family, boundaries: usize) -> Vec<(Script, After)> {
+    let armed = family.setup.routing == Routing::Builtin && family.setup.how == How::Canary;
+    let mut all = Vec::new();
+    for at in (0..boundaries).filter(|_| armed) {
+        let script = Script { trips: Some(at), ..Script::default() };
+        let dies = Script { deaths: [at].into(), ..script.clone() };
+        all.push((script, After::Recover));
+        all.extend(After::A_CRASH.map(|after| (dies.clone(), after)));
+        for kind in [RequestKind::Abort, RequestKind::PromoteFull, RequestKind::TakeOver] {
+            // Somebody asks for something else in the same moment: before the try that comes next.
+            let request = Some((at / 3, kind));
+            all.push((Script { trips: Some(at), request, ..Script::default() }, After::Recover));
+        }
     }
     all
 }

@@ -6,6 +6,7 @@ use backout_core::plan::WatchMode;
 use backout_core::ports::Lease;
 use backout_core::saga::{EntryKind, Failure};
 
+use crate::acted;
 use crate::context::Context;
 use crate::events::Event;
 use crate::journal::{Journal, JournalError};
@@ -52,7 +53,7 @@ pub(crate) async fn consume_requests(
             };
             journal.note(now, lease.epoch, kind)?;
             if request.kind == RequestKind::Abort {
-                abort(cx, journal, lease, &request)?;
+                abort(cx, journal, lease, &request).await?;
             }
             cx.events.note(format!(
                 "{} asked to {}: {message}",
@@ -66,19 +67,21 @@ pub(crate) async fn consume_requests(
     Ok(accepted_any)
 }
 
-fn abort(
+async fn abort(
     cx: &Context,
     journal: &mut Journal,
     lease: &Lease,
     request: &Request,
 ) -> Result<(), JournalError> {
     let reason = request.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let failure = Failure {
+    let aborted = Failure {
         trigger: Trigger::Manual,
         evidence: vec![format!("aborted by {}{reason}", request.requested_by)],
         release_is_bad: false,
         by_router: false,
     };
+    // The router may have found out a moment before.
+    let failure = acted::seen(cx).await.unwrap_or(aborted);
     cx.events.send(Event::Failing {
         trigger: failure.trigger,
         evidence: failure.evidence.clone(),

@@ -142,6 +142,7 @@ impl Sim {
             End::Over(_) => {}
         }
         self.check_journals()?;
+        self.check_owed()?;
         self.check_rows()?;
         self.check_users(end)
     }

@@ -24,8 +24,8 @@ impl Sim {
             Action::SetTraffic(traffic) => self.set_traffic(op, traffic)?,
             Action::RemoveRoute => {
                 self.world.route = None;
-                self.world.dead_man = None;
-                self.world.fired = None;
+                (self.world.dead_man, self.world.trip) = (None, None);
+                (self.world.fired, self.world.tripped) = (None, None);
             }
             Action::RestoreConfig { release } => self.world.config = release.clone(),
             Action::Snapshot
@@ -57,8 +57,9 @@ impl Sim {
                 return Err((ErrorClass::Transient, format!("slot {slot} has no address")));
             }
         }
-        if self.world.fired.is_some() && op.plan.kind == OperationKind::Deploy {
-            return Err((ErrorClass::Permanent, "the dead-man deadline ran out".to_owned()));
+        let acted = self.world.fired.is_some() || self.world.tripped.is_some();
+        if acted && op.plan.kind == OperationKind::Deploy {
+            return Err((ErrorClass::Permanent, "the router acted by itself".to_owned()));
         }
         let armed = matches!(self.policy.router, RouterPolicy::Builtin { .. });
         self.world.set_traffic(traffic, armed);
@@ -94,11 +95,14 @@ impl Sim {
                 };
                 let builtin = matches!(self.policy.router, RouterPolicy::Builtin { .. });
                 let guarded = !traffic.dead_man || !builtin || self.world.dead_man.is_some();
+                let tripwire = traffic.trip.is_none() || !builtin || self.world.trip.is_some();
+                let acted = self.world.fired.is_some() || self.world.tripped.is_some();
                 self.world.route.is_some()
                     && self.world.weight(traffic.side) == traffic.percent
                     && rest
                     && guarded
-                    && self.world.fired.is_none()
+                    && tripwire
+                    && !acted
             }
             Action::RemoveRoute => self.world.route.is_none(),
             Action::RestoreConfig { release } => self.world.config == *release,

@@ -5,6 +5,7 @@ mod checks;
 mod effects;
 mod ledger;
 mod people;
+mod router;
 mod run;
 mod script;
 mod world;

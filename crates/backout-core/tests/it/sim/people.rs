@@ -212,7 +212,11 @@ impl Sim {
         }
         let undecided =
             op.plan.kind == OperationKind::Deploy && op.state.failing.is_none() && !was_stuck;
-        if undecided && let Some(failure) = self.why_back(&op) {
+        let acted = self
+            .acted()
+            .filter(|_| op.plan.kind == OperationKind::Deploy && op.state.failing.is_none());
+        let back = if acted.is_none() && undecided { self.why_back(&op) } else { acted };
+        if let Some(failure) = back {
             self.note(&mut op, EntryKind::Failing { failure })?;
         }
         self.flush(&op)?;
@@ -221,9 +225,6 @@ impl Sim {
 
     fn why_back(&self, op: &Op) -> Option<Failure> {
         let back = |words: &str, moved| Some(failure(Trigger::Timeout, words, false, moved));
-        if let Some(moved) = self.world.fired {
-            return back("the watcher was gone", moved);
-        }
         let finished = |wanted: fn(&WatchMode) -> bool| {
             op.plan.steps.iter().zip(&op.state.steps).any(|(step, state)| {
                 matches!(&step.action, Action::Watch { mode, .. } if wanted(mode))
@@ -244,7 +245,8 @@ impl Sim {
 
     fn abort(&mut self, mut op: Op) -> Result<End, Halt> {
         self.note(&mut op, EntryKind::Claimed { holder: "bob@host:2".to_owned() })?;
-        let failure = failure(Trigger::Manual, "aborted by bob", false, false);
+        let aborted = failure(Trigger::Manual, "aborted by bob", false, false);
+        let failure = self.acted().unwrap_or(aborted);
         self.note(&mut op, EntryKind::Failing { failure })?;
         self.flush(&op)?;
         self.drive(op)
@@ -258,7 +260,17 @@ impl Sim {
         Ok(End::Over(ending))
     }
 
+    /// A trip that nobody had heard of is a verdict on what is left, whoever takes it over.
+    fn adopt_trip(&mut self, op: &mut Op) -> Result<(), Halt> {
+        let undecided = op.plan.can_be_taken_back() && op.state.failing.is_none();
+        match self.acted().filter(|failure| undecided && failure.release_is_bad) {
+            Some(failure) => self.note(op, EntryKind::Failing { failure }),
+            None => Ok(()),
+        }
+    }
+
     fn rollback_over(&mut self, mut op: Op) -> Result<Option<End>, Halt> {
+        self.adopt_trip(&mut op)?;
         let target = match op.plan.kind {
             OperationKind::Deploy => {
                 op.plan.from.clone().and_then(|from| self.way_back_of(&op, &from))
@@ -335,6 +347,7 @@ impl Sim {
     }
 
     fn down_over(&mut self, mut op: Op) -> Result<End, Halt> {
+        self.adopt_trip(&mut op)?;
         let policy = self.policy.clone();
         let environment = op.rows.environment.clone();
         let cx = self.planning(&policy, environment.next_number);

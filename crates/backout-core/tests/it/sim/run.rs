@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backout_core::ids::{OperationId, RequestId};
+use backout_core::ids::{DeploymentId, OperationId, ReleaseId, RequestId};
 use backout_core::model::{Health, OperationKind, Policy, RequestKind, Trigger};
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{ErrorClass, Receipt};
@@ -71,6 +71,8 @@ pub struct Sim {
     pub said: std::collections::BTreeSet<(String, &'static str)>,
     /// Whether `seen` and `said` are kept.
     pub records: bool,
+    /// The deployment that a trip took out, and its release.
+    pub owed: Option<(DeploymentId, ReleaseId)>,
 }
 
 pub fn failure(trigger: Trigger, evidence: &str, bad: bool, by_router: bool) -> Failure {
@@ -97,6 +99,7 @@ impl Sim {
             seen: std::collections::BTreeSet::new(),
             said: std::collections::BTreeSet::new(),
             records: false,
+            owed: None,
         }
     }
 
@@ -112,6 +115,9 @@ impl Sim {
     pub(super) fn boundary(&mut self) -> Result<(), Halt> {
         let here = self.boundaries;
         self.boundaries += 1;
+        if self.script.trips == Some(here) {
+            self.let_trip_fire();
+        }
         if self.script.deaths.contains(&here) {
             self.excuses += 1;
             return Err(Halt::Crash);
@@ -235,7 +241,10 @@ impl Sim {
                 }
                 self.note(op, EntryKind::StepSkipped { step })?;
             }
-            Decision::Fail { failure } => self.note(op, EntryKind::Failing { failure })?,
+            Decision::Fail { failure } => {
+                let failure = self.acted().unwrap_or(failure);
+                self.note(op, EntryKind::Failing { failure })?;
+            }
             Decision::TakeBack { failure } => return self.take_back(op, failure).map(Some),
             Decision::Yield => {
                 self.flush(op)?;
@@ -304,7 +313,8 @@ impl Sim {
         let request = RequestId::new(format!("rq_{when}")).unwrap();
         self.note(op, EntryKind::Requested { request, kind, by: "bob@host:2".to_owned() })?;
         if kind == RequestKind::Abort {
-            let failure = failure(Trigger::Manual, "aborted by bob", false, false);
+            let aborted = failure(Trigger::Manual, "aborted by bob", false, false);
+            let failure = self.acted().unwrap_or(aborted);
             self.note(op, EntryKind::Failing { failure })?;
         }
         self.flush(op)?;
@@ -417,6 +427,10 @@ impl Sim {
             return Ok(None);
         };
         let error = |class, words: &str| Ok(Some(Err((class, words.to_owned()))));
+        if let Some(failure) = self.acted().filter(|_| op.plan.can_be_taken_back()) {
+            self.note(op, EntryKind::Failing { failure })?;
+            return Ok(None);
+        }
         match fault {
             Some(Fault::Transient) => return error(ErrorClass::Transient, "can't watch now"),
             Some(Fault::UnknownApplied | Fault::UnknownNotApplied) => {

@@ -57,6 +57,8 @@ pub struct Script {
     pub always: Option<(String, Fault, u32)>,
     /// A death during a split lets the router's deadline run out.
     pub dead_man_fires: bool,
+    /// The boundary at which an armed trip fires.
+    pub trips: Option<usize>,
 }
 
 impl Script {
@@ -66,6 +68,7 @@ impl Script {
             && self.deaths.is_empty()
             && self.request.is_none()
             && self.always.is_none()
+            && self.trips.is_none()
     }
 }
 
@@ -106,10 +109,12 @@ pub enum Mutant {
     EndsEarly,
     /// A person's request to yield is not heard.
     DoesNotYield,
+    /// What the router found about the release is not adopted.
+    IgnoresTrip,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 18] = [
         Mutant::NoObserveTakenForDone,
         Mutant::NoObserveTriedAgain,
         Mutant::UnknownIsDone,
@@ -127,5 +132,6 @@ impl Mutant {
         Mutant::LiveTooEarly,
         Mutant::EndsEarly,
         Mutant::DoesNotYield,
+        Mutant::IgnoresTrip,
     ];
 }

@@ -24,6 +24,10 @@ pub struct World {
     pub dead_man: Option<Slot>,
     /// A deadline ran out that nobody adopted yet; whether it moved traffic.
     pub fired: Option<bool>,
+    /// The side that gets all as soon as the other one's errors are beyond doubt.
+    pub trip: Option<Slot>,
+    /// A trip fired that nobody adopted yet; whether it moved traffic.
+    pub tripped: Option<bool>,
     /// Whose config files are on disk.
     pub config: ReleaseId,
     /// Releases that fail their checks.
@@ -60,6 +64,8 @@ impl World {
             route: situation.weights,
             dead_man: None,
             fired: None,
+            trip: None,
+            tripped: None,
             config: setup.release("1").id.clone(),
             bad: BTreeSet::new(),
             applied: BTreeMap::new(),
@@ -146,22 +152,37 @@ impl World {
         }
         self.route = Some(route);
         self.dead_man = traffic.rest.filter(|_| armed && traffic.dead_man);
-        self.fired = None;
+        self.trip = traffic.rest.filter(|_| armed && traffic.trip.is_some());
+        (self.fired, self.tripped) = (None, None);
     }
 
     /// Nobody renews the deadline: the router acts by itself.
     pub fn let_dead_man_fire(&mut self) {
         let Some(stable) = self.dead_man.take() else { return };
-        let split = self.weight(stable) > 0 && self.weight(stable) < 100;
-        if !split {
-            return;
+        self.fired = self.moved_by_itself(stable);
+    }
+
+    /// The errors of the side on trial are beyond doubt: the router acts by itself. False: none is armed.
+    pub fn let_trip_fire(&mut self) -> bool {
+        let Some(stable) = self.trip.take() else { return false };
+        self.tripped = self.moved_by_itself(stable);
+        if self.tripped == Some(true) {
+            self.dead_man = None;
+        }
+        self.tripped.is_some()
+    }
+
+    /// Moves traffic to a side if that is well; none where there is no split.
+    fn moved_by_itself(&mut self, stable: Slot) -> Option<bool> {
+        if self.weight(stable) == 0 || self.weight(stable) == 100 {
+            return None;
         }
         let id = self.units.iter().find(|((slot, _), _)| *slot == stable).map(|(_, id)| id.clone());
         let moved = id.is_some_and(|id| self.runs(stable, &id, true) && !self.bad.contains(&id));
         if moved {
             self.route = Some(BTreeMap::from([(stable, 100), (stable.other(), 0)]));
         }
-        self.fired = Some(moved);
+        Some(moved)
     }
 
     /// As the engine observes it for the planners.
@@ -170,16 +191,24 @@ impl World {
             let there = |service: &ServiceName| {
                 self.units.get(&(*slot, service.clone())) == Some(&record.release)
             };
-            let running = match record.services.iter().all(there) {
+            let release = Arc::clone(self.release(&record.release));
+            let worker = |service: &&ServiceName| !release.content.services[*service].traffic;
+            let alone = record.services.iter().all(|service| worker(&service));
+            let spare = |service: &&ServiceName| self.tells && !alone && worker(service);
+            let idle = record.services.iter().filter(spare).filter(|service| !there(service));
+            let idle: BTreeSet<ServiceName> = idle.cloned().collect();
+            let busy = |service: &ServiceName| idle.contains(service) || there(service);
+            let running = match record.services.iter().all(busy) {
                 _ if !self.tells => record.believed(Running::Unknown),
                 true => Running::Yes,
                 false => Running::No,
             };
             let side = Side {
                 deployment: record.deployment,
-                release: Arc::clone(self.release(&record.release)),
+                release: Arc::clone(&release),
                 running,
                 services: record.services.clone(),
+                idle,
             };
             (*slot, side)
         });
