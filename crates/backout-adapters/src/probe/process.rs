@@ -1,11 +1,12 @@
-//! The `process` probe: what the target itself knows.
+//! The `process` probe: what the target itself knows, its own health check included.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backout_core::ports::{
-    Exit, Observed, Probe, ProbeError, ProbeSubject, Running, Sample, SampleOutcome, Target,
+    Exit, Observed, OwnHealth, Probe, ProbeError, ProbeSubject, Running, Sample, SampleOutcome,
+    Target,
 };
 use tokio::time::Instant;
 
@@ -65,9 +66,23 @@ fn judge(observed: &Observed, subject: &ProbeSubject) -> Result<SampleOutcome, P
                 "{unit} runs release {release}, not {}",
                 subject.release
             )),
-            _ => SampleOutcome::Pass,
+            _ => match observed.health {
+                OwnHealth::None | OwnHealth::Passing => SampleOutcome::Pass,
+                OwnHealth::Starting => SampleOutcome::NotReady(format!(
+                    "the health check of {unit} has not passed yet"
+                )),
+                OwnHealth::Failing => SampleOutcome::Fail(format!(
+                    "the health check of {unit} fails{}",
+                    last_line(observed)
+                )),
+            },
         },
     })
+}
+
+fn last_line(observed: &Observed) -> String {
+    let line = observed.tail.as_deref().and_then(|tail| tail.lines().last());
+    line.map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 fn how(exit: Option<Exit>) -> String {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::fill_metric;
 use super::http_exchange::{Asking, NoAnswer, ask};
 use super::metrics::MAX_SERIES;
+use super::metrics_selector::Selector;
 use super::metrics_text::series_key;
 use super::tls::Trust;
 
@@ -163,7 +164,8 @@ impl PrometheusSource {
         match (reply.status.as_str(), reply.data) {
             ("success", Some(data)) => Ok(data),
             _ => {
-                let query = fields.first().map_or("", |(_, query)| query);
+                let query: String =
+                    fields.first().map_or("", |(_, query)| query).chars().take(200).collect();
                 let why: String = reply.error.unwrap_or_default().chars().take(300).collect();
                 Err(self.fail(format!("it refused `{query}`: {why}")))
             }
@@ -181,7 +183,8 @@ impl PrometheusSource {
 
     async fn instant(&self, query: &str, timeout: Duration) -> Result<Points, ProbeError> {
         let max_age = format!("{}s", self.options.max_age.as_secs().max(1));
-        let fields = [("query", query), ("lookback_delta", &*max_age)];
+        let fresh_only = fresh_only(query, &max_age);
+        let fields = [("query", &*fresh_only), ("lookback_delta", &*max_age)];
         let now_s = Timestamp::now().as_millisecond() as f64 / 1_000.0;
         let oldest_s = now_s - (self.options.max_age + SKEW).as_secs_f64();
         let fresh = |(at_s, _): &(f64, String)| *at_s >= oldest_s;
@@ -207,6 +210,15 @@ impl PrometheusSource {
                 Err(self.fail(format!("`{query}` does not give a number now; remove the range")))
             }
         }
+    }
+}
+
+/// Servers show what they scraped up to five minutes ago as if it was now. Newer ones can be told otherwise; of a
+/// plain selector any one leaves out what is older.
+fn fresh_only(query: &str, max_age: &str) -> String {
+    match Selector::parse(query) {
+        Ok(_) => format!("last_over_time({query}[{max_age}]) and {query}"),
+        Err(_) => query.to_owned(),
     }
 }
 

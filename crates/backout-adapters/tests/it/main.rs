@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod artifacts;
+mod compose;
 mod config_files;
 mod conformance;
 mod host;
+mod metrics;
 mod probes;
 mod process;
 mod process_files;
 mod process_trouble;
+mod prometheus;
 mod script;
 mod script_router;
 mod world;
