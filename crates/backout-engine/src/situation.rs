@@ -1,6 +1,6 @@
 //! Observes what is, for the planners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{HostName, ReleaseId, ServiceName, Slot, Unit};
@@ -43,9 +43,17 @@ pub(crate) async fn observe_situation(
     for (slot, record) in &environment.slots {
         let release = release(cx, &record.release).await?;
         let mut running = Running::Yes;
+        let mut idle = BTreeSet::new();
         for service in &record.services {
             let observed = observe(cx, &unit(cx, service, *slot), Some(&release)).await;
-            running = match (running, record.believed(effective(&observed, &release))) {
+            let now = record.believed(effective(&observed, &release));
+            let serves = release.content.services.get(service).is_none_or(|s| s.traffic);
+            // A worker that died does not make a warm side cold, but it is to be started again.
+            if now == Running::No && !serves && record.services.len() > 1 {
+                idle.insert(service.clone());
+                continue;
+            }
+            running = match (running, now) {
                 (_, Running::No) | (Running::No, _) => Running::No,
                 (_, Running::Unknown) | (Running::Unknown, _) => Running::Unknown,
                 _ => Running::Yes,
@@ -56,6 +64,7 @@ pub(crate) async fn observe_situation(
             release,
             running,
             services: record.services.clone(),
+            idle,
         };
         slots.insert(*slot, side);
     }

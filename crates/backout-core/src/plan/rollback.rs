@@ -167,7 +167,7 @@ fn warm_steps(
         {
             b.stop(&service.name, bad_side, bad);
         }
-        if !side.services.contains(&service.name) {
+        if !side.services.contains(&service.name) || side.idle.contains(&service.name) {
             b.start(service, &wish.release, cx.number, slot, true);
         }
     }
@@ -191,9 +191,8 @@ fn unrouted_warm_steps(
 ) -> (Slot, usize) {
     stop_others(b, situation, slot);
     b.restore_config(&wish.release);
-    for service in
-        Builder::ordered(&wish.release).filter(|service| !side.services.contains(&service.name))
-    {
+    let missing = |name: &ServiceName| !side.services.contains(name) || side.idle.contains(name);
+    for service in Builder::ordered(&wish.release).filter(|service| missing(&service.name)) {
         b.start(service, &wish.release, cx.number, slot, true);
     }
     verify(b, cx, slot);

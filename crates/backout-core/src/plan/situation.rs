@@ -17,10 +17,12 @@ pub struct Side {
     pub deployment: u64,
     /// The release.
     pub release: Arc<Release>,
-    /// Observed over all of its services: `Yes` only if each runs.
+    /// Observed over all of its services but the idle ones: `Yes` only if each runs.
     pub running: Running,
     /// The services that may run there.
     pub services: BTreeSet<ServiceName>,
+    /// Of these, beside ones with users: workers that were seen not to run.
+    pub idle: BTreeSet<ServiceName>,
 }
 
 /// What is.

@@ -94,6 +94,9 @@ pub struct Observed {
     pub last_exit: Option<Exit>,
     /// The supervisor has given up restarting.
     pub gave_up: bool,
+    /// It runs, and nothing would start it again: what supervised it is gone.
+    #[serde(default)]
+    pub orphaned: bool,
     /// Last lines of output, for messages; at most 2 KiB.
     pub tail: Option<String>,
     /// The ledger that manages it.
@@ -115,6 +118,7 @@ impl Observed {
             restarts: 0,
             last_exit: None,
             gave_up: false,
+            orphaned: false,
             tail: None,
             marker: None,
         }

@@ -283,13 +283,13 @@ pub fn side(deployment: u64, release: &Arc<Release>, running: Running, services:
         .map(|text| name(text))
         .filter(|service| release.content.services.contains_key(service))
         .collect();
-    Side { deployment, release: Arc::clone(release), running, services }
+    Side { deployment, release: Arc::clone(release), running, services, idle: BTreeSet::new() }
 }
 
 /// A side with all of its services.
 pub fn whole(deployment: u64, release: &Arc<Release>, running: Running) -> Side {
     let services = release.content.services.keys().cloned().collect();
-    Side { deployment, release: Arc::clone(release), running, services }
+    Side { deployment, release: Arc::clone(release), running, services, idle: BTreeSet::new() }
 }
 
 /// A rollback as the way back of a failed deployment asks for it.

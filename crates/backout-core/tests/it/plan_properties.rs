@@ -92,7 +92,12 @@ fn cases() -> impl Strategy<Value = Case> {
             if services.is_empty() {
                 services.extend(all);
             }
-            slots.insert(slot, Side { deployment: number, release, running, services });
+            let worker = |service: &&ServiceName| !release.content.services[*service].traffic;
+            let alone = services.iter().all(|service| worker(&service));
+            // A third of the sides have workers that died.
+            let died = |service: &&ServiceName| !alone && some % 3 == 0 && worker(service);
+            let idle = services.iter().filter(died).cloned().collect();
+            slots.insert(slot, Side { deployment: number, release, running, services, idle });
         }
         let made = |slot: Slot| {
             slots.get(&slot).map_or_else(
@@ -132,7 +137,7 @@ impl Walk {
     fn new(case: &Case) -> Self {
         let mut units = BTreeMap::new();
         for (slot, side) in &case.situation.slots {
-            for service in &side.services {
+            for service in side.services.difference(&side.idle) {
                 units.insert((*slot, service.clone()), Arc::clone(&side.release));
             }
         }
@@ -180,7 +185,8 @@ impl Walk {
                 self.units.insert((*slot, service.clone()), release);
             }
             Action::Stop { service, slot, .. } => {
-                let serving = !self.is_worker(*slot, service);
+                let runs = self.units.contains_key(&(*slot, service.clone()));
+                let serving = runs && !self.is_worker(*slot, service);
                 if serving && self.weight(*slot) > 0 && !self.downtime {
                     return Err(format!("{service} is stopped in {slot} under its users"));
                 }

@@ -1,6 +1,9 @@
 //! `recover`: an interrupted operation goes forward if the new side is known good, else back.
 
-use backout_core::model::{Deployment, DeploymentStatus, EnvironmentRecord, OperationKind, Release, RequestKind, Severity, Trigger};
+use backout_core::model::{
+    Deployment, DeploymentStatus, EnvironmentRecord, OperationKind, Release, RequestKind, Severity,
+    Trigger,
+};
 use backout_core::plan::{Action, Live, Situation, WatchMode};
 use backout_core::ports::{Change, Commit, Running};
 use backout_core::saga::{EntryKind, Failure};
@@ -282,8 +285,10 @@ pub(crate) async fn start_what_should_run(
     };
     let Some(live) = live else { return Ok(Vec::new()) };
     let release = situation::release(cx, &live.release).await?;
-    let situation = situation::observe_situation(cx, &environment).await?;
-    if !down_now(cx, &environment, &situation, &live, &release).await {
+    let mut situation = situation::observe_situation(cx, &environment).await?;
+    // Replacing what still serves may cost a moment of it: that is a person's choice.
+    let orphaned = by_a_person && disown(cx, &mut situation, &live, &release).await;
+    if !orphaned && !down_now(cx, &environment, &situation, &live, &release).await {
         refresh(cx).await;
         return Ok(Vec::new());
     }

@@ -29,8 +29,9 @@ pub(crate) fn observe(slot: &SlotFolder) -> Result<Observed, AdapterError> {
         (None, Some(status)) => Ok(without_spec(slot, &status, supervised)),
         (Some(spec), status) => {
             let status = status.filter(|s| s.instance == spec.instance);
-            let (running, pid, note) = running(&spec, status.as_ref(), supervised);
-            Ok(describe(slot, &spec, status, running, pid, note))
+            let (running, pid) = running(&spec, status.as_ref(), supervised);
+            let orphaned = !supervised && running == Running::Yes;
+            Ok(Observed { orphaned, ..describe(slot, &spec, status, running, pid) })
         }
     }
 }
@@ -49,23 +50,15 @@ fn without_spec(slot: &SlotFolder, status: &Status, supervised: bool) -> Observe
     }
 }
 
-/// Whether the program runs, as which process, and what a person should know.
-fn running(
-    spec: &SlotSpec,
-    status: Option<&Status>,
-    supervised: bool,
-) -> (Running, Option<u32>, Option<&'static str>) {
+/// Whether the program runs, and as which process.
+fn running(spec: &SlotSpec, status: Option<&Status>, supervised: bool) -> (Running, Option<u32>) {
     let child = status.and_then(|s| s.child.as_ref()).filter(|c| c.is_alive()).map(|c| c.pid);
     match (supervised, status.map(|s| s.phase)) {
-        (true, None | Some(Phase::Starting)) => (Running::Unknown, None, None),
-        (true, Some(_)) => (if child.is_some() { Running::Yes } else { Running::No }, child, None),
+        (true, None | Some(Phase::Starting)) => (Running::Unknown, None),
+        (true, Some(_)) => (if child.is_some() { Running::Yes } else { Running::No }, child),
         (false, _) => match child.or_else(|| orphan(spec, status)) {
-            Some(pid) => (
-                Running::Yes,
-                Some(pid),
-                Some("[its supervisor is gone: nobody restarts this program]"),
-            ),
-            None => (Running::No, None, None),
+            Some(pid) => (Running::Yes, Some(pid)),
+            None => (Running::No, None),
         },
     }
 }
@@ -85,13 +78,7 @@ fn describe(
     status: Option<Status>,
     running: Running,
     pid: Option<u32>,
-    note: Option<&str>,
 ) -> Observed {
-    let tail = slot.tail(spec.deployment, TAIL_BYTES - note.map_or(0, |n| n.len() + 1));
-    let tail = match (note, tail) {
-        (Some(note), Some(tail)) => Some(format!("{tail}\n{note}")),
-        (note, tail) => tail.or_else(|| note.map(str::to_owned)),
-    };
     Observed {
         running,
         version: Some(spec.version.clone()),
@@ -102,7 +89,8 @@ fn describe(
         restarts: status.as_ref().map_or(0, |s| s.restarts),
         last_exit: status.as_ref().and_then(|s| s.last_exit),
         gave_up: status.as_ref().is_some_and(|s| s.phase == Phase::GaveUp),
-        tail,
+        orphaned: false,
+        tail: slot.tail(spec.deployment, TAIL_BYTES),
         marker: Some(Marker { ledger: spec.ledger.clone() }),
         health: OwnHealth::None,
     }

@@ -108,6 +108,17 @@ fn a_killed_supervisor_takes_nobody_down() {
     let doctor = world.run(&["doctor"]);
     let said = format!("{}{}", doctor.stdout, doctor.stderr);
     assert!(said.contains("its supervisor is gone"), "{said}");
+    // `recover` starts another in its place, and users do not notice.
+    let users = world.load();
+    let ran = world.run(&["recover", "--yes"]).expect(0);
+    assert!(ran.stdout.contains("started again: shop@local"), "{}", ran.stdout);
+    let tally = users.stop();
+    assert_eq!(tally.failures(), 0, "{tally:?}");
+    assert_eq!(world.supervisors().len(), 1);
+    still_on_v1(&world);
+    let doctor = world.run(&["doctor"]);
+    assert!(!doctor.stdout.contains("its supervisor is gone"), "{}", doctor.stdout);
+    end_supervisors();
     // The next deploy stops what nobody supervises.
     world.deployed("v2");
     world.expect_serving("v2");
