@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod data;
+pub mod docker;
 pub mod host;
 pub mod probe;
 pub mod router;

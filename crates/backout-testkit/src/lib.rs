@@ -6,6 +6,7 @@ mod artifacts_fake;
 pub mod artifacts_suite;
 mod config_files_fake;
 pub mod config_files_suite;
+pub mod docker;
 mod faults;
 pub mod fixtures;
 pub mod postgres;

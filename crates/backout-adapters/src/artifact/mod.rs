@@ -1,7 +1,11 @@
 //! Copies of what a release starts.
 
 mod file;
+mod image;
+mod stores;
 mod tree;
 
 pub use file::FileArtifacts;
+pub use image::{IMAGE_SCHEME, ImageArtifacts, Keep, Pull};
+pub use stores::AllArtifacts;
 pub(crate) use tree::remove as remove_tree;

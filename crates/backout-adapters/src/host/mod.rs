@@ -5,8 +5,10 @@ mod capture;
 mod command;
 mod confine;
 mod group;
+mod leftover;
 mod lock;
 mod output;
+mod ports;
 pub mod procfs;
 
 pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
@@ -17,4 +19,6 @@ pub use command::{CommandLine, END_GRACE, Ended, Finished, Output, StartError, r
 pub use confine::{ConfineError, resolve_inside};
 pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};
+pub use leftover::Leftover;
 pub use lock::FileLock;
+pub use ports::{free_port, is_free_port};

@@ -2,11 +2,8 @@
 
 /// By the raw type in which they stand.
 const LATER: &[(&str, &[&str])] = &[
-    (
-        "Raw",
-        &["artifacts", "state", "data", "migrations", "approvals", "notify", "policies", "guard"],
-    ),
-    ("RawTarget", &["compose", "systemd", "git", "kubernetes", "ec2"]),
+    ("Raw", &["state", "data", "migrations", "approvals", "notify", "policies", "guard"]),
+    ("RawTarget", &["systemd", "git", "kubernetes", "ec2"]),
     ("RawRouter", &["haproxy", "nginx", "caddy", "kubernetes", "gateway", "ingress_nginx", "alb"]),
     ("RawStrategy", &["rolling"]),
     ("RawHealth", &["log", "query"]),

@@ -1,6 +1,5 @@
 //! Finding a free port for a slot.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use backout_core::ids::Unit;
@@ -8,11 +7,7 @@ use backout_core::model::PortSpec;
 use backout_core::ports::AdapterError;
 
 use super::slot::{SlotFolder, environment_folder};
-
-/// Below the range from which the kernel takes ports of outgoing connections, so that a program that is
-/// restarted finds its port free again.
-const RANGE: std::ops::Range<u16> = 20_000..32_768;
-const TRIES: u32 = 64;
+use crate::host::free_port;
 
 /// The port of a start: the fixed one, or a free one that no other slot of the environment was given.
 pub(crate) fn choose(
@@ -25,44 +20,9 @@ pub(crate) fn choose(
         Some(PortSpec::Fixed(port)) => Ok(Some(port)),
         Some(PortSpec::Auto) => {
             let taken = ports_of_slots(&environment_folder(state_dir, &unit.key));
-            let random = (0..TRIES)
-                .filter_map(|_| random_port())
-                .find(|port| !taken.contains(port) && is_free(*port));
-            let port = match random {
-                Some(port) => port,
-                None => any_free_port(&taken)?,
-            };
-            Ok(Some(port))
+            free_port(&taken).map(Some).map_err(AdapterError::transient)
         }
     }
-}
-
-fn random_port() -> Option<u16> {
-    let mut bytes = [0_u8; 2];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).ok()?;
-    Some(RANGE.start + u16::from_le_bytes(bytes) % (RANGE.end - RANGE.start))
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
-fn any_free_port(taken: &[u16]) -> Result<u16, AdapterError> {
-    for _ in 0..TRIES {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|socket| socket.local_addr())
-            .map(|a| a.port());
-        match port {
-            Ok(port) if !taken.contains(&port) => return Ok(port),
-            Ok(_) => {}
-            Err(e) => {
-                return Err(AdapterError::transient(format!("failed to find a free port: {e}")));
-            }
-        }
-    }
-    Err(AdapterError::transient(
-        "failed to find a free port: all that were tried belong to other slots",
-    ))
 }
 
 fn ports_of_slots(environment: &Path) -> Vec<u16> {

@@ -33,7 +33,7 @@ pub async fn items(place: &Place, reader: &Reader) -> Vec<Item> {
         }
     }
     items.extend(room(size, &reader.state.path));
-    items.push(config(&settings.config_globs, config_files.as_ref()).await);
+    items.push(config(&registry::config_globs(settings, folder), config_files.as_ref()).await);
     items
 }
 

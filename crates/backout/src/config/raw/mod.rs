@@ -21,7 +21,7 @@ pub use health::{
 pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
 pub use service::RawService;
 pub use strategy::{RawCanary, RawOnNoData, RawStage, RawStrategy};
-pub use target::{RawPort, RawProcess, RawScript, RawTarget};
+pub use target::{RawCompose, RawPort, RawProcess, RawScript, RawTarget};
 pub use written::{At, Entries, EnvText, OneOrMany};
 
 /// backout.yaml: how an application is deployed, watched and taken back.
@@ -34,6 +34,9 @@ pub struct Raw {
     pub target: Option<At<RawTarget>>,
     /// The deployable parts; without it there is one, named as the app.
     pub services: Option<At<Entries<RawService>>>,
+    /// Compose target: images by service, in place of those in the compose file, with `{version}` filled in; `keep: copy`
+    /// keeps a copy of each image in the state folder too.
+    pub artifacts: Option<Entries<At<String>>>,
     /// Named places where it runs, each overriding by key what stands at the top; without it there is one, production.
     pub environments: Option<Entries<Raw>>,
     /// Only within an environment: people must give a reason for a rollback here.

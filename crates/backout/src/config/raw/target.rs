@@ -17,6 +17,8 @@ pub enum RawTarget {
     Process(RawProcess),
     /// A program of yours does the work, called with deploy, rollback, update-traffic, status and stop.
     Script(RawScript),
+    /// Services of a compose file, run by Docker Compose.
+    Compose(RawCompose),
 }
 
 /// A supervised program. `{version} {release} {slot} {port} {artifact} {config}` are filled in.
@@ -37,6 +39,27 @@ pub struct RawProcess {
     pub port_env: Option<At<String>>,
     /// Restarts by the supervisor. Default: at most 5 within 60s.
     pub restart: Option<RawRestart>,
+}
+
+/// Services of a compose file. The Backout service named as one of them stands for it; a single one with another name
+/// stands for all of them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawCompose {
+    /// The compose file, or a list of which later ones override. Default: compose.yaml.
+    pub file: Option<At<OneOrMany>>,
+    /// Name of the compose project. Default: the app and the environment, such as shop_production.
+    pub project: Option<At<String>>,
+    /// File of variables for the compose file, or a list of them. Default: .env.
+    pub env_file: Option<At<OneOrMany>>,
+    /// Profiles that are on.
+    pub profiles: Option<Vec<At<String>>>,
+    /// Variables for the compose file beside BACKOUT_VERSION, BACKOUT_APP and BACKOUT_ENVIRONMENT; `{version}` is filled in.
+    pub env: Option<Entries<EnvText>>,
+    /// The port inside of the container that takes requests. Default: the first that the service publishes.
+    pub port: Option<At<RawPort>>,
+    /// Limit of one start. Default: 5m.
+    pub timeout: Option<At<Duration>>,
 }
 
 /// Your own program.

@@ -1,5 +1,6 @@
 //! Valid types, made from what was written. Only these reach the engine.
 
+mod compose;
 mod health;
 mod judge;
 mod metrics;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub synthetic: Option<SyntheticSettings>,
     /// What is versioned with every release.
     pub config_globs: Vec<String>,
+    /// A copy of each image is kept in the state folder.
+    pub copies_images: bool,
     /// Today's values of the keys under `secrets:`: as expanded in the file, else from the caller's environment.
     pub secrets: Secrets,
     /// Secret keys that a process needs and that have no value.
@@ -157,7 +160,10 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
     check_hosts(raw, &mut found);
     let secret_names = secret_names(raw, &mut found);
     let config_globs = config_globs(raw, &mut found);
-    let services = app.as_ref().map(|app| services::services(raw, app, &secret_names, &mut found));
+    let project = compose::default_project(app.as_ref(), environment.as_ref());
+    let services =
+        app.as_ref().map(|app| services::services(raw, app, &project, &secret_names, &mut found));
+    let copies_images = compose::copies_images(raw, &mut found);
     let policy = policy::policy(raw, services.as_ref(), secret_names, &mut found);
     let mut metrics = BTreeMap::new();
     if let (Some(services), Some(policy)) = (&services, &policy) {
@@ -177,6 +183,7 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
                 metrics,
                 synthetic,
                 config_globs,
+                copies_images,
                 secrets,
                 missing_secrets,
                 config_path: given.file.to_owned(),

@@ -31,6 +31,7 @@ pub(super) fn policy(
     let target = match raw.target.as_ref().map(|target| &target.value) {
         Some(RawTarget::Process(_)) => TargetKind::Process,
         Some(RawTarget::Script(_)) => TargetKind::Script,
+        Some(RawTarget::Compose(_)) => TargetKind::Compose,
         None => return None,
     };
     services?;
@@ -71,7 +72,7 @@ fn router(raw: &Raw, target: TargetKind, found: &mut Findings) -> Option<RouterP
         (RawRouter::Builtin(_), TargetKind::Script) => {
             found.refuse_at(
                 *at,
-                "the built-in router needs target `process`: it must know each side's address",
+                "the built-in router needs target `process` or `compose`: it must know each side's address",
                 "write `router: script` and let the program move traffic in `update-traffic`",
             );
             None

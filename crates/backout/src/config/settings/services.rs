@@ -8,7 +8,7 @@ use backout_core::model::{
 };
 
 use super::target::{self, Around};
-use super::{Findings, health};
+use super::{Findings, compose, health};
 use crate::config::errors::{Problem, nearest};
 use crate::config::node::Position;
 use crate::config::raw::{At, EnvText, Raw, RawRouter, RawService, RawTarget};
@@ -28,6 +28,7 @@ fn written<'a>(raw: &'a Raw, app: &'a str) -> Vec<(Position, &'a str, Option<&'a
 pub(super) fn env_entries(raw: &Raw) -> impl Iterator<Item = (&At<String>, Option<&EnvText>)> {
     let base = match raw.target.as_ref().map(|target| &target.value) {
         Some(RawTarget::Process(process)) => process.env.as_ref(),
+        Some(RawTarget::Compose(compose)) => compose.env.as_ref(),
         _ => None,
     };
     let services = raw.services.iter().flat_map(|services| &services.value.0);
@@ -39,6 +40,7 @@ pub(super) fn env_entries(raw: &Raw) -> impl Iterator<Item = (&At<String>, Optio
 pub(super) fn services(
     raw: &Raw,
     app: &AppName,
+    default_project: &str,
     secrets: &[String],
     found: &mut Findings,
 ) -> BTreeMap<ServiceName, Service> {
@@ -66,9 +68,14 @@ pub(super) fn services(
             RawTarget::Script(base) => {
                 target::script(base, own, &around, found).map(TargetSpec::Script)
             }
+            RawTarget::Compose(base) => {
+                let images = raw.artifacts.as_ref();
+                let made = compose::compose(base, own, images, default_project, &around, found);
+                made.map(TargetSpec::Compose)
+            }
         };
-        let has_port =
-            matches!(&target, Some(TargetSpec::Process(process)) if process.port.is_some());
+        let has_port = matches!(&target, Some(TargetSpec::Process(process)) if process.port.is_some())
+            || matches!(&target, Some(TargetSpec::Compose(_)));
         let health =
             health::probes(raw.health.as_ref(), own, &around, has_port || target.is_none(), found);
         let depends_on = depends_on(raw, &name, own, found);

@@ -120,7 +120,7 @@ pub(super) fn script(
     })
 }
 
-fn refuse_foreign(
+pub(super) fn refuse_foreign(
     keys: &[(&str, Option<Position>)],
     theirs: &str,
     ours: &str,
@@ -164,7 +164,7 @@ fn check_env_key(key: &At<String>, found: &mut Findings) {
     }
 }
 
-fn environment(
+pub(super) fn environment(
     base: Option<&Entries<EnvText>>,
     own: Option<&Entries<EnvText>>,
     around: &Around<'_>,

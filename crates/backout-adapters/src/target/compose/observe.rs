@@ -1,0 +1,197 @@
+//! What really runs in a unit, from the engine alone.
+
+use backout_core::ids::{ReleaseId, Slot, Unit, Version};
+use backout_core::model::{ComposeSpec, Release};
+use backout_core::ports::{AdapterError, Marker, Observed, OwnHealth, Running};
+
+use super::{ComposeTargetOptions, labels, project};
+use crate::artifact::IMAGE_SCHEME;
+use crate::docker::{Call, Container};
+
+/// Bytes of output in an observation.
+const TAIL_BYTES: usize = 2048;
+/// In the place of a release that is none of ours.
+const UNMANAGED: &str = "unmanaged";
+
+pub(super) async fn observe(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    release: Option<&Release>,
+) -> Result<Observed, AdapterError> {
+    let containers = options.docker.containers(&labels::of_unit(unit)).await?;
+    if !containers.is_empty() {
+        let mut seen = summary(&containers, release);
+        seen.tail = tail(options, &containers, &seen).await;
+        return Ok(seen);
+    }
+    let foreign = foreign(options, unit, release).await?;
+    if foreign.is_empty() {
+        return Ok(Observed::nothing());
+    }
+    let mut seen = summary(&foreign, release);
+    seen.release = release.map(|release| identity(&foreign, release, unit));
+    seen.version =
+        release.filter(|r| seen.release.as_ref() == Some(&r.id)).map(|r| r.content.version.clone());
+    seen.tail = tail(options, &foreign, &seen).await;
+    Ok(seen)
+}
+
+/// Containers of a slot's project, whoever started them, one-off commands aside.
+pub(super) async fn of_project(
+    options: &ComposeTargetOptions,
+    spec: &ComposeSpec,
+    slot: Slot,
+) -> Result<Vec<Container>, AdapterError> {
+    let filter = format!("{}={}", labels::PROJECT, project(spec, slot));
+    let mut containers = options.docker.containers(&[filter]).await?;
+    containers.retain(|c| c.label(labels::ONE_OFF) != Some("True"));
+    Ok(containers)
+}
+
+/// What somebody else started as this unit: it stands in the first slot's project without a label of ours.
+pub(super) async fn foreign(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    release: Option<&Release>,
+) -> Result<Vec<Container>, AdapterError> {
+    if unit.slot != Slot::A {
+        return Ok(Vec::new());
+    }
+    let spec = options.spec(unit, release)?;
+    let mut containers = of_project(options, spec, unit.slot).await?;
+    containers.retain(|c| labels::owner(c).is_none());
+    let service = |c: &Container| c.label(labels::COMPOSE_SERVICE).unwrap_or_default().to_owned();
+    if !spec.services.is_empty() {
+        containers.retain(|c| spec.services.contains(&service(c)));
+    } else if options.services.len() > 1
+        || containers.iter().any(|c| service(c) == unit.service.as_str())
+    {
+        containers.retain(|c| service(c) == unit.service.as_str());
+    }
+    Ok(containers)
+}
+
+/// What was adopted is known by its images: nothing else says which release it is.
+fn identity(containers: &[Container], release: &Release, unit: &Unit) -> ReleaseId {
+    let same = containers.iter().all(|c| {
+        let name = c.label(labels::COMPOSE_SERVICE).unwrap_or_default();
+        release.content.artifacts.iter().any(|artifact| {
+            artifact.service == unit.service
+                && artifact.path.starts_with(&format!("{name}="))
+                && artifact.digest == format!("{IMAGE_SCHEME}{}", c.image)
+        })
+    });
+    if same { release.id.clone() } else { unmanaged() }
+}
+
+fn unmanaged() -> ReleaseId {
+    ReleaseId::new(UNMANAGED).expect("it is a valid id")
+}
+
+/// Containers as one unit: it runs if each of them does, jobs that have ended well aside.
+fn summary(containers: &[Container], release: Option<&Release>) -> Observed {
+    let is_done = |c: &&Container| {
+        c.label(labels::JOB).is_some() && c.state.status == "exited" && c.state.exit_code == 0
+    };
+    let working: Vec<&Container> = containers.iter().filter(|c| !is_done(c)).collect();
+    let wanted =
+        containers.iter().filter_map(|c| c.label(labels::SERVICES)).flat_map(|all| all.split(','));
+    let missing = wanted
+        .into_iter()
+        .any(|name| !containers.iter().any(|c| c.label(labels::COMPOSE_SERVICE) == Some(name)));
+    let runs = !missing && !working.is_empty() && working.iter().all(|c| c.is_running());
+    let serving = working.iter().find(|c| c.label(labels::PORT).is_some());
+    let first = serving.or(working.first()).copied().or(containers.first());
+    let address = match serving {
+        Some(serving) => serving.address(serving.label(labels::PORT)),
+        None => containers.iter().find_map(|c| c.address(None)),
+    };
+    let id = identity_of_labels(containers, release);
+    let of_first = |name: &str| first.and_then(|c| c.label(name));
+    Observed {
+        running: if runs { Running::Yes } else { Running::No },
+        version: of_first(labels::VERSION).and_then(|v| Version::new(v).ok()),
+        release: id,
+        deployment: of_first(labels::DEPLOYMENT).and_then(|number| number.parse().ok()),
+        health: health(&working),
+        address,
+        pid: first.map(|c| c.state.pid).filter(|pid| *pid > 0),
+        restarts: working.iter().map(|c| c.restart_count).fold(0, u32::saturating_add),
+        last_exit: working.iter().filter_map(|c| c.last_exit()).max_by_key(|exit| exit.at),
+        gave_up: working.iter().any(|c| c.is_given_up()),
+        tail: None,
+        marker: of_first(labels::LEDGER)
+            .and_then(|ledger| backout_core::ids::LedgerId::new(ledger).ok())
+            .map(|ledger| Marker { ledger }),
+        ..Observed::nothing()
+    }
+}
+
+/// The release that all containers were started for. Where they differ, one that is not the expected: half of a
+/// release is not that release.
+fn identity_of_labels(containers: &[Container], release: Option<&Release>) -> Option<ReleaseId> {
+    let mut ids = containers.iter().map(|c| {
+        let other_image = c
+            .label(labels::IMAGE)
+            .is_some_and(|image| image != format!("{IMAGE_SCHEME}{}", c.image));
+        match c.label(labels::RELEASE).and_then(|id| ReleaseId::new(id).ok()) {
+            Some(id) if !other_image => id,
+            _ => unmanaged(),
+        }
+    });
+    let first = ids.next()?;
+    let other = ids.find(|id| *id != first);
+    match (other, release) {
+        (Some(other), Some(release)) if first == release.id => Some(other),
+        (Some(_), None) => Some(unmanaged()),
+        _ => Some(first),
+    }
+}
+
+/// The worst of all health checks.
+fn health(working: &[&Container]) -> OwnHealth {
+    let of = |status: &str| {
+        working.iter().any(|c| c.state.health.as_ref().is_some_and(|h| h.status == status))
+    };
+    match () {
+        () if of("unhealthy") => OwnHealth::Failing,
+        () if of("starting") => OwnHealth::Starting,
+        () if of("healthy") => OwnHealth::Passing,
+        () => OwnHealth::None,
+    }
+}
+
+/// Last words of the first container that does not do well.
+async fn tail(
+    options: &ComposeTargetOptions,
+    containers: &[Container],
+    seen: &Observed,
+) -> Option<String> {
+    if seen.running == Running::Yes && seen.health != OwnHealth::Failing {
+        return None;
+    }
+    let ill = |c: &&Container| {
+        !c.is_running() || c.state.health.as_ref().is_some_and(|h| h.status == "unhealthy")
+    };
+    let ill = containers.iter().find(ill)?;
+    let call = Call::new(["logs", "--tail", "20", ill.id.as_str()]);
+    let logs = options.docker.run(call).await.ok()?;
+    let name = ill.name.trim_start_matches('/');
+    let mut text = format!("{name} is {}", ill.state.status);
+    if !ill.state.error.is_empty() {
+        text.push_str(&format!(": {}", ill.state.error));
+    }
+    for stream in [&logs.stdout, &logs.stderr] {
+        let words = stream.last_text(TAIL_BYTES / 2 - 200);
+        if !words.is_empty() {
+            text.push('\n');
+            text.push_str(&words);
+        }
+    }
+    let mut end = TAIL_BYTES.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    Some(text)
+}

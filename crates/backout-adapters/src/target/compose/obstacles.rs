@@ -1,0 +1,64 @@
+//! What is in the way of a start.
+
+use backout_core::ids::{Slot, Unit};
+use backout_core::model::Release;
+use backout_core::ports::AdapterError;
+
+use super::definition::{self, Definition};
+use super::start::{belongs_to_other, is_taken};
+use super::{ComposeTargetOptions, labels, observe, project};
+use crate::docker::Container;
+use crate::host::procfs;
+
+pub(super) async fn obstacles(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    release: &Release,
+) -> Result<Vec<String>, AdapterError> {
+    let spec = options.spec(unit, Some(release))?;
+    let name = project(spec, unit.slot);
+    let in_project = observe::of_project(options, spec, unit.slot).await?;
+    let other = |c: &&Container| labels::owner(c).is_some() && !labels::is_of(c, &unit.key);
+    if let Some(other) = in_project.iter().find(other) {
+        return Ok(vec![belongs_to_other(other, &name).to_string()]);
+    }
+    let foreign: Vec<&str> = in_project
+        .iter()
+        .filter(|c| c.is_running() && labels::owner(c).is_none())
+        .filter_map(|c| c.label(labels::COMPOSE_SERVICE))
+        .collect();
+    if !foreign.is_empty() {
+        return Ok(vec![format!(
+            "compose project {name} runs already ({}), and Backout did not start it: `backout adopt` records it as the way back",
+            foreign.join(", ")
+        )]);
+    }
+    // Behind a router each slot has a port of its own; without one there is only the first.
+    if options.beside || unit.slot != Slot::A {
+        return Ok(Vec::new());
+    }
+    let version = &release.content.version;
+    let definition = Definition { folder: &options.folder, spec, key: &unit.key, version };
+    let model = definition::resolve(options, &definition, &options.secrets).await?;
+    let members = if spec.services.is_empty() { model.names() } else { spec.services.clone() };
+    let held: Vec<u16> =
+        in_project.iter().filter(|c| c.is_running()).flat_map(Container::host_ports).collect();
+    let mut found = Vec::new();
+    for service in &members {
+        for port in model.ports(service).into_iter().filter_map(|port| port.host) {
+            // What this project holds is replaced by the start.
+            if held.contains(&port) || !is_taken(port) {
+                continue;
+            }
+            let (owners, _) = procfs::listeners(port);
+            let by = owners
+                .first()
+                .map(|p| format!(" by process {} (`{}`)", p.pid, p.name))
+                .unwrap_or_default();
+            found.push(format!(
+                "port {port} of {service} is taken{by}: stop it, or publish another port"
+            ));
+        }
+    }
+    Ok(found)
+}

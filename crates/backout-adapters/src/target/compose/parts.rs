@@ -1,0 +1,236 @@
+//! What a release is made of: the services of the compose file that belong to it, and their images by digest.
+
+use std::collections::BTreeMap;
+
+use backout_core::ids::{ServiceName, Unit, Version};
+use backout_core::model::{Artifact, ComposeSpec, EnvValue, Service, TargetSpec};
+use backout_core::ports::{AdapterError, PartsOf};
+
+use super::definition::{self, Definition};
+use super::model::Model;
+use super::{ComposeTargetOptions, observe};
+use crate::artifact::{IMAGE_SCHEME, Pull};
+
+/// Fills in what is known only now, and names the images.
+pub(super) async fn parts(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    service: &mut Service,
+    version: &Version,
+    of: PartsOf<'_>,
+) -> Result<Vec<Artifact>, AdapterError> {
+    let traffic = service.traffic;
+    let TargetSpec::Compose(spec) = &mut service.target else {
+        return Err(AdapterError::permanent(format!(
+            "failed to use {unit}: its service is not of target `compose`"
+        )));
+    };
+    fill_in(spec, version);
+    let copies = match of {
+        PartsOf::Recorded(config) => {
+            let copies = tempfile::tempdir().map_err(|e| AdapterError::transient(e.to_string()))?;
+            let folder = copies.path().join("files");
+            definition::lay_out(&folder, config, options.blobs.as_ref(), &options.secrets).await?;
+            Some((copies, folder))
+        }
+        PartsOf::Disk | PartsOf::Running => None,
+    };
+    let folder = copies.as_ref().map_or(options.folder.as_path(), |(_, folder)| folder.as_path());
+    let definition = Definition { folder, spec, key: &unit.key, version };
+    let model = definition::resolve(options, &definition, &options.secrets).await?;
+    let members = members(&model, spec, &options.services, unit)?;
+    if options.beside {
+        check_beside(&model, spec, &members, traffic)?;
+    }
+    let grace_ms = members.iter().filter_map(|name| model.stop_grace_ms(name)).max();
+    let shared = shared(&model, &options.services, &members);
+    let running = match of {
+        PartsOf::Running => Some(running_images(options, unit, spec, &members).await?),
+        _ => None,
+    };
+    let mut artifacts: Vec<Artifact> = Vec::new();
+    for name in members.iter().chain(&shared) {
+        let reference = image(&model, spec, name);
+        let artifact = match running.as_ref().and_then(|running| running.get(name)) {
+            Some((shown, id)) => (shown.clone(), format!("{IMAGE_SCHEME}{id}")),
+            None => {
+                let pull = pull_of(&model, name);
+                let resolved = options.images.resolve(&reference, pull).await;
+                let resolved = resolved.map_err(|error| explain(error, &model, name))?;
+                (resolved.path, resolved.digest)
+            }
+        };
+        let (path, digest) = artifact;
+        let path = format!("{name}={path}");
+        artifacts.push(Artifact { service: service.name.clone(), path, digest, kept: true });
+    }
+    spec.services = members;
+    spec.stop_grace_ms = grace_ms.unwrap_or(0);
+    Ok(artifacts)
+}
+
+fn fill_in(spec: &mut ComposeSpec, version: &Version) {
+    let fill = |text: &mut String| *text = text.replace("{version}", version.as_str());
+    for value in spec.env.values_mut() {
+        if let EnvValue::Plain(text) = value {
+            fill(text);
+        }
+    }
+    spec.images.values_mut().for_each(fill);
+}
+
+/// The image of a service: what `artifacts:` says, else what the file says.
+fn image(model: &Model, spec: &ComposeSpec, name: &str) -> String {
+    spec.images.get(name).cloned().unwrap_or_else(|| model.image(name))
+}
+
+fn pull_of(model: &Model, name: &str) -> Pull {
+    match model.pull_policy(name) {
+        Some("never" | "build") => Pull::Never,
+        Some("missing" | "if_not_present") => Pull::Missing,
+        _ => Pull::Always,
+    }
+}
+
+fn explain(error: AdapterError, model: &Model, name: &str) -> AdapterError {
+    if !model.builds(name) {
+        return error;
+    }
+    error.with_hint(format!(
+        "{name} is built from a folder: run `docker compose build {name}` before the deploy, or push its image"
+    ))
+}
+
+/// The services of the compose file that belong to the unit, in the order in which they start: the one of the same
+/// name, or all of them if the app has only this one.
+fn members(
+    model: &Model,
+    spec: &ComposeSpec,
+    services: &BTreeMap<ServiceName, Service>,
+    unit: &Unit,
+) -> Result<Vec<String>, AdapterError> {
+    let names = model.names();
+    let unknown = spec.images.keys().find(|name| !names.contains(name));
+    let named = |what: &str| {
+        AdapterError::permanent(format!(
+            "failed to find service `{what}` in {}",
+            spec.files.join(", ")
+        ))
+        .with_hint(format!("it has: {}", names.join(", ")))
+    };
+    if let Some(unknown) = unknown {
+        return Err(named(unknown));
+    }
+    if names.iter().any(|name| name == unit.service.as_str()) {
+        return Ok(vec![unit.service.to_string()]);
+    }
+    if services.len() > 1 {
+        return Err(named(unit.service.as_str()));
+    }
+    if names.is_empty() {
+        return Err(AdapterError::permanent(format!(
+            "failed to read {}: it has no services",
+            spec.files.join(", ")
+        )));
+    }
+    Ok(model.start_order(&names))
+}
+
+/// Services of the compose file that belong to no service of the app: they run once, for both slots.
+pub(super) fn shared(
+    model: &Model,
+    services: &BTreeMap<ServiceName, Service>,
+    members: &[String],
+) -> Vec<String> {
+    let names = model.names();
+    let free = |name: &&String| {
+        !members.contains(name) && !services.keys().any(|service| service.as_str() == name.as_str())
+    };
+    let free: Vec<String> = names.iter().filter(free).cloned().collect();
+    model.start_order(&free)
+}
+
+/// What can't work where two releases run side by side, said before anything is changed.
+fn check_beside(
+    model: &Model,
+    spec: &ComposeSpec,
+    members: &[String],
+    traffic: bool,
+) -> Result<(), AdapterError> {
+    let refuse = |why: String, hint: &str| Err(AdapterError::permanent(why).with_hint(hint));
+    let files = spec.files.join(", ");
+    if members.len() > 1 {
+        return refuse(
+            format!(
+                "failed to tell which service of {files} goes behind the router: there are {}",
+                members.join(", ")
+            ),
+            "name it, such as `services: { web: {} }`; the others then run once for both releases",
+        );
+    }
+    let Some(name) = members.first().filter(|_| traffic) else { return Ok(()) };
+    let ports = model.ports(name);
+    let target = spec.port.or(ports.first().map(|port| port.target));
+    if target.is_none() {
+        return refuse(
+            format!("failed to find the port of {name} in {files}: it publishes none"),
+            "say which one takes requests inside of the container: `target: { compose: { port: 8080 } }`",
+        );
+    }
+    if model.uses_host_network(name) {
+        return refuse(
+            format!(
+                "failed to run two releases of {name} side by side: it uses the host's network"
+            ),
+            "take network_mode: host away, or use `strategy: recreate` without a router",
+        );
+    }
+    if let Some(other) =
+        ports.iter().find(|port| Some(port.target) != target && port.host.is_some())
+    {
+        return refuse(
+            format!(
+                "failed to run two releases of {name} side by side: both would publish port {}",
+                other.host.unwrap_or_default()
+            ),
+            "publish only the port that takes requests; Backout gives each release its own",
+        );
+    }
+    if model.scale(name) > 1 {
+        return refuse(
+            format!(
+                "failed to run {} containers of {name} on one port each side",
+                model.scale(name)
+            ),
+            "set scale and replicas to 1 behind the built-in router",
+        );
+    }
+    Ok(())
+}
+
+/// Images of what runs now, by service: what it was started from, and the id of what it really is.
+async fn running_images(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    spec: &ComposeSpec,
+    members: &[String],
+) -> Result<BTreeMap<String, (String, String)>, AdapterError> {
+    let containers = observe::of_project(options, spec, unit.slot).await?;
+    let images: BTreeMap<_, _> = containers
+        .into_iter()
+        .filter_map(|c| {
+            let name = c.label(super::labels::COMPOSE_SERVICE)?.to_owned();
+            Some((name, (c.config.image.clone(), c.image.clone())))
+        })
+        .collect();
+    match members.iter().find(|name| !images.contains_key(*name)) {
+        None => Ok(images),
+        Some(missing) => Err(AdapterError::permanent(format!(
+            "failed to adopt: nothing runs for service {missing} in compose project {}",
+            spec.project
+        ))
+        .with_hint(
+            "`docker compose ls` shows the projects; name yours with target.compose.project",
+        )),
+    }
+}

@@ -1,0 +1,103 @@
+//! Where an environment's files stand in the state folder.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backout_core::ids::{EnvironmentKey, ReleaseId, Unit};
+use backout_core::ports::AdapterError;
+use serde::{Deserialize, Serialize};
+
+use super::ComposeTargetOptions;
+use crate::host::{
+    FileLock, Leftover, create_private_dirs, read_bounded, remove_file_if_there, write_atomic,
+};
+
+const FORMAT: u32 = 1;
+
+/// `<state>/compose/<app>/<environment>/`.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    folder: PathBuf,
+}
+
+/// The port that a start was given, so that it gets the same one when it comes again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Given {
+    pub format: u32,
+    pub release: ReleaseId,
+    pub deployment: u64,
+    pub port: u16,
+}
+
+impl Given {
+    pub(super) fn new(release: ReleaseId, deployment: u64, port: u16) -> Self {
+        Self { format: FORMAT, release, deployment, port }
+    }
+}
+
+impl Place {
+    pub(super) fn of(options: &ComposeTargetOptions, key: &EnvironmentKey) -> Self {
+        let folder = options.state_dir.join("compose");
+        Self { folder: folder.join(key.app.as_str()).join(key.environment.as_str()) }
+    }
+
+    /// Excludes other changes of this environment, of this process and of others, and ends what a killed one left.
+    pub(super) async fn enter(&self, patience: Duration) -> Result<FileLock, AdapterError> {
+        let failed = |e: std::io::Error| AdapterError::transient(e.to_string());
+        create_private_dirs(&self.folder).map_err(failed)?;
+        let lock = FileLock::take(&self.folder.join("lock"), patience).await.map_err(failed)?;
+        let lock = lock.ok_or_else(|| {
+            AdapterError::transient("failed to change containers: another process is at it")
+        })?;
+        // Compose has asked the engine for something: it is given the time to see that through.
+        self.leftover().end(Duration::from_secs(5)).await.map_err(|why| {
+            AdapterError::transient(format!("failed to change containers: {why}"))
+        })?;
+        Ok(lock)
+    }
+
+    pub(super) fn leftover(&self) -> Leftover {
+        Leftover::at(self.folder.join("run.json"))
+    }
+
+    /// Folder of one slot's copies of config files.
+    pub(super) fn definitions(&self, unit: &Unit) -> PathBuf {
+        self.folder.join(unit.service.as_str()).join(unit.slot.as_str())
+    }
+
+    fn given_path(&self, unit: &Unit) -> PathBuf {
+        self.folder.join(format!("{}-{}.json", unit.service, unit.slot))
+    }
+
+    pub(super) fn given(&self, unit: &Unit) -> Option<Given> {
+        let bytes = read_bounded(&self.given_path(unit), 64 << 10).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok().filter(|given: &Given| given.format == FORMAT)
+    }
+
+    pub(super) fn remember(&self, unit: &Unit, given: &Given) -> Result<(), AdapterError> {
+        let bytes = serde_json::to_vec(given).map_err(std::io::Error::from);
+        bytes
+            .and_then(|bytes| write_atomic(&self.given_path(unit), &bytes, 0o600))
+            .map_err(|e| AdapterError::transient(format!("failed to record a port: {e}")))
+    }
+
+    pub(super) fn forget(&self, unit: &Unit) {
+        let _ = remove_file_if_there(&self.given_path(unit));
+        let _ = crate::artifact::remove_tree(&self.definitions(unit));
+    }
+
+    /// Ports that other units were given.
+    pub(super) fn taken(&self, but: &Unit) -> Vec<u16> {
+        let own = self.given_path(but);
+        std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| *path != own && path.extension().is_some_and(|e| e == "json"))
+            .filter_map(|path| read_bounded(&path, 64 << 10).ok().flatten())
+            .filter_map(|bytes| serde_json::from_slice::<Given>(&bytes).ok())
+            .map(|given| given.port)
+            .collect()
+    }
+}

@@ -1,0 +1,262 @@
+//! A release starts in a slot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backout_core::ids::{Slot, Unit};
+use backout_core::model::{ComposeSpec, Release};
+use backout_core::ports::{AdapterError, Observed, Receipt, Running, StepCx};
+
+use super::definition::{self, Definition};
+use super::model::Model;
+use super::place::{Given, Place};
+use super::up::{How, up};
+use super::{ComposeTargetOptions, ENGINE_PATIENCE, labels, links, observe, parts, project, stop};
+use crate::docker::Container;
+use crate::host::{free_port, is_free_port};
+
+/// What one start is about.
+pub(super) struct Starting<'a> {
+    pub options: &'a ComposeTargetOptions,
+    pub place: Place,
+    pub unit: &'a Unit,
+    pub release: &'a Arc<Release>,
+    pub spec: &'a ComposeSpec,
+    pub deployment: u64,
+    pub cx: &'a StepCx,
+    pub until: Instant,
+}
+
+pub(super) async fn start(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    release: &Arc<Release>,
+    deployment: u64,
+    cx: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let spec = options.spec(unit, Some(release))?;
+    let place = Place::of(options, &unit.key);
+    let limit = Duration::from_millis(spec.timeout_ms).min(cx.timeout);
+    let until = Instant::now() + limit;
+    options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
+    let _lock = place.enter(limit / 2).await?;
+    let starting = Starting { options, place, unit, release, spec, deployment, cx, until };
+    let before = starting.may_start().await?;
+    if starting.is_running(&before) {
+        return Ok(Receipt { message: "runs already".to_owned(), ..Receipt::default() });
+    }
+    starting.run().await
+}
+
+impl Starting<'_> {
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
+    }
+
+    fn is_running(&self, seen: &Observed) -> bool {
+        seen.running == Running::Yes
+            && seen.release.as_ref() == Some(&self.release.id)
+            && seen.deployment == Some(self.deployment)
+    }
+
+    /// Whether the slot is free for this release: nobody else's, and empty where nothing replaces in place.
+    async fn may_start(&self) -> Result<Observed, AdapterError> {
+        let (options, unit) = (self.options, self.unit);
+        let in_project = observe::of_project(options, self.spec, unit.slot).await?;
+        if let Some(other) =
+            in_project.iter().find(|c| labels::owner(c).is_some() && !labels::is_of(c, &unit.key))
+        {
+            return Err(belongs_to_other(other, &project(self.spec, unit.slot)));
+        }
+        let seen = observe::observe(options, unit, Some(self.release)).await?;
+        let other = seen.release.as_ref().is_some_and(|id| *id != self.release.id);
+        if options.beside && seen.running == Running::Yes && other {
+            return Err(AdapterError::permanent(format!(
+                "failed to start {unit}: another release runs there"
+            )));
+        }
+        Ok(seen)
+    }
+
+    async fn run(&self) -> Result<Receipt, AdapterError> {
+        let (options, spec) = (self.options, self.spec);
+        let model = self.model().await?;
+        let members = self.members(&model)?;
+        let shared = parts::shared(&model, &self.release.content.services, &members);
+        let (first, own) = (project(spec, Slot::A), project(spec, self.unit.slot));
+        let references = self.references(members.iter().chain(&shared)).await?;
+        let (mut together, port) = self.prepare(&model, &references, &members, &shared)?;
+        if own == first {
+            together.keep_only(&members.iter().chain(&shared).cloned().collect::<Vec<_>>());
+            up(options, &self.place, &own, &together, How::Start, self.left()).await?;
+        } else {
+            links::make_volumes(options, &together, &first).await?;
+            if !shared.is_empty() {
+                let mut base = together.clone();
+                base.keep_only(&shared);
+                up(options, &self.place, &first, &base, How::Start, self.left()).await?;
+            }
+            together.keep_only(&members);
+            together.move_beside(&own);
+            if !shared.is_empty() {
+                up(options, &self.place, &own, &together, How::Create, self.left()).await?;
+                links::connect_shared(options, &first, &own, &shared).await?;
+            }
+            up(options, &self.place, &own, &together, How::Start, self.left()).await?;
+        }
+        self.remove_former(&members).await?;
+        let at = port.map(|port| format!(" at 127.0.0.1:{port}")).unwrap_or_default();
+        let message = format!("{} of project {own} started{at}", members.join(", "));
+        Ok(Receipt { message, ..Receipt::default() })
+    }
+
+    /// The release's own files, resolved.
+    async fn model(&self) -> Result<Model, AdapterError> {
+        let copies = self.place.definitions(self.unit).join(self.release.id.as_str());
+        let (options, release) = (self.options, self.release);
+        let secrets = &self.cx.secrets;
+        definition::lay_out(&copies, &release.content.config, options.blobs.as_ref(), secrets)
+            .await?;
+        let version = &release.content.version;
+        let definition =
+            Definition { folder: &copies, spec: self.spec, key: &self.unit.key, version };
+        let mut model = definition::resolve(options, &definition, secrets).await?;
+        model.repoint(&copies, &options.folder);
+        Ok(model)
+    }
+
+    fn members(&self, model: &Model) -> Result<Vec<String>, AdapterError> {
+        let members = self.spec.services.clone();
+        match members.iter().find(|name| model.service(name).is_none()) {
+            None if !members.is_empty() => Ok(members),
+            missing => Err(AdapterError::permanent(format!(
+                "failed to start {}: {} has no service `{}`",
+                self.unit,
+                self.spec.files.join(", "),
+                missing.map_or(self.unit.service.as_str(), String::as_str)
+            ))),
+        }
+    }
+
+    /// Our reference to each service's image, which is in the engine by then.
+    async fn references(
+        &self,
+        names: impl Iterator<Item = &String>,
+    ) -> Result<BTreeMap<String, (String, String)>, AdapterError> {
+        let mut all = BTreeMap::new();
+        for name in names {
+            let prefix = format!("{name}=");
+            let artifacts = self.release.content.artifacts.iter();
+            let artifact =
+                artifacts.clone().find(|a| a.path.starts_with(&prefix)).ok_or_else(|| {
+                    AdapterError::permanent(format!(
+                        "failed to start {}: the release has no image for service {name}",
+                        self.unit
+                    ))
+                })?;
+            let reference = self.options.images.present(&artifact.path, &artifact.digest).await?;
+            all.insert(name.clone(), (reference, artifact.digest.clone()));
+        }
+        Ok(all)
+    }
+
+    /// Pinned images, labels, and the port behind the router.
+    fn prepare(
+        &self,
+        model: &Model,
+        references: &BTreeMap<String, (String, String)>,
+        members: &[String],
+        shared: &[String],
+    ) -> Result<(Model, Option<u16>), AdapterError> {
+        let mut model = model.clone();
+        let (options, unit) = (self.options, self.unit);
+        let jobs = model.jobs();
+        for name in members.iter().chain(shared) {
+            if let Some((reference, digest)) = references.get(name) {
+                model.pin(name, reference);
+                model.label(name, &[(labels::IMAGE, digest.clone())]);
+            }
+            if jobs.contains(name) {
+                model.label(name, &[(labels::JOB, "true".to_owned())]);
+            }
+            let all = if members.contains(name) {
+                labels::of_start(unit, self.release, self.deployment, members, &options.ledger)
+            } else {
+                labels::of_environment(&unit.key, &options.ledger)
+            };
+            model.label(name, &all);
+        }
+        let port = self.expose(&mut model, members)?;
+        Ok((model, port))
+    }
+
+    /// Behind the router each slot has a port of its own; without one the file's own ports stay.
+    fn expose(&self, model: &mut Model, members: &[String]) -> Result<Option<u16>, AdapterError> {
+        let traffic =
+            self.release.content.services.get(&self.unit.service).is_some_and(|s| s.traffic);
+        let serving = members.iter().find(|name| !model.ports(name).is_empty()).or(members.first());
+        let Some(name) = serving.filter(|_| traffic).cloned() else { return Ok(None) };
+        let ports = model.ports(&name);
+        let Some(target) = self.spec.port.or(ports.first().map(|port| port.target)) else {
+            return Ok(None);
+        };
+        let is_target = |port: &&super::model::Published| port.target == target;
+        let protocol = ports.iter().find(is_target).map_or("tcp", |port| port.protocol.as_str());
+        model.label(&name, &[(labels::PORT, format!("{target}/{protocol}"))]);
+        if !self.options.beside {
+            return Ok(ports.iter().find(is_target).and_then(|port| port.host));
+        }
+        let given = self.place.given(self.unit).filter(|given| {
+            given.release == self.release.id && given.deployment == self.deployment
+        });
+        // One that came here before has its port already, and may hold it.
+        let port = match given {
+            Some(given) => given.port,
+            None => {
+                let port =
+                    free_port(&self.place.taken(self.unit)).map_err(AdapterError::transient)?;
+                self.place.remember(
+                    self.unit,
+                    &Given::new(self.release.id.clone(), self.deployment, port),
+                )?;
+                port
+            }
+        };
+        model.publish(&name, target, port);
+        Ok(Some(port))
+    }
+
+    /// Ends what an older release had in this unit and this one has not, and forgets its copies.
+    async fn remove_former(&self, members: &[String]) -> Result<(), AdapterError> {
+        let all = self.options.docker.containers(&labels::of_unit(self.unit)).await?;
+        let former: Vec<Container> = all
+            .into_iter()
+            .filter(|c| {
+                !c.label(labels::COMPOSE_SERVICE)
+                    .is_some_and(|name| members.iter().any(|m| m == name))
+            })
+            .collect();
+        stop::end(self.options, &former, stop::DEFAULT_GRACE_MS).await?;
+        let definitions = self.place.definitions(self.unit);
+        for entry in std::fs::read_dir(&definitions).into_iter().flatten().flatten() {
+            if entry.file_name() != self.release.id.as_str() {
+                let _ = crate::artifact::remove_tree(&entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn belongs_to_other(container: &Container, project: &str) -> AdapterError {
+    let (app, environment) = labels::owner(container).unwrap_or_default();
+    AdapterError::permanent(format!(
+        "failed to use compose project {project}: it belongs to {app}/{environment}"
+    ))
+    .with_hint("give each environment a project of its own with target.compose.project")
+}
+
+/// Whether a port of the file is taken by something that is none of this unit's.
+pub(super) fn is_taken(port: u16) -> bool {
+    !is_free_port(port)
+}

@@ -1,0 +1,102 @@
+//! Handing a definition to compose, and understanding what it says.
+
+use std::time::Duration;
+
+use backout_core::ports::AdapterError;
+
+use super::ComposeTargetOptions;
+use super::model::Model;
+use super::place::Place;
+use crate::docker::{Call, is_no_engine, said};
+use crate::host::{Ended, Finished};
+
+/// What compose is told to do with a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Make networks and containers.
+    Create,
+    /// And start them.
+    Start,
+}
+
+/// Makes what the definition says of `project`. Containers that are as it says stay as they are.
+pub(super) async fn up(
+    options: &ComposeTargetOptions,
+    place: &Place,
+    project: &str,
+    model: &Model,
+    how: How,
+    timeout: Duration,
+) -> Result<(), AdapterError> {
+    let mut args = vec!["compose", "--project-name", project, "--project-directory"];
+    let folder = options.folder.display().to_string();
+    args.extend([folder.as_str(), "--file", "-", "up", "--quiet-pull", "--no-build"]);
+    args.push(if how == How::Create { "--no-start" } else { "--detach" });
+    let mut call = Call::new(args);
+    // Services of the app that this definition leaves out are no orphans.
+    call.env = vec![("COMPOSE_IGNORE_ORPHANS".into(), "true".into())];
+    call.stdin = Some(model.bytes());
+    call.timeout = timeout;
+    let words = call.words();
+    let leftover = place.leftover();
+    let finished = options.docker.run_noting(call, |pid| leftover.note(pid, &words)).await?;
+    leftover.forget();
+    understand(project, &finished)
+}
+
+fn understand(project: &str, finished: &Finished) -> Result<(), AdapterError> {
+    let words = last_words(finished);
+    match finished.ended {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(_) if is_no_engine(&words) => Err(AdapterError::unknown(format!(
+            "failed to start project {project}: the Docker daemon went away: {words}"
+        ))),
+        Ended::Exited(_) => {
+            let error =
+                AdapterError::permanent(format!("failed to start project {project}: {words}"));
+            Err(match hint(&words) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            })
+        }
+        Ended::Signalled(signal) => Err(AdapterError::unknown(format!(
+            "failed to learn how the start of project {project} went: signal {signal} ended `docker compose`"
+        ))),
+        Ended::TimedOut => Err(AdapterError::unknown(format!(
+            "failed to learn how the start of project {project} went: `docker compose` was ended after {} s: {words}",
+            finished.took.as_secs()
+        ))),
+    }
+}
+
+fn hint(words: &str) -> Option<&'static str> {
+    let says = |what: &[&str]| what.iter().any(|what| words.contains(what));
+    if says(&["port is already allocated", "address already in use"]) {
+        return Some("another container or program has this port: stop it, or publish another");
+    }
+    if says(&["is already in use by container"]) {
+        return Some(
+            "another container has this name: take container_name away, or remove that container",
+        );
+    }
+    if says(&["No such image", "no such image"]) {
+        return Some("the image was removed meanwhile; `backout status` shows what is left");
+    }
+    if says(&["no space left on device", "read-only file system"]) {
+        return Some("Docker can't write: look at its disk");
+    }
+    None
+}
+
+/// What went wrong, without the progress of what went well.
+fn last_words(finished: &Finished) -> String {
+    let all = said(finished);
+    let progress = |line: &&str| {
+        let line = line.trim();
+        ["Container ", "Network ", "Volume "].iter().any(|what| line.starts_with(what))
+            && !line.contains("rror")
+    };
+    let lines: Vec<&str> =
+        all.lines().filter(|line| !progress(line) && !line.trim().is_empty()).collect();
+    if lines.is_empty() { all } else { lines.join("; ") }
+}
