@@ -4,4 +4,5 @@
 
 mod commands;
 mod sweep;
+mod trip;
 mod world;
