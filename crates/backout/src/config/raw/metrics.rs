@@ -79,7 +79,7 @@ pub struct RawSeries {
     /// Counters whose increase per second is meant.
     pub rate: Option<At<String>>,
     /// Some counters' increase over that of others.
-    pub ratio: Option<At<RawRatio>>,
+    pub ratio: Option<At<RawFraction>>,
     /// A quantile of a histogram, in seconds.
     pub latency: Option<At<RawLatency>>,
     /// Which way it gets worse. Default: higher.
@@ -105,7 +105,7 @@ pub enum RawWorse {
 /// Some counters' increase over that of others.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct RawRatio {
+pub struct RawFraction {
     /// The bad ones.
     pub bad: Option<At<String>>,
     /// All of them.
