@@ -4,6 +4,7 @@ mod fake;
 pub mod samples;
 pub mod suite;
 
+pub use fake::audit_head_of;
 pub use fake::{Call, CommitFault, FakeLedger, Harm, Stored};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use backout_core::ids::EnvironmentKey;
 use backout_core::ports::{Commit, Holder, LedgerError};
 
+pub use audit::head_of as audit_head_of;
 use state::State;
 pub use state::{Harm, Stored};
 

@@ -25,10 +25,7 @@ pub async fn orders_wait_for_their_operation(harness: &dyn LedgerHarness) {
     let answer = samples::answer("begun");
     let plan = leased.plan("b");
     let commit = Commit {
-        changes: vec![
-            Change::Open(Box::new(plan)),
-            Change::Answer(b.id.clone(), answer.clone()),
-        ],
+        changes: vec![Change::Open(Box::new(plan)), Change::Answer(b.id.clone(), answer.clone())],
         ..leased.entries("b", 0, &["opened"])
     };
     leased.commit(&[commit]).await;
@@ -99,7 +96,10 @@ pub async fn a_controller_leaves(harness: &dyn LedgerHarness) {
     let (first, second) = (harness.holder(), harness.holder());
     ledger.beat(&samples::beat(&second, 2, &[])).await.unwrap();
     ledger.beat(&samples::beat(&first, 1, &[])).await.unwrap();
-    assert_eq!(alive(&ledger.controllers().await.unwrap()), [(first.pid, true), (second.pid, true)]);
+    assert_eq!(
+        alive(&ledger.controllers().await.unwrap()),
+        [(first.pid, true), (second.pid, true)]
+    );
     ledger.leave(&first).await.unwrap();
     ledger.leave(&first).await.unwrap();
     assert_eq!(alive(&ledger.controllers().await.unwrap()), [(second.pid, true)]);

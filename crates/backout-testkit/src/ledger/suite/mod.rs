@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
+pub mod audit;
 pub mod blobs;
 pub mod commits;
 pub mod controllers;
@@ -149,6 +150,8 @@ macro_rules! ledger_conformance {
             requests: requests_wait_for_answers, a_request_comes_once, answers_need_a_request,
                 answers_stay_in_their_environment, messages_come_oldest_first, readiness_and_health_are_replaced;
             controllers: orders_wait_for_their_operation, an_order_is_answered_once, a_controller_lives_by_its_beats, a_controller_leaves;
+            audit: every_record_is_logged, what_changes_nothing_is_not_logged, a_refused_commit_logs_nothing,
+                writers_share_the_log, a_large_commit_is_logged_whole;
             blobs: blobs_come_back, large_blobs_are_refused, a_damaged_blob_is_named_and_repaired, identity_stays;
             damage: a_list_leaves_a_bad_deployment_out, a_bad_environment_is_named, a_journal_is_whole_or_an_error,
                 a_bad_plan_is_named, releases_for_pruning_are_whole_or_an_error, a_bad_request_stops_no_holder,
