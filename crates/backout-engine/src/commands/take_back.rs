@@ -80,10 +80,7 @@ pub(crate) async fn plan_take_back(
     failure: &Failure,
 ) -> Result<Result<Plan, String>, LedgerError> {
     let environment = &journal.rows.environment;
-    let mut situation: Situation = situation::observe_situation(cx, environment).await?;
-    if crate::faults::mutant("skip_half_done") {
-        skip_half_done(journal, &mut situation);
-    }
+    let situation: Situation = situation::observe_situation(cx, environment).await?;
     let number = environment.next_number;
     let mut pcx = plan_context(cx, number, Some(failure.evidence.join("; ")), false, Vec::new());
     if failure.by_router {
@@ -115,19 +112,21 @@ pub(crate) async fn plan_take_back(
         evidence: failure.evidence.clone(),
     };
     let planned = plan_rollback(&pcx, &situation, &wish).map_err(|refusal| refusal.message);
-    Ok(planned.and_then(|plan| {
+    Ok(planned.and_then(|mut plan| {
         let wrong = lint(&plan);
+        if crate::faults::mutant("skip_half_done") {
+            skip_half_done(journal, &mut plan);
+        }
         if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
     }))
 }
 
 /// The mistake of an undo that undoes only what is known to be done.
-fn skip_half_done(journal: &Journal, situation: &mut Situation) {
-    let Some(current) = journal.state.current() else { return };
-    if let Action::Start { slot, .. } = &journal.plan.steps[current].action
-        && let Some(side) = situation.slots.get_mut(slot)
-    {
-        side.running = Running::No;
+fn skip_half_done(journal: &Journal, plan: &mut Plan) {
+    let current = journal.state.current().map(|step| &journal.plan.steps[step].action);
+    if let Some(Action::Start { slot: begun, .. }) = current {
+        plan.steps
+            .retain(|step| !matches!(&step.action, Action::Stop { slot, .. } if slot == begun));
     }
 }
 

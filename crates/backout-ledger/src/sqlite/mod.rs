@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use backout_core::ports::LedgerError;
 
+use crate::faults;
 use crate::records::{DEFAULT_TERM_MS, LedgerOn};
 use crate::surroundings::{RealSurroundings, Surroundings};
 use database::Database;
@@ -44,7 +45,7 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { term_ms: DEFAULT_TERM_MS, surroundings: Arc::new(RealSurroundings) }
+        Self { term_ms: faults::term_ms(DEFAULT_TERM_MS), surroundings: Arc::new(RealSurroundings) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -30,6 +31,7 @@ pub struct World {
     /// The port that users ask.
     pub listen: u16,
     commands: AtomicU32,
+    variables: Mutex<Vec<(String, String)>>,
 }
 
 impl World {
@@ -49,7 +51,8 @@ impl World {
         }
         // Its words name the temporary folder, so that what is left can be found.
         symlink(backout(), temp.path().join("bin/backout")).unwrap();
-        Self { temp, listen: free_port(), commands: AtomicU32::new(0) }
+        let (commands, variables) = (AtomicU32::new(0), Mutex::default());
+        Self { temp, listen: free_port(), commands, variables }
     }
 
     /// Folder of `backout.yaml`.
@@ -111,8 +114,14 @@ impl World {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.temp.path().join("home"))
             .env("TERM", "xterm")
+            .envs(self.variables.lock().unwrap().iter().cloned())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Sets a variable for all commands from now on.
+    pub fn set(&self, name: &str, value: &str) {
+        self.variables.lock().unwrap().push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts a command made by [`Self::command`].

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::outbox;
 use super::scene::{STARTS, Scene, Target};
 use crate::support::{World, wait_until};
 
@@ -15,6 +16,7 @@ pub fn check(scene: &Scene, world: &World, kills: usize) {
     let live = status["version"].as_str().unwrap_or("-").to_owned();
     assert!(scene.ends.contains(&live.as_str()), "{live} is live, not one of {:?}", scene.ends);
     rows(world, &live);
+    outbox::check(world);
     if scene.is_script() {
         calls(world, kills);
         slots(scene, world, &live);

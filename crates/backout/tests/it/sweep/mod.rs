@@ -3,7 +3,9 @@
 //! Here a sample runs; `cargo xtask sweep` runs all of it.
 
 mod check;
+mod mutants;
 mod options;
+mod outbox;
 mod pool;
 mod run;
 mod scene;
@@ -49,25 +51,19 @@ fn calls(scene: &Scene) -> Vec<String> {
 }
 
 /// Points of a scene: each place alone, and drawn rows of two and three.
-fn points(
-    scene: &Scene,
-    options: &Options,
-    most: usize,
-    kill: fn(usize) -> Kill,
-) -> Vec<Vec<Kill>> {
+fn points(scene: &Scene, options: &Options, most: usize) -> Vec<Vec<usize>> {
     let mut draw = Draw::of(options.seed, scene.name);
     let single = match options.sample {
         Some(count) => draw.some_of(most, count),
         None => (1..=most).collect(),
     };
-    let mut points: Vec<Vec<Kill>> = single.into_iter().map(|nth| vec![kill(nth)]).collect();
+    let mut points: Vec<Vec<usize>> = single.into_iter().map(|nth| vec![nth]).collect();
     let rows = options.sample.map_or(most / 2, |count| count.div_ceil(4));
     for depth in 2..=options.depth {
         for _ in 0..rows / (depth - 1) {
-            let mut row = vec![kill(draw.up_to(most))];
+            let mut row = vec![draw.up_to(most)];
             // What continues passes few places at times: the early ones are hit more often.
-            let reach = if matches!(row[0], Kill::Call(_)) { 60 } else { 8 };
-            row.extend((1..depth).map(|_| kill(draw.up_to(reach))));
+            row.extend((1..depth).map(|_| draw.up_to((most / 4).max(8))));
             points.push(row);
         }
     }
@@ -88,10 +84,10 @@ fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -
         let names = places(scene);
         let can_copy = scene.is_script() && scene.before != Before::Holding;
         let template: Option<Arc<World>> = can_copy.then(|| Arc::new(scene.prepared()));
-        for kills in points(scene, options, names.len(), kill) {
-            let (Kill::Boundary(first) | Kill::Call(first)) = kills[0];
+        for row in points(scene, options, names.len()) {
+            let kills: Vec<Kill> = row.iter().map(|nth| kill(*nth)).collect();
             let words: Vec<String> = kills.iter().map(Kill::to_string).collect();
-            let name = format!("{} at {} ({})", scene.name, words.join(", "), names[first - 1]);
+            let name = format!("{} at {} ({})", scene.name, words.join(", "), names[row[0] - 1]);
             let template = template.clone();
             let run = Box::new(move || {
                 let world = match &template {

@@ -17,6 +17,8 @@ const CONVERGED: Duration = Duration::from_secs(60);
 pub enum Kill {
     /// At the n-th boundary that the engine passes.
     Boundary(usize),
+    /// At the first boundary of this name.
+    Named(&'static str),
     /// Before the n-th system call that changes something.
     Call(usize),
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Kill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kill::Boundary(nth) => write!(f, "boundary {nth}"),
+            Kill::Named(name) => write!(f, "{name}"),
             Kill::Call(nth) => write!(f, "call {nth}"),
         }
     }
@@ -75,8 +78,12 @@ pub fn point(scene: &Scene, world: &World, kills: &[Kill]) -> Survived {
 /// Runs the command up to there. False if it came to its end before.
 fn is_killed(scene: &Scene, world: &World, args: &[&str], kill: Kill) -> bool {
     match kill {
-        Kill::Boundary(nth) => {
-            let ran = world.run_with(args, &[("BACKOUT_KILL_AT", &format!("any:{nth}"))]);
+        Kill::Boundary(_) | Kill::Named(_) => {
+            let at = match kill {
+                Kill::Named(name) => format!("{name}:1"),
+                Kill::Boundary(nth) | Kill::Call(nth) => format!("any:{nth}"),
+            };
+            let ran = world.run_with(args, &[("BACKOUT_KILL_AT", &at)]);
             if ran.signal != Some(9) {
                 continues(scene, &ran);
             }
