@@ -311,6 +311,21 @@ pub trait Ledger: Send + Sync {
         health: &LiveHealth,
     ) -> Result<(), LedgerError>;
 
+    /// A small document beside the history, by name; it may be lost without harm.
+    async fn document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, LedgerError>;
+
+    /// Keeps it in place of the one before: at most 256 KiB, and the 200 newest of an environment. Needs no lease.
+    async fn put_document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+        document: &serde_json::Value,
+    ) -> Result<(), LedgerError>;
+
     /// Shows the audit log and every record that it covers, as of one moment.
     async fn audit_scan(
         &self,

@@ -17,7 +17,10 @@ use crate::records::store::{Row, Statement, Write};
 use crate::surroundings::Surroundings;
 
 /// What each format adds, the first one first.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_ledger.sql"),
+    include_str!("../../migrations/postgres/0002_documents.sql"),
+];
 
 /// Newest format that this version reads and writes.
 pub(super) const SUPPORTED: i64 = MIGRATIONS.len() as i64;

@@ -5,6 +5,7 @@ mod changes;
 pub(crate) mod codec;
 mod commit;
 mod controllers;
+mod documents;
 mod lease;
 mod logged;
 mod port;
@@ -21,6 +22,9 @@ use store::Store;
 /// Largest blob.
 pub const MAX_BLOB_BYTES: usize = 10 * 1024 * 1024;
 
+/// Tries of a transaction whose connection is cut each time.
+const MAX_TRIES: u32 = 3;
+
 /// Term of a lease.
 pub const DEFAULT_TERM_MS: u64 = 15_000;
 
@@ -34,6 +38,12 @@ pub struct LedgerOn<S> {
 impl<S: Store> LedgerOn<S> {
     pub(crate) fn new(store: S, term_ms: u64, surroundings: Arc<dyn Surroundings>) -> Self {
         Self { store, term_ms, surroundings }
+    }
+
+    /// Whether a transaction that failed is worth another try.
+    fn once_more(&self, tries: &mut u32) -> bool {
+        *tries += 1;
+        self.store.was_cut() && *tries < MAX_TRIES
     }
 
     fn terms(&self) -> Terms<'_> {

@@ -17,7 +17,7 @@ use backout_core::saga::Entry;
 use super::codec::{column, corrupt};
 use super::rows::Latest;
 use super::store::{Row, Statement, Store};
-use super::{LedgerOn, audit, commit, controllers, lease, query, rows};
+use super::{LedgerOn, audit, commit, controllers, documents, lease, query, rows};
 
 impl<S: Store> LedgerOn<S> {
     async fn identity(&self) -> Result<Row, LedgerError> {
@@ -39,11 +39,23 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn claim(&self, key: &EnvironmentKey, holder: &Holder) -> Result<Lease, ClaimError> {
-        lease::claim(&self.store, &self.terms(), key, holder).await
+        let mut tries = 0;
+        loop {
+            match lease::claim(&self.store, &self.terms(), key, holder).await {
+                Err(ClaimError::Ledger(_)) if self.once_more(&mut tries) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), AppendError> {
-        lease::renew(&self.store, &self.terms(), lease).await
+        let mut tries = 0;
+        loop {
+            match lease::renew(&self.store, &self.terms(), lease).await {
+                Err(AppendError::Unavailable(_)) if self.once_more(&mut tries) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LedgerError> {
@@ -55,7 +67,13 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn commit(&self, lease: &Lease, commits: &[Commit]) -> Result<(), AppendError> {
-        commit::commit(&self.store, lease, commits).await
+        let mut tries = 0;
+        loop {
+            match commit::commit(&self.store, lease, commits).await {
+                Err(AppendError::Unavailable(_)) if self.once_more(&mut tries) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn environments(
@@ -137,7 +155,13 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn submit(&self, request: &Request) -> Result<(), LedgerError> {
-        rows::submit(&self.store, request).await
+        let mut tries = 0;
+        loop {
+            match rows::submit(&self.store, request).await {
+                Err(_) if self.once_more(&mut tries) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn pending_requests(&self, operation: &OperationId) -> Result<Vec<Request>, LedgerError> {
@@ -153,7 +177,13 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn answer(&self, id: &RequestId, answer: &RequestAnswer) -> Result<bool, LedgerError> {
-        rows::answer(&self.store, id, answer).await
+        let mut tries = 0;
+        loop {
+            match rows::answer(&self.store, id, answer).await {
+                Err(_) if self.once_more(&mut tries) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn beat(&self, beat: &ControllerBeat) -> Result<(), LedgerError> {
@@ -193,6 +223,23 @@ impl<S: Store> Ledger for LedgerOn<S> {
         health: &LiveHealth,
     ) -> Result<(), LedgerError> {
         rows::put_latest(&self.store, Latest::Health, key, health).await
+    }
+
+    async fn document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, LedgerError> {
+        documents::document(&self.store, key, name).await
+    }
+
+    async fn put_document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+        document: &serde_json::Value,
+    ) -> Result<(), LedgerError> {
+        documents::put(&self.store, key, name, document).await
     }
 
     async fn audit_scan(&self, visitor: &mut dyn AuditVisitor) -> Result<(), LedgerError> {

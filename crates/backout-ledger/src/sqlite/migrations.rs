@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_ledger.sql"),
     include_str!("../../migrations/sqlite/0002_controllers.sql"),
     include_str!("../../migrations/sqlite/0003_audit.sql"),
+    include_str!("../../migrations/sqlite/0004_documents.sql"),
 ];
 
 /// Format that has the audit log.
@@ -32,6 +33,11 @@ const READ_SINCE: &[(i64, &str)] = &[
         WITH_AUDIT,
         "CREATE TEMP TABLE audit_leaves (leaf INTEGER, kind TEXT, subject TEXT, format INTEGER, digest BLOB, at TEXT);
          CREATE TEMP TABLE audit_head (only_row INTEGER, size INTEGER, peaks BLOB)",
+    ),
+    (
+        4,
+        "CREATE TEMP TABLE documents
+         (app TEXT, environment TEXT, name TEXT, written_ms INTEGER, format INTEGER, json TEXT)",
     ),
 ];
 

@@ -371,6 +371,34 @@ impl Ledger for FakeLedger {
         Ok(())
     }
 
+    async fn document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, LedgerError> {
+        Ok(self.up()?.documents.get(&(key.clone(), name.to_owned())).map(|(_, it)| it.clone()))
+    }
+
+    async fn put_document(
+        &self,
+        key: &EnvironmentKey,
+        name: &str,
+        document: &serde_json::Value,
+    ) -> Result<(), LedgerError> {
+        if document.to_string().len() > 256 << 10 {
+            return Err(LedgerError::Unavailable(format!("document {name} is too large")));
+        }
+        let mut state = self.up()?;
+        let number = state.documents.values().map(|(number, _)| number + 1).max().unwrap_or(0);
+        state.documents.insert((key.clone(), name.to_owned()), (number, document.clone()));
+        let of_key = state.documents.iter().filter(|((of, _), _)| of == key);
+        let oldest = of_key.clone().min_by_key(|(_, (number, _))| *number);
+        if let Some(name) = oldest.map(|(name, _)| name.clone()).filter(|_| of_key.count() > 200) {
+            state.documents.remove(&name);
+        }
+        Ok(())
+    }
+
     async fn audit_scan(&self, visitor: &mut dyn AuditVisitor) -> Result<(), LedgerError> {
         self.up()?.data.scan(visitor);
         Ok(())

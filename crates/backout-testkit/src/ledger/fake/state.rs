@@ -172,6 +172,8 @@ pub(super) struct State {
     pub leases: BTreeMap<EnvironmentKey, LeaseRow>,
     /// By process: the end of its term, and what it said.
     pub controllers: BTreeMap<(u32, u64), (u64, Text)>,
+    /// By environment and name: in which order they were written, and what they say.
+    pub documents: BTreeMap<(EnvironmentKey, String), (u64, serde_json::Value)>,
     pub data: Data,
     pub calls: Vec<Call>,
     pub commits: usize,
@@ -190,6 +192,7 @@ impl State {
             dead: BTreeSet::new(),
             leases: BTreeMap::new(),
             controllers: BTreeMap::new(),
+            documents: BTreeMap::new(),
             data: Data::new(),
             calls: Vec::new(),
             commits: 0,

@@ -148,7 +148,8 @@ macro_rules! ledger_conformance {
                 releases_are_counted_over_environments, rollbacks_are_found, environments_are_listed,
                 what_is_not_there_is_none, nanoseconds_count;
             requests: requests_wait_for_answers, a_request_comes_once, answers_need_a_request,
-                answers_stay_in_their_environment, messages_come_oldest_first, readiness_and_health_are_replaced;
+                answers_stay_in_their_environment, messages_come_oldest_first, readiness_and_health_are_replaced,
+                documents_are_replaced_and_bounded;
             controllers: orders_wait_for_their_operation, an_order_is_answered_once, a_controller_lives_by_its_beats, a_controller_leaves;
             audit: every_record_is_logged, what_changes_nothing_is_not_logged, a_refused_commit_logs_nothing,
                 writers_share_the_log, a_large_commit_is_logged_whole;

@@ -85,6 +85,29 @@ pub async fn messages_come_oldest_first(harness: &dyn LedgerHarness) {
     assert_eq!(leased.ledger.outbox(0).await.unwrap(), vec![]);
 }
 
+/// The newest of each name, and no more than 200 of them.
+pub async fn documents_are_replaced_and_bounded(harness: &dyn LedgerHarness) {
+    let (ledger, key) = (harness.ledger(), samples::key("shop", "production"));
+    let other = samples::key("shop", "staging");
+    assert_eq!(ledger.document(&key, "judge/1").await.unwrap(), None);
+    for number in 1..=3 {
+        let document = serde_json::json!({ "number": number, "text": "ä\u{0}" });
+        ledger.put_document(&key, "judge/1", &document).await.unwrap();
+        assert_eq!(harness.reopen().await.document(&key, "judge/1").await.unwrap(), Some(document));
+    }
+    ledger.put_document(&other, "judge/1", &serde_json::json!(7)).await.unwrap();
+    let large = serde_json::Value::String("x".repeat(300 << 10));
+    ledger.put_document(&key, "large", &large).await.unwrap_err();
+    for number in 1..=201 {
+        let name = format!("more/{number:03}");
+        ledger.put_document(&key, &name, &serde_json::json!(number)).await.unwrap();
+    }
+    assert_eq!(ledger.document(&key, "judge/1").await.unwrap(), None, "written longest ago");
+    let newest = ledger.document(&key, "more/201").await.unwrap();
+    assert_eq!(newest, Some(serde_json::json!(201)));
+    assert_eq!(ledger.document(&other, "judge/1").await.unwrap(), Some(serde_json::json!(7)));
+}
+
 /// The last of each, per environment.
 pub async fn readiness_and_health_are_replaced(harness: &dyn LedgerHarness) {
     let (ledger, key) = (harness.ledger(), samples::key("shop", "production"));
