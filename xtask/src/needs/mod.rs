@@ -1,6 +1,7 @@
 //! What the tasks need on the machine: one table of how to find and how to install it.
 
 mod apt;
+mod compose;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,14 @@ enum Find {
     /// As before, as a subcommand of the cargo in use.
     CargoAnswers(&'static [&'static str]),
     CargoDeny,
+    Compose,
 }
 
 enum Install {
     Apt(&'static [&'static str]),
     Rustup(&'static str),
     CargoDeny,
+    Compose,
 }
 
 const COMPONENTS: &[Component] = &[
@@ -90,6 +93,52 @@ const COMPONENTS: &[Component] = &[
         why: "a source of metrics to read from",
         find: Find::Answers("prometheus", &["--version"]),
         install: Install::Apt(&["prometheus"]),
+    },
+    Component {
+        name: "dockerd",
+        needed_by: &["test", "bench"],
+        why: "the engine that the compose target is tested on",
+        find: Find::Answers("dockerd", &["--version"]),
+        install: Install::Apt(&["docker.io", "iptables"]),
+    },
+    Component {
+        name: "iptables",
+        needed_by: &["test", "bench"],
+        why: "publishes ports of containers",
+        find: Find::Answers("iptables", &["--version"]),
+        install: Install::Apt(&["iptables"]),
+    },
+    Component {
+        name: "docker",
+        needed_by: &["test", "bench"],
+        why: "the command that everything goes through",
+        find: Find::Answers("docker", &["--version"]),
+        install: Install::Apt(&["docker.io"]),
+    },
+    Component {
+        name: "compose",
+        needed_by: &["test", "bench"],
+        why: "Docker Compose v2, a plugin of docker",
+        find: Find::Compose,
+        install: Install::Compose,
+    },
+    Component {
+        name: "registry",
+        needed_by: &["test", "bench"],
+        why: "holds images that tests pull",
+        find: Find::Answers("docker-registry", &["--version"]),
+        install: Install::Apt(&["docker-registry"]),
+    },
+    Component {
+        name: "busybox",
+        needed_by: &["test", "bench"],
+        why: "what small images are made of",
+        // Static, since nothing else is in those images.
+        find: Find::Answers(
+            "sh",
+            &["-c", "test -x /bin/busybox && ! ldd /bin/busybox > /dev/null 2>&1"],
+        ),
+        install: Install::Apt(&["busybox-static"]),
     },
     Component {
         name: "haproxy",
@@ -163,6 +212,7 @@ impl Component {
             }
             Find::CargoAnswers(args) => run::succeeds(run::cargo(args)?),
             Find::CargoDeny => cargo_deny()?.is_some(),
+            Find::Compose => compose::is_there(&tools_dir()?),
         })
     }
 
@@ -171,6 +221,7 @@ impl Component {
             Install::Apt(packages) => format!("apt-get install {}", packages.join(" ")),
             Install::Rustup(component) => format!("rustup component add {component}"),
             Install::CargoDeny => run::words(&install_cargo_deny()?),
+            Install::Compose => compose::how_to_install(),
         })
     }
 }
@@ -219,6 +270,7 @@ fn install(missing: &[&Component]) -> Outcome<()> {
                 run::run(command)?;
             }
             Install::CargoDeny => run::run(install_cargo_deny()?)?,
+            Install::Compose => compose::install(&tools_dir()?)?,
         }
     }
     Ok(())
