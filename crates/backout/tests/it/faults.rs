@@ -1,7 +1,7 @@
 //! Bad input and faults. After each: users are on a good release or nothing was changed, the ledger is true, the
 //! message says what to do, and the exit code fits.
 
-mod disk;
+pub(crate) mod disk;
 mod health;
 mod input;
 mod ports;

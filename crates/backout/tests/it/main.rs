@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
 
 mod cases;
+mod controller;
 mod demo;
 mod faults;
 mod guide;
 mod interrupt;
 mod kills;
+mod races;
 mod reading;
 mod script_target;
 mod support;
 mod sweep;
+mod trip;

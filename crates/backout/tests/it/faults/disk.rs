@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::support::{Background, Ran, World, Yaml, wait_until};
 
 /// The state folder of a world on a small disk. Gone with this.
-struct SmallDisk<'a> {
+pub(crate) struct SmallDisk<'a> {
     world: &'a World,
     holder: Child,
 }
 
 impl<'a> SmallDisk<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         std::fs::create_dir(world.state_dir()).unwrap();
         let script =
             r#"mount -t tmpfs -o size=26m,mode=0700 none "$1" && echo ready && exec sleep 600"#;
@@ -44,16 +44,16 @@ impl<'a> SmallDisk<'a> {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.spawn(args).wait()
     }
 
-    fn deploy(&self, version: &str) -> Ran {
+    pub(crate) fn deploy(&self, version: &str) -> Ran {
         self.run(&["deploy", "--version", version, "--yes", "--format", "json"])
     }
 
     /// Uses up all space, or gives it back.
-    fn fill(&self, full: bool) {
+    pub(crate) fn fill(&self, full: bool) {
         let script = if full {
             r#"dd if=/dev/zero of="$1/filler" bs=4k 2>/dev/null; dd if=/dev/zero of="$1/filler2" bs=1 2>/dev/null; true"#
         } else {
@@ -64,11 +64,11 @@ impl<'a> SmallDisk<'a> {
         assert!(self.inside(&command).status().unwrap().success());
     }
 
-    fn spawn(&self, args: &[&str]) -> Background {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Background {
         self.world.spawn_command(self.inside(&self.world.command(args)))
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.run(&["status", "--format", "json"]).expect(0).json()["environments"][0].clone()
     }
 
@@ -76,7 +76,7 @@ impl<'a> SmallDisk<'a> {
         self.status()["version"].as_str().unwrap_or("-").to_owned()
     }
 
-    fn wait_for_step(&self, step: &str) {
+    pub(crate) fn wait_for_step(&self, step: &str) {
         wait_until(step, || self.status()["operation"]["step"] == step);
     }
 }
