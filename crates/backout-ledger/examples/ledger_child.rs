@@ -1,8 +1,10 @@
 //! A process with a ledger, for tests that kill it, race it or starve it of disk, and for measurements.
 //!
-//! `seed DIR N` writes a history, `status DIR` asks what `status` asks, `append DIR` commits entry after entry and
-//! prints each length that was acknowledged, `claim DIR` claims when a line comes, prints the epoch or `busy` and
-//! holds until its input ends, `fill DIR` uses up a small disk and journals a rollback on the full one.
+//! `seed PLACE N` writes a history, `status DIR` asks what `status` asks, `append PLACE` commits entry after entry and
+//! prints each length that was acknowledged, `claim PLACE` claims when a line comes, prints the epoch or `busy` and
+//! holds until its input ends, `fill DIR` uses up a small disk and journals a rollback on the full one. A place is a
+//! folder or the address of a PostgreSQL database. `export DIR` exports the audit log on a disk that it filled,
+//! `verify PLACE` checks it and says how long that took.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +14,8 @@ use backout_core::model::DeploymentFilter;
 use backout_core::ports::{AppendError, Change, ClaimError, Commit, Lease, Ledger, LedgerError};
 use backout_ledger::audit;
 use backout_ledger::{
-    OpenError, OpenMode, RESERVE_FILE, SqliteLedger, holder_for_this_process, seed_history,
+    DatabaseUrl, OpenError, OpenMode, PostgresLedger, RESERVE_FILE, SqliteLedger,
+    holder_for_this_process, seed_history,
 };
 use backout_testkit::ledger::samples;
 
@@ -23,27 +26,37 @@ async fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["seed", folder, count] => seed(Path::new(folder), count.parse()?).await,
+        ["seed", place, count] => seed(place, count.parse()?).await,
         ["status", folder] => status(Path::new(folder)).await,
-        ["append", folder] => append(Path::new(folder)).await,
-        ["claim", folder] => claim(Path::new(folder)).await,
+        ["append", place] => append(place).await,
+        ["claim", place] => claim(place).await,
         ["fill", folder] => fill(Path::new(folder)).await,
+        ["export", folder] => export_on_a_full_disk(Path::new(folder)).await,
+        ["verify", place] => verify(place).await,
         _ => Err("give a verb and its arguments".into()),
     }
 }
 
-async fn seed(folder: &Path, count: u64) -> Outcome {
-    let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
+async fn open(place: &str) -> Result<Box<dyn Ledger>, Box<dyn std::error::Error>> {
+    if place.starts_with("postgres://") {
+        let url: DatabaseUrl = place.parse()?;
+        return Ok(Box::new(PostgresLedger::connect(&url, OpenMode::ReadWrite).await?));
+    }
+    Ok(Box::new(SqliteLedger::open(Path::new(place), OpenMode::ReadWrite).await?))
+}
+
+async fn seed(place: &str, count: u64) -> Outcome {
+    let ledger = open(place).await?;
     let began = Instant::now();
     let newest = seed_history(
-        &ledger,
+        ledger.as_ref(),
         &samples::key("shop", "production"),
         &holder_for_this_process("seed", false)?,
         count,
     )
     .await?;
     println!("#{newest} after {} ms", began.elapsed().as_millis());
-    Ok(ledger.close().await?)
+    Ok(())
 }
 
 /// What `status` asks, cold.
@@ -90,7 +103,7 @@ fn say(line: &str) -> Outcome {
 }
 
 /// An open operation `op_one`, or the one that an earlier process left.
-async fn begin(ledger: &SqliteLedger) -> Result<(Lease, u64), Box<dyn std::error::Error>> {
+async fn begin(ledger: &dyn Ledger) -> Result<(Lease, u64), Box<dyn std::error::Error>> {
     let key = samples::key("shop", "production");
     let lease = ledger.claim(&key, &holder_for_this_process("deploy", false)?).await?;
     let operation = samples::operation("one");
@@ -115,9 +128,9 @@ fn entry(lease: &Lease, length: u64) -> Commit {
     }
 }
 
-async fn append(folder: &Path) -> Outcome {
-    let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
-    let (lease, mut length) = begin(&ledger).await?;
+async fn append(place: &str) -> Outcome {
+    let ledger = open(place).await?;
+    let (lease, mut length) = begin(ledger.as_ref()).await?;
     loop {
         ledger.commit(&lease, &[entry(&lease, length)]).await?;
         length += 1;
@@ -125,11 +138,11 @@ async fn append(folder: &Path) -> Outcome {
     }
 }
 
-async fn claim(folder: &Path) -> Outcome {
+async fn claim(place: &str) -> Outcome {
     let holder = holder_for_this_process("deploy", false)?;
     say("ready")?;
     std::io::stdin().read_line(&mut String::new())?;
-    let ledger = SqliteLedger::open(folder, OpenMode::ReadWrite).await?;
+    let ledger = open(place).await?;
     match ledger.claim(&samples::key("shop", "production"), &holder).await {
         Ok(lease) => say(&lease.epoch.to_string())?,
         Err(ClaimError::Busy(view)) => say(&format!("busy: {}", view.holder.label))?,
@@ -203,4 +216,48 @@ async fn commit_until_full(
         }
     }
     Err("the disk never got full".into())
+}
+
+/// Checks a ledger against its log.
+async fn verify(place: &str) -> Outcome {
+    let ledger = open(place).await?;
+    let began = Instant::now();
+    let report = audit::verify(ledger.as_ref(), &[]).await?;
+    assert!(report.verified(), "{report:?}");
+    let (entries, leaves) = (report.entries, report.leaves);
+    say(&format!("{entries} entries, {leaves} leaves in {} ms", began.elapsed().as_millis()))
+}
+
+/// The old export stays whole, and nothing of the new one is left.
+async fn export_on_a_full_disk(state: &Path) -> Outcome {
+    let ledger = SqliteLedger::open(state, OpenMode::ReadWrite).await?;
+    let holder = holder_for_this_process("export", false)?;
+    seed_history(&ledger, &samples::key("shop", "production"), &holder, 40).await?;
+    let keeper = audit::Keeper::new(state, &ledger.id().await?);
+    let out = state.join("out");
+    let export = async || audit::export(&ledger, &keeper, &out, &[], || [1; 32]).await.map(|_| ());
+    export().await?;
+    let before = std::fs::read(&out)?;
+    ledger.close().await?;
+    let mut filler = std::fs::File::create(state.join("fill"))?;
+    for size in [1 << 16, 1 << 12, 1] {
+        while filler.write_all(&vec![0; size]).is_ok() {}
+    }
+    let ledger = SqliteLedger::open(state, OpenMode::ReadOnly).await?;
+    let export = async || audit::export(&ledger, &keeper, &out, &[], || [1; 32]).await.map(|_| ());
+    match export().await {
+        Ok(()) => say("written")?,
+        Err(error) => say(&error.to_string())?,
+    }
+    say(&format!("the old one is whole: {}", std::fs::read(&out)? == before))?;
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(state)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| !name.starts_with("ledger.db-"));
+    names.sort();
+    say(&format!("names: {}", names.join(", ")))?;
+    filler.set_len(0)?;
+    export().await?;
+    say(&format!("with room again: {}", std::fs::read(&out)? != before))
 }

@@ -95,7 +95,8 @@ pub(super) async fn connect(
         ("search_path", SCHEMA.to_owned()),
         ("lock_timeout", ms(limits.lock)),
         ("statement_timeout", ms(limits.large)),
-        ("idle_in_transaction_session_timeout", ms(limits.lock)),
+        // Sooner than others give up waiting for it.
+        ("idle_in_transaction_session_timeout", ms(limits.lock * 3 / 4)),
         ("tcp_user_timeout", ms(limits.statement)),
         ("tcp_keepalives_idle", seconds(limits.statement)),
         ("tcp_keepalives_interval", "1".to_owned()),

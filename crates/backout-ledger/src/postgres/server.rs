@@ -2,7 +2,7 @@
 //! until the server is through with it, and so sees what became of it. Every wait is bounded.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -128,6 +128,8 @@ pub struct Server {
     /// Under this name the server keeps what this value committed last.
     writer: String,
     commits: AtomicI64,
+    /// The last transaction was cut and is undone.
+    pub(super) cut: AtomicBool,
     home: Mutex<Home>,
 }
 
@@ -147,6 +149,7 @@ impl Server {
             limits,
             writer: hex(&writer),
             commits: AtomicI64::new(0),
+            cut: AtomicBool::new(false),
             home: Mutex::new(Home { connection: Some(connection), unsettled: false }),
         })
     }
@@ -201,6 +204,7 @@ impl Server {
 
     /// Begins alone: takes the lock of all writers, and leaves a mark by which the commit can be found again.
     async fn begin_writing(&self) -> Result<ServerWrite<'_>, LedgerError> {
+        self.cut.store(false, Ordering::Relaxed);
         let mut tries = 0;
         loop {
             let mark = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
@@ -324,6 +328,10 @@ impl Store for Server {
         let row =
             reply.first().ok_or_else(|| self.meaning(&Failure::Sql(sqlx::Error::RowNotFound)))?;
         unsigned("the server's time", &row, "now_ms")
+    }
+
+    fn was_cut(&self) -> bool {
+        self.cut.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -45,10 +45,12 @@ impl DatabaseUrl {
     /// Beyond this machine the server must prove who it is, unless another mode was chosen.
     fn new(options: PgConnectOptions, ssl_mode_was_chosen: bool) -> Self {
         let shown = shown(&options);
-        let options = if ssl_mode_was_chosen || is_here(&options) {
-            options
-        } else {
-            options.ssl_mode(PgSslMode::VerifyFull)
+        let options = match (ssl_mode_was_chosen, socket(&options).is_some()) {
+            (true, _) => options,
+            // Nothing is ever encrypted there.
+            (false, true) => options.ssl_mode(PgSslMode::Disable),
+            (false, false) if is_here(&options) => options,
+            (false, false) => options.ssl_mode(PgSslMode::VerifyFull),
         };
         Self { options, shown }
     }
@@ -101,9 +103,7 @@ fn shown(options: &PgConnectOptions) -> String {
 fn is_here(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    socket(options).is_some()
-        || host == "localhost"
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -152,6 +152,6 @@ mod tests {
         assert!(matches!(mode("postgres://a@127.0.0.1/l"), PgSslMode::Prefer));
         assert!(matches!(mode("postgres://a@[::1]/l"), PgSslMode::Prefer));
         assert!(matches!(mode("postgres://a@localhost/l"), PgSslMode::Prefer));
-        assert!(matches!(mode("postgres://a@%2Frun%2Fpg/l"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://a@%2Frun%2Fpg/l"), PgSslMode::Disable));
     }
 }

@@ -1,5 +1,7 @@
 //! A transaction that writes, and what became of it when its last answer is lost.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use backout_core::ports::LedgerError;
 
@@ -30,6 +32,8 @@ impl<'a> ServerWrite<'a> {
             if !failure.leaves_connection() {
                 self.held.cut();
             }
+            // Without its COMMIT it is undone, whenever the server notices.
+            self.server.cut.store(failure.is_cut(), Ordering::Relaxed);
             self.server.meaning(&failure)
         })
     }
@@ -83,6 +87,7 @@ impl Write for ServerWrite<'_> {
             Ok((connection, there)) => {
                 self.held.replace(connection);
                 self.held.give_back();
+                self.server.cut.store(!there, Ordering::Relaxed);
                 if there { Ok(()) } else { Err(lost) }
             }
             Err(error) => Err(LedgerError::Unavailable(format!(

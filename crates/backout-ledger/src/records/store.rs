@@ -150,6 +150,12 @@ pub trait Store: Send + Sync {
 
     /// The time by which leases end, milliseconds.
     async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError>;
+
+    /// Whether the last transaction failed because its connection was cut, and is known to be undone: once more may
+    /// do. Asked once.
+    fn was_cut(&self) -> bool {
+        false
+    }
 }
 
 /// A view of one moment. Dropped, it ends.

@@ -32,9 +32,9 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(verb: &str, state: &Path) -> Self {
+    pub fn start(verb: &str, place: impl AsRef<std::ffi::OsStr>) -> Self {
         let mut command = Command::new(child_program());
-        command.arg(verb).arg(state).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(verb).arg(place).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, input, output }

@@ -34,19 +34,28 @@ pub async fn fresh() -> Harness {
     Harness { server, database, world, ledger }
 }
 
+/// The ledger of a harness by another way.
+pub async fn open_at(url: &str, harness: &Harness) -> PostgresLedger {
+    connect(url, &harness.world, Limits::default()).await
+}
+
 async fn open(server: &PostgresServer, database: &str, world: &Arc<World>) -> PostgresLedger {
-    let url: DatabaseUrl = server.url(database).parse().unwrap();
-    let options = PostgresOptions {
-        term_ms: TERM_MS,
-        surroundings: world.clone(),
-        limits: Limits::default(),
-    };
+    connect(&server.url(database), world, Limits::default()).await
+}
+
+pub async fn connect(url: &str, world: &Arc<World>, limits: Limits) -> PostgresLedger {
+    let url: DatabaseUrl = url.parse().unwrap();
+    let options = PostgresOptions { term_ms: TERM_MS, surroundings: world.clone(), limits };
     PostgresLedger::connect_with(&url, OpenMode::ReadWrite, options).await.unwrap()
 }
 
 impl Harness {
-    pub fn postgres(&self) -> &PostgresLedger {
-        &self.ledger
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
     }
 
     pub fn sql(&self, sql: &str) -> String {

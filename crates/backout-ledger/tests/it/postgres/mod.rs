@@ -1,6 +1,12 @@
 //! The ledger on a real PostgreSQL server.
 
+mod cut;
+mod errors;
 mod harness;
+mod hole;
+mod proxy;
+mod races;
+mod restart;
 
 mod conformance {
     backout_testkit::ledger_conformance!(crate::postgres::harness::fresh);
