@@ -14,6 +14,9 @@ const PARTS: &[(&str, &str)] = &[
     ("boundaries", "sweep::killed_at_any_boundary"),
     ("calls", "sweep::killed_before_any_system_call"),
     ("take-overs", "sweep::takeover"),
+    ("mutants", "sweep::mutants"),
+    ("races", "races::"),
+    ("loops", "kills::loops"),
 ];
 
 /// What the command line asked for.

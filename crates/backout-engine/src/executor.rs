@@ -264,6 +264,10 @@ impl<'a> Executor<'a> {
             self.flush().await?;
         }
         boundary("before_effect", &name);
+        if self.keeper.is_stale() {
+            // It was stopped since its intent: somebody else may have gone on meanwhile.
+            self.cx.ledger.renew(&self.keeper.lease).await?;
+        }
         let result = self.effect(step, attempt).await;
         boundary("after_effect", &name);
         if mutant("outcome_before_effect") {

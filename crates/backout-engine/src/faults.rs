@@ -3,6 +3,7 @@
 //! - `BACKOUT_KILL_AT=BOUNDARY[/STEP]:N` ends this process with SIGKILL at the n-th passing of a boundary such as
 //!   `before_intent`, `after_intent`, `after_effect` or `before_outcome`; the boundary `any` is each of them.
 //! - `BACKOUT_DWELL_AT=BOUNDARY[/STEP]:N` stays there for a moment, so that somebody else can come.
+//! - `BACKOUT_STOP_AT=BOUNDARY[/STEP]:N` stops this process there with SIGSTOP, until somebody lets it go on.
 //! - `BACKOUT_BOUNDARIES=FILE` notes every boundary that is passed, so that a sweep knows them all.
 //! - `BACKOUT_MUTANT=NAME` makes one known mistake, which the proofs must catch.
 
@@ -12,10 +13,14 @@ pub(crate) fn boundary(name: &str, step: &str) {
     use std::sync::OnceLock;
 
     static KILL: OnceLock<Option<At>> = OnceLock::new();
+    static STOP: OnceLock<Option<At>> = OnceLock::new();
     static DWELL: OnceLock<Option<At>> = OnceLock::new();
     note(name, step);
     if passes(&DWELL, "BACKOUT_DWELL_AT", name, step) {
         std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    if passes(&STOP, "BACKOUT_STOP_AT", name, step) {
+        signal_self(rustix::process::Signal::STOP);
     }
     if passes(&KILL, "BACKOUT_KILL_AT", name, step) {
         // The whole process, at once: no other thread gets a step further.
@@ -23,6 +28,11 @@ pub(crate) fn boundary(name: &str, step: &str) {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
     }
+}
+
+#[cfg(debug_assertions)]
+fn signal_self(signal: rustix::process::Signal) {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
 }
 
 /// The n-th passing of a boundary, and how often it was passed.

@@ -24,12 +24,16 @@ pub(crate) enum Held {
 /// An armed dead-man, milliseconds.
 type DeadManSlot = Arc<Mutex<Option<u64>>>;
 
+/// When the lease was last known to be ours.
+type Renewed = Arc<Mutex<Instant>>;
+
 /// The renewal task; ends when dropped.
 pub(crate) struct Keeper {
     pub lease: Lease,
     held: watch::Receiver<Held>,
     taken_over: Arc<AtomicBool>,
     dead_man: DeadManSlot,
+    renewed: Renewed,
     task: JoinHandle<()>,
 }
 
@@ -44,9 +48,18 @@ impl Keeper {
         let (tx, held) = watch::channel(Held::Yes);
         let dead_man = DeadManSlot::default();
         let taken_over = Arc::new(AtomicBool::new(false));
-        let telling = Telling { held: tx, taken_over: taken_over.clone() };
+        let renewed = Renewed::new(Mutex::new(Instant::now()));
+        let telling =
+            Telling { held: tx, taken_over: taken_over.clone(), renewed: renewed.clone() };
         let task = tokio::spawn(renew(ledger, router, lease.clone(), dead_man.clone(), telling));
-        Self { lease, held, taken_over, dead_man, task }
+        Self { lease, held, taken_over, dead_man, renewed, task }
+    }
+
+    /// A whole term went by without a renewal, as in a process that was stopped: it has to be asked for before
+    /// anything is done.
+    pub fn is_stale(&self) -> bool {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.elapsed() > Duration::from_millis(self.lease.term_ms)
     }
 
     /// The lease was lost to another command, which goes on with the operation.
@@ -81,9 +94,14 @@ impl Keeper {
 struct Telling {
     held: watch::Sender<Held>,
     taken_over: Arc<AtomicBool>,
+    renewed: Renewed,
 }
 
 impl Telling {
+    fn renewed(&self) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     fn lost(&self, why: String) {
         let _ = self.held.send(Held::Lost(why));
     }
@@ -103,7 +121,10 @@ async fn renew(
     loop {
         ticks.tick().await;
         match ledger.renew(&lease).await {
-            Ok(()) => renewed_at = Instant::now(),
+            Ok(()) => {
+                renewed_at = Instant::now();
+                telling.renewed();
+            }
             Err(AppendError::Fenced { current, .. }) => {
                 telling.taken_over.store(true, Ordering::SeqCst);
                 telling.lost(format!("another command took over with epoch {current}"));

@@ -141,6 +141,13 @@ const COMPONENTS: &[Component] = &[
         install: Install::Apt(&["busybox-static"]),
     },
     Component {
+        name: "faketime",
+        needed_by: &["test"],
+        why: "sets the clock of commands in tests of leases",
+        find: Find::Answers("faketime", &["--version"]),
+        install: Install::Apt(&["faketime"]),
+    },
+    Component {
         name: "haproxy",
         needed_by: &["bench"],
         why: "the proxy to compare with",

@@ -2,7 +2,7 @@
 
 mod deploys;
 mod holders;
-mod loops;
+pub mod loops;
 mod rollbacks;
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::support::{World, Yaml};
 const AT_ONCE: usize = 4;
 
 /// Tries every instant in a world of its own, some at a time, and says at which one it failed.
-fn at_each(instants: &[&'static str], case: impl Fn(&'static str) + Sync) {
+pub fn at_each(instants: &[&'static str], case: impl Fn(&'static str) + Sync) {
     for some in instants.chunks(AT_ONCE) {
         let ended: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = some
@@ -37,7 +37,7 @@ fn at_each(instants: &[&'static str], case: impl Fn(&'static str) + Sync) {
 }
 
 /// Even shorter than usual.
-fn quick(yaml: Yaml) -> Yaml {
+pub fn quick(yaml: Yaml) -> Yaml {
     let strategy = yaml.strategy.replace("hold: 400ms", "hold: 200ms");
     Yaml { strategy, bake: "300ms".to_owned(), ..yaml }
 }
@@ -53,7 +53,7 @@ fn can_be_seen(world: &World) -> serde_json::Value {
 
 /// What must hold in the end: one version everywhere, one side, nothing under way, no lock.
 #[track_caller]
-fn ended_well(world: &World, versions: &[&str]) -> String {
+pub fn ended_well(world: &World, versions: &[&str]) -> String {
     let serving = world.serving();
     let version = serving.iter().next().unwrap().clone();
     assert_eq!(serving, BTreeSet::from([version.clone()]));

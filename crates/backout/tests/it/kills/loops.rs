@@ -10,7 +10,7 @@ use crate::sweep::{Scene, kept, scene_of};
 const CRASHES: usize = 20;
 
 /// Crashes in this step again and again; what ended it.
-fn crash_in(scene: &Scene, world: &World, step: &str) -> Ran {
+pub fn crash_in(scene: &Scene, world: &World, step: &str) -> Ran {
     let at = format!("after_intent/{step}:1");
     let mut ran = world.run_with(scene.command, &[("BACKOUT_KILL_AT", &at)]);
     let mut crashes = 0;

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::World;
-use options::{Draw, Options};
+use options::Draw;
+pub use options::Options;
 use pool::{Job, Pool, Summary};
 use run::Kill;
 use scene::{Before, SCENES};

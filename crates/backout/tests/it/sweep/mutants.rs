@@ -1,51 +1,98 @@
-//! Mistakes seeded into our own code: each must be caught by the same points that the sweep tries, else the sweep
-//! proves nothing.
+//! Mistakes seeded into our own code: each must be caught by what the proofs look at, else they prove nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::run::{self, Kill};
-use super::{kept, scene_of};
+use super::scene_of;
+use crate::kills::loops;
+use crate::races::{clock, stages, stopped};
+use crate::support::World;
 
-/// What the mistake is, and where it shows.
+/// A mistake, and the part of the proofs that must fail with it.
 struct Mutant {
     name: &'static str,
-    scene: &'static str,
-    /// The boundary at which the command is killed.
-    at: &'static str,
+    /// Prepares a world; then, with the mistake in its commands, tries what must hold.
+    proof: fn(&dyn Fn(&World)),
 }
 
 const MUTANTS: &[Mutant] = &[
-    Mutant { name: "outcome_before_effect", scene: "script rollback", at: "before_effect/start" },
-    Mutant { name: "no_observe", scene: "script rollback", at: "after_intent/start" },
-    Mutant { name: "skip_half_done", scene: "script stages deploy", at: "after_effect/start" },
-    Mutant { name: "outbox_apart", scene: "script deploy", at: "before_outbox/outbox" },
+    Mutant {
+        name: "outcome_before_effect",
+        proof: |make| killed_at(make, "script rollback", "before_effect/start"),
+    },
+    Mutant {
+        name: "no_observe",
+        proof: |make| killed_at(make, "script rollback", "after_intent/start"),
+    },
+    Mutant {
+        name: "skip_half_done",
+        proof: |make| killed_at(make, "script stages deploy", "after_effect/start"),
+    },
+    // Only with the mistake there is such a boundary.
+    Mutant {
+        name: "outbox_apart",
+        proof: |make| killed_at(make, "script deploy", "before_outbox/outbox"),
+    },
+    Mutant { name: "retry_without_limit", proof: |make| crashes(make) },
+    Mutant { name: "no_epoch_check", proof: |make| is_woken(make) },
+    Mutant { name: "lease_by_wall_clock", proof: |make| has_another_time(make) },
 ];
 
-/// Whether the point fails; with the reason.
-fn caught(mutant: &Mutant, made: bool) -> Result<(), String> {
-    let scene = scene_of(mutant.scene);
+fn killed_at(make: &dyn Fn(&World), scene: &str, boundary: &'static str) {
+    let scene = scene_of(scene);
     let world = scene.prepared();
-    if made {
-        world.set("BACKOUT_MUTANT", mutant.name);
-    }
-    let kill = Kill::Named(mutant.at);
-    let result = catch_unwind(AssertUnwindSafe(|| run::point(&scene, &world, &[kill])));
-    kept(&world);
-    match result {
-        // Where only the mistake passes the boundary, nothing was killed without it.
-        Ok(survived) if made && survived.kills == 0 => panic!("{} was not reached", mutant.at),
-        Ok(_) => Err(format!("{} survives {} at {}", mutant.name, mutant.scene, mutant.at)),
-        Err(_) => Ok(()),
-    }
+    make(&world);
+    run::point(&scene, &world, &[Kill::Named(boundary)]);
+}
+
+fn crashes(make: &dyn Fn(&World)) {
+    let scene = scene_of("script rollback");
+    let world = scene.prepared();
+    make(&world);
+    loops::crash_in(&scene, &world, "start");
+}
+
+fn is_woken(make: &dyn Fn(&World)) {
+    let scene = scene_of("script stages deploy then rollback");
+    let world = scene.prepared();
+    make(&world);
+    assert_eq!(stopped::wakes(&scene, &world, "after_effect/start:1"), 0);
+}
+
+fn has_another_time(make: &dyn Fn(&World)) {
+    let world = stages("20m");
+    make(&world);
+    clock::is_not_stolen(&world, &["+1h"]);
+}
+
+/// Whether the proof fails.
+fn fails(mutant: &Mutant, made: bool) -> bool {
+    let make = |world: &World| {
+        if made {
+            world.set("BACKOUT_MUTANT", mutant.name);
+        }
+    };
+    catch_unwind(AssertUnwindSafe(|| (mutant.proof)(&make))).is_err()
+}
+
+/// All of them side by side: most of the time is waited.
+fn those_that(wanted: bool, made: bool) -> Vec<&'static str> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = MUTANTS
+            .iter()
+            .map(|mutant| (mutant.name, scope.spawn(move || fails(mutant, made))))
+            .collect();
+        let ended = threads.into_iter().map(|(name, thread)| (name, thread.join().unwrap()));
+        ended.filter(|(_, failed)| *failed == wanted).map(|(name, _)| name).collect()
+    })
 }
 
 #[test]
 fn a_seeded_mistake_does_not_survive() {
-    let survivors: Vec<String> =
-        MUTANTS.iter().filter_map(|mutant| caught(mutant, true).err()).collect();
-    assert!(survivors.is_empty(), "{survivors:#?}");
-    // And it is the mistake that is caught, not the point.
-    for mutant in MUTANTS {
-        assert!(caught(mutant, false).is_err(), "{} fails without its mistake", mutant.at);
-    }
+    assert_eq!(those_that(false, true), [""; 0], "these mistakes are not caught");
+}
+
+#[test]
+fn it_is_the_mistake_that_is_caught() {
+    assert_eq!(those_that(true, false), [""; 0], "these proofs fail without a mistake, too");
 }

@@ -1,0 +1,91 @@
+//! A holder that was stopped for three terms of its lease, at the worst of moments, and goes on then.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::calls;
+use crate::support::{Background, World, wait_until};
+use crate::sweep::{Scene, kept, scene_of};
+
+/// Term of a lease in these tests.
+const TERM: Duration = Duration::from_secs(3);
+
+const BACK: &[&str] = &["rollback", "--force", "--yes", "--reason", "it does not answer"];
+
+/// A deploy that stops itself at this instant.
+fn stopped_at(world: &World, instant: &str) -> Background {
+    let mut command = world.command(&["deploy", "--version", "v2", "--yes"]);
+    command.env("BACKOUT_STOP_AT", instant);
+    let deploy = world.spawn_command(command);
+    let stat = format!("/proc/{}/stat", deploy.pid());
+    wait_until("the stop", || {
+        let text = std::fs::read_to_string(&stat).unwrap_or_default();
+        text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    });
+    deploy
+}
+
+/// Somebody goes back meanwhile; then the holder goes on. What it can still do is returned: changing calls.
+pub fn wakes(scene: &Scene, world: &World, instant: &str) -> usize {
+    world.set("BACKOUT_LEASE_TERM_MS", &TERM.as_millis().to_string());
+    let deploy = stopped_at(world, instant);
+    // Its term has not ended: nobody else may work.
+    let asked = Instant::now();
+    let busy = world.run(&["deploy", "--version", "v3", "--yes"]);
+    if asked.elapsed() < TERM / 2 {
+        busy.expect(5).says(&format!(":{} is busy with `deploy`", deploy.pid()));
+    }
+    std::thread::sleep(3 * TERM);
+    world.run(BACK).expect(0);
+    let (story, live) = (world.story(), world.status()["version"].clone());
+    let before = calls(world);
+    deploy.signal(Signal::CONT);
+    let ran = deploy.wait();
+    assert!(matches!(ran.code, Some(3 | 10)), "{}: {ran:?}", scene.name);
+    // It wrote nothing, and the lease is nobody's.
+    assert_eq!((world.story(), world.status()["version"].clone()), (story, live));
+    let status = world.status();
+    assert_eq!((&status["operation"], &status["watched_by"]), (&Value::Null, &Value::Null));
+    calls(world) - before
+}
+
+#[test]
+fn a_script_is_not_called_by_who_lost_the_lease() {
+    let scene = scene_of("script stages deploy then rollback");
+    std::thread::scope(|scope| {
+        for instant in [
+            "before_intent/start:1",
+            "after_intent/start:1",
+            "before_effect/start:1",
+            "after_effect/start:1",
+            "before_effect/shift_traffic:1",
+            "before_outcome/shift_traffic:1",
+            "after_intent/hold_50:1",
+            "before_end:1",
+        ] {
+            scope.spawn(move || {
+                let world = scene.prepared();
+                let late = wakes(&scene, &world, instant);
+                assert_eq!(late, 0, "{instant}: called after the lease was lost");
+                let live = world.status()["version"].as_str().unwrap().to_owned();
+                assert!(["v0", "v1"].contains(&live.as_str()), "{instant}: {live}");
+                kept(&world);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_proxy_does_not_obey_who_lost_the_lease() {
+    let scene = scene_of("process deploy then rollback");
+    let world = scene.prepared();
+    let load = world.load();
+    wakes(&scene, &world, "before_effect/shift_traffic:1");
+    let weights = world.status()["weights"].clone();
+    assert_eq!(weights[0]["percent"], 100, "{weights}");
+    world.expect_serving("v1");
+    let tally = load.stop();
+    assert_eq!((tally.failures(), tally.served.get("v2")), (0, None), "{tally:?}");
+}
