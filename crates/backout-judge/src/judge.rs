@@ -4,6 +4,7 @@ use crate::checks::{Availability, Check};
 use crate::event::{Arm, CheckId, CheckSample, Event, MetricId, Worse};
 use crate::exits::{Exit, Exits};
 use crate::limits::MetricLimit;
+use crate::mutants::{self, Mutant};
 use crate::sequential::Comparison;
 use crate::settings::Settings;
 use crate::thresholds::{self, Finding};
@@ -38,6 +39,8 @@ pub struct Judge {
     unsettled: bool,
     /// Since when a side's requests could not be read.
     unread_ms: [Option<i64>; 2],
+    /// What the windows are shown once both sides are read: they must cover the same time.
+    held: [Tally; 2],
     trace: Trace,
     failure: Option<Failure>,
 }
@@ -62,6 +65,7 @@ impl Judge {
             baking: false,
             unsettled: false,
             unread_ms: [None; 2],
+            held: [Tally::default(); 2],
             trace: Trace::default(),
             failure: None,
             settings,
@@ -121,6 +125,7 @@ impl Judge {
             Event::Session { arm, session, ok, latency_us, .. } => {
                 self.take_session(arm, session, ok, latency_us);
             }
+            Event::Unread { .. } if mutants::is(Mutant::GapIsSilence) => {}
             Event::Unread { arm, .. } => {
                 self.unread_ms[arm.index()].get_or_insert(self.now_ms);
                 self.comparison.wait(self.now_ms, true);
@@ -163,6 +168,11 @@ impl Judge {
         if self.unread_ms[arm.index()].take().is_some() {
             self.traffic.restart_gap(self.now_ms);
             self.comparison.wait(self.now_ms, self.is_waiting());
+            if !self.is_waiting() {
+                for (arm, held) in std::mem::take(&mut self.held).into_iter().enumerate() {
+                    self.windows.iter_mut().for_each(|window| window[arm].add(self.now_ms, &held));
+                }
+            }
         }
         self.tally(arm, ok, failed, latency);
         self.comparison.requests(self.now_ms, arm, ok, failed, latency);
@@ -202,12 +212,14 @@ impl Judge {
                 tally.slow_fail = tally.slow_fail.saturating_add(count);
             }
         }
-        for window in &mut self.windows {
-            window[arm.index()].add(self.now_ms, &tally);
-        }
         self.traffic.requests(self.now_ms, arm, ok, failed);
         if self.is_waiting() {
+            self.held[arm.index()].add(&tally);
             self.traffic.restart_gap(self.now_ms);
+        } else {
+            for window in &mut self.windows {
+                window[arm.index()].add(self.now_ms, &tally);
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod event;
 mod exits;
 mod judge;
 mod limits;
+mod mutants;
 pub mod replay;
 mod report;
 pub mod sequential;
@@ -40,7 +41,17 @@ mod windows;
 mod words;
 
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tests;
+
+// What is measured lies beside the crate; its example uses all of it, the tests a part.
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../eval/mod.rs"]
+mod eval;
+#[cfg(test)]
+extern crate self as backout_judge;
 
 pub use counter::Counter;
 pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event, MetricId, Worse};

@@ -122,7 +122,7 @@ impl Default for ConsecutiveFailures {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { errors: 0.8, from_start: 0.75, routes: 0.0, history: 0.08 }
+        Budget { errors: 0.85, from_start: 0.6, routes: 0.0, history: 0.05 }
     }
 }
 

@@ -9,6 +9,7 @@
 //! "The 95th percentile is at or over T" is decided without a histogram: it holds exactly if fewer
 //! than ceil(0.95 n) of n requests were faster than T (nearest-rank percentile).
 
+use crate::mutants::{self, Mutant};
 use crate::settings::Settings;
 use crate::windows::{Tally, percent};
 use crate::words;
@@ -123,7 +124,8 @@ fn judge(
         let worth_saying = near || own.reaches(fail_percent);
         return if worth_saying { Finding::Warn(metric, words()) } else { Finding::Good };
     }
-    if other.total == 0 || separation(own, other) >= SEPARATION {
+    let shared_counts = !mutants::is(Mutant::SharedLimitFails);
+    if !shared_counts || other.total == 0 || separation(own, other) >= SEPARATION {
         return Finding::Fail(metric, words());
     }
     let enough = other.total >= u64::from(settings.minimum_samples);

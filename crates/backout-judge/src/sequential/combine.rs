@@ -6,6 +6,7 @@
 //! weights are fixed before the first reading.
 
 use super::comparison::Comparison;
+use crate::mutants::{self, Mutant};
 use crate::words;
 use std::borrow::Cow;
 
@@ -66,7 +67,7 @@ impl Comparison {
         let mut any = false;
         self.each(|_, weight, value| {
             any = true;
-            combined += weight * value;
+            combined = sum(combined, weight, value);
         });
         EValues {
             errors: self.errors.as_ref().map(|test| test.value(from_start)),
@@ -129,7 +130,7 @@ impl Comparison {
         let mut combined = 0.0;
         let mut strongest = (f64::NEG_INFINITY, Which::Errors);
         self.each(|which, weight, value| {
-            combined += weight * value;
+            combined = sum(combined, weight, value);
             if weight * value > strongest.0 {
                 strongest = (weight * value, which);
             }
@@ -203,4 +204,12 @@ impl Comparison {
     pub fn requests_seen(&self) -> [u64; 2] {
         self.ledger.requests()
     }
+}
+
+/// What has been added up so far with one more part.
+fn sum(combined: f64, weight: f64, value: f64) -> f64 {
+    if mutants::is(Mutant::LargestOfAll) {
+        return combined.max(value);
+    }
+    combined + weight * value
 }

@@ -12,6 +12,7 @@ use super::schedule::{Begun, Schedule};
 use super::sessions::Sessions;
 use super::share::ShareGuard;
 use crate::event::{Arm, MetricId, Worse};
+use crate::mutants::{self, Mutant};
 use crate::settings::{Budget, Settings};
 
 /// The kind of event that a session's first failed request is; the others are quantiles.
@@ -25,6 +26,7 @@ struct Reading {
     ok: [u64; 2],
     failed: [u64; 2],
     slow: [Slow; 2],
+    fast: [u64; 2],
 }
 
 /// The running comparison of one rollout.
@@ -123,6 +125,10 @@ impl Comparison {
     }
 
     fn use_share(&mut self, share: f64) {
+        if mutants::is(Mutant::ShareOfTheStart) && self.share_used > 0.0 {
+            return;
+        }
+        let share = if mutants::is(Mutant::WrongShare) { share / 2.0 } else { share };
         self.share_used = share;
         if let Some(errors) = &mut self.errors {
             errors.set_share(share);
@@ -149,8 +155,9 @@ impl Comparison {
         reading.failed[side] = reading.failed[side].saturating_add(failed);
         if let Some(test) = &mut self.latency {
             for &(us, count) in latency {
-                test.count_slow(arm, us, count, &mut reading.slow[side]);
-                if arm == Arm::Baseline {
+                let fast = test.count_slow(arm, us, count, &mut reading.slow[side]);
+                reading.fast[side] = reading.fast[side].saturating_add(fast);
+                if (arm == Arm::Baseline) != mutants::is(Mutant::LearnsFromTheCanary) {
                     test.learn(us, count);
                 }
             }
@@ -353,7 +360,8 @@ impl Comparison {
     fn elapsed(&self, at_ms: i64, warm_up_ms: i64) -> Option<i64> {
         let began_ms = if warm_up_ms == 0 { self.first_reading_ms } else { self.first_canary_ms };
         let elapsed_ms = at_ms.saturating_sub(began_ms?).saturating_sub(warm_up_ms);
-        (elapsed_ms >= 0).then_some(elapsed_ms)
+        let endless = mutants::is(Mutant::EndlessWarmUp) && warm_up_ms > 0;
+        (elapsed_ms >= 0 && !endless).then_some(elapsed_ms)
     }
 
     fn judge_errors(&mut self, elapsed_ms: i64, reading: &Reading) {
@@ -366,7 +374,7 @@ impl Comparison {
     fn judge_latency(&mut self, elapsed_ms: i64, reading: &Reading) {
         let Some(latency) = &mut self.latency else { return };
         latency.start(self.latency_begun.advance(&self.schedule, elapsed_ms));
-        latency.record(&reading.slow[0], &reading.slow[1]);
+        latency.record(&reading.slow[0], &reading.slow[1], reading.fast);
         self.no_worse.record_latency(&reading.slow);
     }
 

@@ -5,6 +5,7 @@
 //! union, since under either part it is at most that part's own.
 
 use super::mixture::Mixture;
+use crate::mutants::{self, Mutant};
 
 /// Relative risks looked for.
 pub(crate) const RISKS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
@@ -12,9 +13,16 @@ pub(crate) const RISKS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.
 /// most 1/ρ, so at large shares the alarm takes many errors in a row, and every alternative short
 /// of "all errors are the canary's" costs one more: there the weight lies on large risks.
 const RISK_PRIORS: [(f64, [f64; 8]); 3] = [
-    (0.10, [0.11, 0.12, 0.12, 0.12, 0.15, 0.15, 0.13, 0.10]),
+    (0.10, [0.06, 0.08, 0.10, 0.13, 0.17, 0.19, 0.15, 0.12]),
     (0.25, [0.08, 0.16, 0.12, 0.09, 0.08, 0.07, 0.15, 0.25]),
     (0.50, [0.02, 0.03, 0.03, 0.04, 0.04, 0.05, 0.20, 0.59]),
+];
+/// The same for restarts. Those pay for their number, so that a small risk takes long anyway and
+/// its weight is better spent on large ones.
+const RESTART_PRIORS: [(f64, [f64; 8]); 3] = [
+    (0.10, [0.02, 0.03, 0.07, 0.13, 0.18, 0.24, 0.20, 0.13]),
+    (0.25, [0.04, 0.08, 0.10, 0.11, 0.12, 0.12, 0.18, 0.25]),
+    RISK_PRIORS[2],
 ];
 /// Odds looked for, as multiples of the harmless rate's odds.
 const ODDS: [f64; 6] = [2.0, 4.0, 10.0, 30.0, 100.0, 1000.0];
@@ -54,7 +62,7 @@ impl ErrorTest {
             self.share = share;
             let null = 1.0 + self.tolerance;
             self.against_baseline
-                .get_or_insert_with(|| Mixture::new(&prior(share, self.tolerance)))
+                .get_or_insert_with(|| Mixture::new(&prior(&RISK_PRIORS, share, self.tolerance)))
                 .set_share(&RISKS, share, null);
         }
     }
@@ -65,7 +73,7 @@ impl ErrorTest {
             return;
         }
         if let Some(mixture) = &mut self.against_baseline {
-            mixture.start(mass, &prior(self.share, self.tolerance));
+            mixture.start(mass, &prior(&RESTART_PRIORS, self.share, self.tolerance));
         }
         if let Some(mixture) = &mut self.against_harmless {
             mixture.start(mass, &ODDS_PRIOR);
@@ -82,6 +90,8 @@ impl ErrorTest {
         if !self.comparing {
             return;
         }
+        let ignored = mutants::is(Mutant::BaselineErrorsIgnored);
+        let baseline_failed = if ignored { 0 } else { baseline_failed };
         if let Some(mixture) = &mut self.against_baseline
             && (canary_failed > 0 || baseline_failed > 0)
         {
@@ -99,6 +109,7 @@ impl ErrorTest {
         let against_baseline =
             self.against_baseline.as_ref().map_or(1.0, |mixture| mixture.value(from_start));
         match &self.against_harmless {
+            Some(_) if mutants::is(Mutant::NoHarmlessRate) => against_baseline,
             Some(mixture) => against_baseline.min(mixture.value(from_start)),
             None => against_baseline,
         }
@@ -106,8 +117,8 @@ impl ErrorTest {
 }
 
 /// Weights of the relative risks at this share, over those that the tolerance leaves.
-fn prior(share: f64, tolerance: f64) -> [f64; 8] {
-    let [(low, at_low), (middle, at_middle), (high, at_high)] = RISK_PRIORS;
+fn prior(priors: &[(f64, [f64; 8]); 3], share: f64, tolerance: f64) -> [f64; 8] {
+    let [(low, at_low), (middle, at_middle), (high, at_high)] = *priors;
     let between = |from: [f64; 8], to: [f64; 8], part: f64| {
         std::array::from_fn(|i| from[i] + (to[i] - from[i]) * part.clamp(0.0, 1.0))
     };
@@ -141,8 +152,10 @@ mod tests {
     fn the_weights_sum_to_one() {
         for share in [0.001, 0.1, 0.2, 0.25, 0.4, 0.5, 0.9] {
             for tolerance in [0.0, 0.5, 2.0, 500.0] {
-                let sum: f64 = prior(share, tolerance).iter().sum();
-                assert!((sum - 1.0).abs() < 1e-12, "{share} {tolerance}: {sum}");
+                for priors in [RISK_PRIORS, RESTART_PRIORS] {
+                    let sum: f64 = prior(&priors, share, tolerance).iter().sum();
+                    assert!((sum - 1.0).abs() < 1e-12, "{share} {tolerance}: {sum}");
+                }
             }
         }
     }

@@ -33,6 +33,8 @@
 //! 1 as a weighted average of such. It is the Shiryaev-Roberts form of an e-detector (Shin, Ramdas,
 //! Rinaldo 2023, "E-detectors"), with the budget stated over the watch instead of per run length.
 
+use crate::mutants::{self, Mutant};
+
 /// Values stay below this, far above every alarm and far below overflow.
 const CEILING: f64 = 1e250;
 /// And what falls below this is 0: there is no way back from it, and denormal numbers are slow.
@@ -85,7 +87,11 @@ impl<const N: usize> Mixture<N> {
 
     /// Start times worth `mass` of the budget begin here, with these weights (sum at most 1).
     pub fn start(&mut self, mass: f64, prior: &[f64; N]) {
-        let mass = mass.min(self.remaining);
+        let mass = match mass.min(self.remaining) {
+            _ if mutants::is(Mutant::NoRestarts) => 0.0,
+            _ if mutants::is(Mutant::RestartsWithoutBudget) => 1.0,
+            mass => mass,
+        };
         if mass > 0.0 {
             self.remaining -= mass;
             for (value, weight) in self.restarted.iter_mut().zip(prior) {
@@ -96,8 +102,14 @@ impl<const N: usize> Mixture<N> {
 
     /// Takes events in.
     pub fn record(&mut self, up: u64, down: u64) {
+        let factors = Factors { up: self.up, down: self.down };
+        self.record_by(&factors, up, down);
+    }
+
+    /// Takes events of another kind in, with factors of their own.
+    pub fn record_by(&mut self, factors: &Factors<N>, up: u64, down: u64) {
         for i in 0..N {
-            let factor = power(self.up[i], up) * power(self.down[i], down);
+            let factor = power(factors.up[i], up) * power(factors.down[i], down);
             self.fresh[i] = bounded(self.fresh[i] * factor);
             self.restarted[i] = bounded(self.restarted[i] * factor);
         }
@@ -108,6 +120,24 @@ impl<const N: usize> Mixture<N> {
         let fresh: f64 = self.fresh.iter().sum();
         let restarted: f64 = self.restarted.iter().sum();
         from_start * fresh + (1.0 - from_start) * (restarted + self.remaining)
+    }
+}
+
+/// Factors of an event for the alternative and of one against it, for each of N.
+#[derive(Debug, Clone)]
+pub(crate) struct Factors<const N: usize> {
+    up: [f64; N],
+    down: [f64; N],
+}
+
+impl<const N: usize> Factors<N> {
+    /// For relative risks `risks` against equal ones.
+    pub fn of_share(risks: [f64; N], share: f64) -> Self {
+        let theta = risks.map(|risk| risk_share(risk, share));
+        Factors {
+            up: theta.map(|theta| theta / share),
+            down: theta.map(|theta| (1.0 - theta) / (1.0 - share)),
+        }
     }
 }
 
@@ -126,5 +156,6 @@ fn power(base: f64, count: u64) -> f64 {
 }
 
 fn bounded(value: f64) -> f64 {
-    if value < FLOOR { 0.0 } else { value.min(CEILING) }
+    // What is not a number is no evidence.
+    if value >= FLOOR { value.min(CEILING) } else { 0.0 }
 }

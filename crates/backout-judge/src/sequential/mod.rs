@@ -14,6 +14,13 @@ mod schedule;
 mod sessions;
 mod share;
 mod sketch;
+#[cfg(test)]
+mod vectors;
 
 pub use combine::{Alarm, EValues, Part};
 pub use comparison::Comparison;
+
+/// Bytes of state of a count metric and of a latency metric.
+pub fn state_bytes() -> [usize; 2] {
+    [size_of::<errors::ErrorTest>(), size_of::<latency::LatencyTest>()]
+}
