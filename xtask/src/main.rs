@@ -3,6 +3,7 @@
 mod advisories;
 mod bench;
 mod docs;
+mod eval;
 mod gate;
 mod needs;
 mod paths;
@@ -26,7 +27,8 @@ Tasks
                                       that fails. --no-install only finds; --only runs one area
   tidy                                the rules of the house that clippy does not know
   docs [--check]                      write the generated files; --check only compares
-  bench [NAME] [--no-install]         measure against the tools people use today and update
+  bench [[--only] NAME] [--no-install]
+                                      measure against the tools people use today and update
                                       docs/benchmarks.md
   sweep [PART] [--seed N] [--depth 1|2|3] [--kind NAME] [--limit-s N] [--at-once N] [--no-install]
                                       the fault proofs at full size (docs/proofs.md); a part of them
@@ -83,6 +85,9 @@ fn dispatch(words: &[&str]) -> Result<(), Stop> {
             ["--check"] => Ok(docs::check()?),
             _ => Err(Stop::Usage(format!("docs knows --check, not `{}`", rest.join(" ")))),
         },
+        // What `bench trip` deploys.
+        "bench-release" => Ok(bench::run_release(rest)?),
+        "eval" => Ok(eval::run(&eval::Options::parse(rest).map_err(Stop::Usage)?)?),
         "bench" => Ok(bench::run(&bench::Options::parse(rest).map_err(Stop::Usage)?)?),
         "sweep" => Ok(sweep::run(&sweep::Options::parse(rest).map_err(Stop::Usage)?)?),
         other => Err(Stop::Usage(format!("there is no task `{other}`"))),

@@ -13,10 +13,12 @@ mod proxy_cpu;
 mod proxy_switch;
 mod report;
 mod status;
+mod trip;
 
 use std::path::PathBuf;
 
 use folder::Folder;
+pub use trip::run_release;
 
 use crate::{Outcome, needs, paths, run};
 
@@ -34,6 +36,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "proxy-switch", about: proxy_switch::ABOUT, measure: proxy_switch::measure },
     Benchmark { name: "proxy-cpu", about: proxy_cpu::ABOUT, measure: proxy_cpu::measure },
     Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
+    Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
 
 /// One figure of ours beside the same figure of a peer.
@@ -80,6 +83,8 @@ impl Options {
         for word in words {
             match *word {
                 "--no-install" => options.may_install = false,
+                // As `test` has it; the name says it all.
+                "--only" => {}
                 name if BENCHMARKS.iter().any(|bench| bench.name == name) => {
                     options.name = Some(name.to_owned());
                 }
@@ -156,7 +161,7 @@ mod tests {
         assert!(
             Options::parse(&["cpu"])
                 .unwrap_err()
-                .contains("build, proxy-switch, proxy-cpu, status, not `cpu`")
+                .contains("build, proxy-switch, proxy-cpu, status, trip, not `cpu`")
         );
     }
 }
