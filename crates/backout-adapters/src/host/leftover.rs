@@ -1,6 +1,9 @@
 //! A call that changes something and may outlive its caller: noted while it runs, and ended by whoever comes next.
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,17 +14,70 @@ use super::procfs::{self, ProcessId};
 
 const FORMAT: u32 = 1;
 
+/// Carried by an announced call, so that it is found although its caller could not note it any more.
+const VARIABLE: &str = "BACKOUT_CALL";
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     format: u32,
-    process: ProcessId,
+    /// None where the caller was killed between announcing the call and noting it.
+    process: Option<ProcessId>,
     words: String,
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    caller: Option<ProcessId>,
+}
+
+impl Record {
+    /// The process of the call itself, if it still runs: the first of its own group that carries the token. What
+    /// it has left running on purpose leads a session or belongs to its group.
+    fn process(&self) -> Option<ProcessId> {
+        match &self.process {
+            Some(process) => Some(process.clone()).filter(ProcessId::is_alive),
+            None if self.token.is_empty() => None,
+            None => procfs::with_variable(VARIABLE, &self.token)
+                .into_iter()
+                .find(|process| process.pid == process.group)
+                .map(|process| process.id()),
+        }
+    }
 }
 
 /// The place where one call at a time is noted.
 #[derive(Debug, Clone)]
 pub struct Leftover {
     path: PathBuf,
+}
+
+/// A call that is about to start.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    path: PathBuf,
+    words: String,
+    token: String,
+}
+
+impl Announced {
+    /// What its environment must hold.
+    #[must_use]
+    pub fn variable(&self) -> (OsString, OsString) {
+        (VARIABLE.into(), self.token.clone().into())
+    }
+
+    /// Notes the process. Should that fail, the announcement finds it.
+    pub fn note(&self, pid: u32) {
+        if let Some(process) = ProcessId::of(pid) {
+            let _ = self.write(Some(process));
+        }
+    }
+
+    fn write(&self, process: Option<ProcessId>) -> io::Result<()> {
+        let (words, token) = (self.words.clone(), self.token.clone());
+        let caller = Some(ProcessId::current());
+        let record = Record { format: FORMAT, process, words, token, caller };
+        write_atomic(&self.path, &serde_json::to_vec(&record)?, 0o600)
+    }
 }
 
 impl Leftover {
@@ -31,14 +87,34 @@ impl Leftover {
         Self { path }
     }
 
+    /// Writes down that a call is about to start: whoever comes after a kill finds it, whether it had started or not.
+    ///
+    /// # Errors
+    /// Names the file; the call must not start then.
+    pub fn announce(&self, words: &str) -> io::Result<Announced> {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let us = ProcessId::current();
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let token = format!("{}-{}-{call}", us.pid, us.start_ticks);
+        let announced = Announced { path: self.path.clone(), words: words.to_owned(), token };
+        announced.write(None)?;
+        Ok(announced)
+    }
+
+    /// Whether a call is still at work whose caller is gone: what it is about can't be told before it is over.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        read(&self.path).is_some_and(|record| {
+            record.caller.as_ref().is_some_and(|caller| !caller.is_alive())
+                && record.process().is_some()
+        })
+    }
+
     /// Notes a call that has just started. Without the note the call is right all the same; only a kill now could
     /// leave it running unseen.
     pub fn note(&self, pid: u32, words: &str) {
-        let Some(process) = ProcessId::of(pid) else { return };
-        let record = Record { format: FORMAT, process, words: words.to_owned() };
-        if let Ok(bytes) = serde_json::to_vec(&record) {
-            let _ = write_atomic(&self.path, &bytes, 0o600);
-        }
+        let (path, token) = (self.path.clone(), String::new());
+        Announced { path, words: words.to_owned(), token }.note(pid);
     }
 
     /// The noted call has ended.
@@ -52,12 +128,13 @@ impl Leftover {
     /// What does not end.
     pub async fn end(&self, grace: Duration) -> Result<(), String> {
         let Some(record) = read(&self.path) else { return Ok(()) };
+        let first = record.process();
         let family = || -> Vec<ProcessId> {
-            if !record.process.is_alive() {
+            let Some(process) = first.clone().filter(ProcessId::is_alive) else {
                 return Vec::new();
-            }
-            let below = procfs::descendants(&[record.process.pid]);
-            below.into_iter().map(|p| p.id()).chain([record.process.clone()]).collect()
+            };
+            let below = procfs::descendants(&[process.pid]);
+            below.into_iter().map(|p| p.id()).chain([process]).collect()
         };
         // Its descendants are found through it, so they are remembered before it ends.
         let known = family();
@@ -70,10 +147,8 @@ impl Leftover {
             self.forget();
             return Ok(());
         }
-        Err(format!(
-            "an earlier call (`{}`, process {}) does not end",
-            record.words, record.process.pid
-        ))
+        let pid = first.map(|process| process.pid).unwrap_or_default();
+        Err(format!("an earlier call (`{}`, process {pid}) does not end", record.words))
     }
 }
 

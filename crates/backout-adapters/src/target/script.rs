@@ -198,6 +198,10 @@ impl Target for ScriptTarget {
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError> {
         let Some(spec) = self.spec(unit, release)? else { return Ok(Observed::unknown()) };
+        if self.home.leftover(&unit.key, &unit.service).is_at_work() {
+            let note = "a call whose caller is gone is still at work: what runs can't be told yet";
+            return Ok(Observed { tail: Some(note.to_owned()), ..Observed::unknown() });
+        }
         let call = ScriptCall {
             home: &self.home,
             spec,

@@ -1,19 +1,15 @@
 //! One call of the user's script: the contract with scripts stands here and nowhere else.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::host::{
+    self, CommandLine, Ended, Finished, Leftover, Output, StartError, create_private_dirs,
+};
 use backout_core::ids::{EnvironmentKey, ReleaseId, ServiceName, Slot, Version};
 use backout_core::model::ScriptSpec;
 use backout_core::ports::{AdapterError, StepCx};
-use serde::{Deserialize, Serialize};
-
-use crate::host::procfs::{self, ProcessId};
-use crate::host::{
-    self, CommandLine, Ended, Finished, Output, StartError, create_private_dirs, end_processes,
-    read_bounded, remove_file_if_there, write_atomic,
-};
 
 /// Done.
 const DONE: i32 = 0;
@@ -21,7 +17,6 @@ const DONE: i32 = 0;
 const UNKNOWN_VERB: i32 = 64;
 /// Try again later.
 const TRY_LATER: i32 = 75;
-const FORMAT: u32 = 1;
 const KEEP_BYTES: usize = 16 << 10;
 const MESSAGE_BYTES: usize = 600;
 
@@ -66,19 +61,15 @@ pub(crate) struct ScriptCall<'a> {
     pub changes: bool,
 }
 
-/// A changing call that may still run, for whoever comes after a kill.
-#[derive(Debug, Serialize, Deserialize)]
-struct Run {
-    format: u32,
-    process: ProcessId,
-    words: Vec<String>,
-    step_id: String,
-}
-
 impl ScriptHome {
     /// Folder of what is remembered of a service's script.
     pub(crate) fn folder_of(&self, key: &EnvironmentKey) -> PathBuf {
         self.state_dir.join("scripts").join(key.app.as_str()).join(key.environment.as_str())
+    }
+
+    /// Where a changing call of a service is noted while it runs.
+    pub(crate) fn leftover(&self, key: &EnvironmentKey, service: &ServiceName) -> Leftover {
+        Leftover::at(self.folder_of(key).join(format!("{service}.run.json")))
     }
 
     pub(crate) fn program(&self, spec: &ScriptSpec) -> PathBuf {
@@ -94,11 +85,18 @@ impl ScriptCall<'_> {
     pub(crate) async fn run(self) -> Result<Answer, AdapterError> {
         let what = format!("`{} {}`", self.spec.program, self.words.join(" "));
         let folder = self.home.folder_of(self.context.key);
-        let record = folder.join(format!("{}.run.json", self.context.service));
-        let mut output = Output::Pipe;
+        let leftover = self.home.leftover(self.context.key, self.context.service);
+        let mut env = call_environment(&self.home.env, &self.context);
+        let (mut output, mut announced) = (Output::Pipe, None);
         if self.changes {
-            create_private_dirs(&folder).map_err(|e| AdapterError::transient(e.to_string()))?;
-            end_earlier(&record, &what).await?;
+            let failed = |e: std::io::Error| AdapterError::transient(e.to_string());
+            create_private_dirs(&folder).map_err(failed)?;
+            let earlier = leftover.end(Duration::from_secs(2)).await;
+            earlier
+                .map_err(|why| AdapterError::transient(format!("failed to run {what}: {why}")))?;
+            let call = leftover.announce(&self.words.join(" ")).map_err(failed)?;
+            env.push(call.variable());
+            announced = Some(call);
             let file = |end: &str| {
                 folder.join(format!("{}-{}.{end}", self.context.service, self.context.slot))
             };
@@ -107,7 +105,7 @@ impl ScriptCall<'_> {
         let line = CommandLine {
             program: self.home.program(self.spec),
             args: self.spec.args.iter().chain(&self.words).map(OsString::from).collect(),
-            env: self.environment(),
+            env,
             cwd: self.home.folder.clone(),
             stdin: None,
             timeout: self.timeout,
@@ -115,98 +113,58 @@ impl ScriptCall<'_> {
             keep: KEEP_BYTES,
             output,
         };
-        let (changes, words) = (self.changes, self.words.clone());
-        let step_id = self.context.cx.map(|cx| cx.step_id.clone()).unwrap_or_default();
-        let finished = host::run_noting(line, |pid| {
-            if let Some(process) = ProcessId::of(pid).filter(|_| changes) {
-                let run = Run { format: FORMAT, process, words, step_id };
-                // Without the record the call is right all the same; only a kill now could leave it running unseen.
-                if let Ok(bytes) = serde_json::to_vec(&run) {
-                    let _ = write_atomic(&record, &bytes, 0o600);
-                }
-            }
-        })
-        .await
-        .map_err(|e| not_started(&e))?;
-        if changes {
-            let _ = remove_file_if_there(&record);
+        let note = |pid| announced.iter().for_each(|call| call.note(pid));
+        let finished = host::run_noting(line, note).await;
+        if announced.is_some() {
+            leftover.forget();
         }
+        let finished = finished.map_err(|e| not_started(&e))?;
         answer(&what, finished)
-    }
-
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        let context = &self.context;
-        let text = |value: Option<&dyn std::fmt::Display>| {
-            value.map(ToString::to_string).unwrap_or_default()
-        };
-        let cx = context.cx;
-        let version = text(context.version.map(|v| v as _));
-        let from = text(cx.and_then(|cx| cx.from_version.as_ref()).map(|v| v as _));
-        let deployment =
-            text(context.deployment.or(cx.map(|cx| cx.deployment)).as_ref().map(|n| n as _));
-        let operation = text(cx.map(|cx| &cx.operation as _));
-        let ours = [
-            ("BACKOUT_APP", context.key.app.to_string()),
-            ("BACKOUT_ENVIRONMENT", context.key.environment.to_string()),
-            ("BACKOUT_SERVICE", context.service.to_string()),
-            ("BACKOUT_VERSION", version.clone()),
-            ("BACKOUT_FROM_VERSION", from.clone()),
-            ("BACKOUT_RELEASE", text(context.release.map(|r| r as _))),
-            ("BACKOUT_SLOT", context.slot.to_string()),
-            ("BACKOUT_DEPLOYMENT", deployment.clone()),
-            ("BACKOUT_OPERATION_ID", operation.clone()),
-            ("BACKOUT_STEP_ID", text(cx.map(|cx| &cx.step_id as _))),
-            ("BACKOUT_EPOCH", text(cx.map(|cx| &cx.epoch as _))),
-            ("BACKOUT_REASON", text(cx.map(|cx| &cx.reason as _))),
-            // For scripts written before Backout.
-            ("DEPLOYMENT_ID", deployment),
-            ("COMMIT_SHA", version),
-            ("PREVIOUS_COMMIT", from),
-            ("BUILD_ID", operation),
-        ];
-        let secrets = cx.into_iter().flat_map(|cx| cx.secrets.iter());
-        let secrets =
-            secrets.map(|(name, value)| (OsString::from(name), OsString::from(value.expose())));
-        let ours = ours
-            .into_iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value.replace('\0', ""))));
-        let mut all: std::collections::BTreeMap<OsString, OsString> =
-            self.home.env.iter().cloned().collect();
-        all.extend(secrets);
-        all.extend(ours);
-        all.into_iter().collect()
     }
 }
 
-/// A changing call whose caller was killed may still be at work: it is ended before the next begins.
-async fn end_earlier(record: &Path, what: &str) -> Result<(), AdapterError> {
-    let run: Option<Run> = read_bounded(record, 64 << 10)
-        .ok()
-        .flatten()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some(run) = run else { return Ok(()) };
-    let family = || -> Vec<ProcessId> {
-        if !run.process.is_alive() {
-            return Vec::new();
-        }
-        let below = procfs::descendants(&[run.process.pid]);
-        below.into_iter().map(|p| p.id()).chain([run.process.clone()]).collect()
-    };
-    // Its descendants are found through it, so they are remembered before it ends.
-    let known = family();
-    let left = end_processes(
-        || known.iter().filter(|p| p.is_alive()).cloned().chain(family()).collect(),
-        Duration::from_secs(2),
-    )
-    .await;
-    if left.is_empty() {
-        return Ok(());
-    }
-    Err(AdapterError::transient(format!(
-        "failed to run {what}: an earlier call (`{}`, process {}) does not end",
-        run.words.join(" "),
-        run.process.pid
-    )))
+/// The caller's environment, secrets, and what a program of the user's is told of the step.
+pub(crate) fn call_environment(
+    caller: &[(OsString, OsString)],
+    context: &CallContext<'_>,
+) -> Vec<(OsString, OsString)> {
+    let text =
+        |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
+    let cx = context.cx;
+    let version = text(context.version.map(|v| v as _));
+    let from = text(cx.and_then(|cx| cx.from_version.as_ref()).map(|v| v as _));
+    let deployment =
+        text(context.deployment.or(cx.map(|cx| cx.deployment)).as_ref().map(|n| n as _));
+    let operation = text(cx.map(|cx| &cx.operation as _));
+    let ours = [
+        ("BACKOUT_APP", context.key.app.to_string()),
+        ("BACKOUT_ENVIRONMENT", context.key.environment.to_string()),
+        ("BACKOUT_SERVICE", context.service.to_string()),
+        ("BACKOUT_VERSION", version.clone()),
+        ("BACKOUT_FROM_VERSION", from.clone()),
+        ("BACKOUT_RELEASE", text(context.release.map(|r| r as _))),
+        ("BACKOUT_SLOT", context.slot.to_string()),
+        ("BACKOUT_DEPLOYMENT", deployment.clone()),
+        ("BACKOUT_OPERATION_ID", operation.clone()),
+        ("BACKOUT_STEP_ID", text(cx.map(|cx| &cx.step_id as _))),
+        ("BACKOUT_EPOCH", text(cx.map(|cx| &cx.epoch as _))),
+        ("BACKOUT_REASON", text(cx.map(|cx| &cx.reason as _))),
+        // For scripts written before Backout.
+        ("DEPLOYMENT_ID", deployment),
+        ("COMMIT_SHA", version),
+        ("PREVIOUS_COMMIT", from),
+        ("BUILD_ID", operation),
+    ];
+    let secrets = cx.into_iter().flat_map(|cx| cx.secrets.iter());
+    let secrets =
+        secrets.map(|(name, value)| (OsString::from(name), OsString::from(value.expose())));
+    let ours = ours
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value.replace('\0', ""))));
+    let mut all: std::collections::BTreeMap<OsString, OsString> = caller.iter().cloned().collect();
+    all.extend(secrets);
+    all.extend(ours);
+    all.into_iter().collect()
 }
 
 fn not_started(error: &StartError) -> AdapterError {
