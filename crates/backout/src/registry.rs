@@ -1,13 +1,18 @@
 //! The one place that names concrete adapters.
 
+mod ledger;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_adapters::artifact::{AllArtifacts, FileArtifacts, ImageArtifacts, Keep};
+use backout_adapters::artifact::{
+    AllArtifacts, FileArtifacts, GIT_SCHEME, GitArtifacts, IMAGE_SCHEME, ImageArtifacts, Keep,
+};
 use backout_adapters::data::LocalConfigFiles;
 use backout_adapters::docker::Docker;
+use backout_adapters::git::Git;
 use backout_adapters::probe::{
     Credentials, ExecProbe, HttpProbe, HttpSynthetic, MetricsOptions, MetricsSource, ProcessProbe,
     PrometheusOptions, PrometheusSource, Selector, TcpProbe, Trust,
@@ -18,7 +23,8 @@ use backout_adapters::target::process::{
     ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
 };
 use backout_adapters::target::{
-    ComposeTarget, ComposeTargetOptions, ScriptTarget, ScriptTargetOptions,
+    ComposeTarget, ComposeTargetOptions, GitTarget, GitTargetOptions, ScriptTarget,
+    ScriptTargetOptions,
 };
 use backout_core::ids::{LedgerId, ServiceName, Unit};
 use backout_core::model::{
@@ -37,7 +43,11 @@ use crate::config::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSetti
 pub use backout_ledger::audit;
 
 /// The ledger that commands open.
-pub use backout_ledger::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
+pub use backout_ledger::{
+    Copied, CopyError, LEDGER_FILE, OpenError, OpenMode, Progress, SqliteLedger, copy_ledger,
+    holder_for_this_process,
+};
+pub use ledger::{DATABASE_VARIABLE, LedgerPlace, OpenLedger, is_missing};
 
 /// Serves as the built-in proxy until it is told to end.
 ///
@@ -125,7 +135,12 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
         })),
         TargetKind::Compose => {
             let (target, images) = compose(s, blobs);
-            artifacts = Arc::new(AllArtifacts::new(files, images));
+            artifacts = Arc::new(AllArtifacts::new(files, vec![(IMAGE_SCHEME, images)]));
+            target
+        }
+        TargetKind::Git => {
+            let (target, commits) = git(s);
+            artifacts = Arc::new(AllArtifacts::new(files, vec![(GIT_SCHEME, commits)]));
             target
         }
     };
@@ -164,6 +179,44 @@ fn compose(
     (Arc::new(target), images)
 }
 
+/// The git target, and what keeps its commits.
+fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
+    let env: Vec<_> = std::env::vars_os().collect();
+    let trees = s.settings.services.values().filter_map(|service| match &service.target {
+        TargetSpec::Git(spec) => {
+            let tree = Git::new(s.folder.join(&spec.repository), &env, &spec.protocols);
+            Some((PathBuf::from(&spec.repository), tree))
+        }
+        _ => None,
+    });
+    let commits = Arc::new(GitArtifacts::new(&s.settings.key, trees.collect()));
+    let target = GitTarget::new(GitTargetOptions {
+        folder: s.folder.to_owned(),
+        env,
+        key: s.settings.key.clone(),
+        ledger: s.ledger_id.clone(),
+        services: s.settings.services.clone(),
+    });
+    (Arc::new(target), commits)
+}
+
+/// What compose needs, looked at: the engine, the plugin, the file.
+pub async fn check_compose(
+    settings: &Settings,
+    folder: &Path,
+    spec: &backout_core::model::ComposeSpec,
+) -> Vec<(&'static str, Result<String, AdapterError>)> {
+    let docker = Docker::new(std::env::vars_os(), folder.to_owned());
+    backout_adapters::target::compose::check(
+        &docker,
+        folder,
+        &settings.key,
+        spec,
+        &settings.secrets,
+    )
+    .await
+}
+
 /// What is versioned with every release: the files under `config:`, and those that the target's definition is made of.
 pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
     let mut globs = settings.config_globs.clone();
@@ -181,7 +234,7 @@ pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
 fn script_of(service: &Service) -> Option<backout_core::model::ScriptSpec> {
     match &service.target {
         TargetSpec::Script(spec) => Some(spec.clone()),
-        TargetSpec::Process(_) | TargetSpec::Compose(_) => None,
+        TargetSpec::Process(_) | TargetSpec::Compose(_) | TargetSpec::Git(_) => None,
     }
 }
 
@@ -336,7 +389,8 @@ impl Probes for AllProbes {
             })
             .collect();
         // What the target knows by itself is checked always; alone it is enough only for a process.
-        let is_process = !matches!(service.target, TargetSpec::Script(_));
+        // A script and a working tree only tell what should run.
+        let is_process = !matches!(service.target, TargetSpec::Script(_) | TargetSpec::Git(_));
         if is_process || plans.is_empty() {
             // As often as the checks that were written: neither waits for the other.
             let written = plans.iter().map(|plan| plan.schedule.rollout_interval_ms).min();

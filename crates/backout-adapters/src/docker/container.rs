@@ -21,6 +21,18 @@ pub(crate) struct Container {
     pub state: State,
     pub config: Config,
     pub host_config: HostConfig,
+    #[serde(default)]
+    pub network_settings: NetworkSettings,
+}
+
+type Ports = BTreeMap<String, Option<Vec<Binding>>>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NetworkSettings {
+    /// What is published while it runs.
+    #[serde(default)]
+    pub ports: Option<Ports>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -62,7 +74,7 @@ pub(crate) struct HostConfig {
     #[serde(default)]
     pub restart_policy: RestartPolicy,
     #[serde(default)]
-    pub port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    pub port_bindings: Option<Ports>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -130,23 +142,28 @@ impl Container {
 
     /// Ports of this machine that it publishes to.
     pub(crate) fn host_ports(&self) -> Vec<u16> {
-        let bindings = self.host_config.port_bindings.iter().flat_map(|all| all.values());
-        bindings.flatten().flatten().filter_map(|binding| binding.host_port.parse().ok()).collect()
+        let ports = self.network_settings.ports.iter().flat_map(|all| all.values());
+        ports.flatten().flatten().filter_map(|binding| binding.host_port.parse().ok()).collect()
     }
 
-    /// Where a port of it is reached on this machine: `8080/tcp`, or the first that is published.
+    /// Where a port of it is reached on this machine: `8080/tcp`, or the first that is published. One that is
+    /// between two runs has what was asked for.
     pub(crate) fn address(&self, port: Option<&str>) -> Option<SocketAddr> {
-        let bindings = self.host_config.port_bindings.as_ref()?;
-        let binding = match port {
-            Some(port) => bindings.get(port)?.as_ref()?.first()?,
-            None => bindings.values().flatten().flatten().next()?,
-        };
-        let ip = match binding.host_ip.parse::<IpAddr>() {
-            Ok(ip) if !ip.is_unspecified() => ip,
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        Some(SocketAddr::new(ip, binding.host_port.parse().ok().filter(|port| *port != 0)?))
+        let known = [&self.network_settings.ports, &self.host_config.port_bindings];
+        known.into_iter().flatten().find_map(|ports| address(ports, port))
     }
+}
+
+fn address(ports: &Ports, port: Option<&str>) -> Option<SocketAddr> {
+    let binding = match port {
+        Some(port) => ports.get(port)?.as_ref()?.first()?,
+        None => ports.values().flatten().flatten().next()?,
+    };
+    let ip = match binding.host_ip.parse::<IpAddr>() {
+        Ok(ip) if !ip.is_unspecified() => ip,
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    Some(SocketAddr::new(ip, binding.host_port.parse().ok().filter(|port| *port != 0)?))
 }
 
 #[cfg(test)]

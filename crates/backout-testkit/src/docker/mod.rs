@@ -9,7 +9,7 @@ mod registry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 pub use registry::Registry;
@@ -94,19 +94,18 @@ impl Engine {
     /// # Panics
     /// When it does not answer.
     pub fn start(&self) {
-        let mut daemon = self.daemon.lock().expect("no other panic");
+        let mut daemon = self.daemon();
         assert!(daemon.is_none(), "it runs already");
-        let _ = std::fs::remove_file(self.temp.path().join("pid"));
-        *daemon = Some(spawn(self.temp.path()));
         let end = Instant::now() + PATIENCE;
+        // Daemons set up the packet filter of the machine, and one of them at a time can.
+        let _alone = alone();
         while !self.docker(&["version"]).status.success() {
-            let child = &mut daemon.as_mut().expect("just started").child;
-            let ended = child.try_wait().expect("it is our child");
-            assert!(
-                ended.is_none() && Instant::now() < end,
-                "dockerd does not answer: {}",
-                self.log()
-            );
+            let running = daemon.as_mut().is_some_and(|d| matches!(d.child.try_wait(), Ok(None)));
+            assert!(Instant::now() < end, "dockerd does not answer: {}", self.log());
+            if !running {
+                let _ = std::fs::remove_file(self.temp.path().join("pid"));
+                *daemon = Some(spawn(self.temp.path()));
+            }
             std::thread::sleep(POLL);
         }
     }
@@ -116,8 +115,12 @@ impl Engine {
         self.end("TERM");
     }
 
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn end(&self, signal: &str) {
-        let Some(mut daemon) = self.daemon.lock().expect("no other panic").take() else { return };
+        let Some(mut daemon) = self.daemon().take() else { return };
         let pid = daemon.child.id().to_string();
         let _ = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
         let end = Instant::now() + PATIENCE;
@@ -167,8 +170,18 @@ impl Drop for Engine {
         if !ids.is_empty() {
             let _ = self.docker(&[&["rm", "-f"], &ids[..]].concat());
         }
+        // With a network its rules go too.
+        let _ = self.docker(&["network", "prune", "--force"]);
         self.end("TERM");
     }
+}
+
+/// Held by whoever starts a daemon, over all test programs of this machine.
+fn alone() -> Option<std::fs::File> {
+    let path = std::env::temp_dir().join("backout.dockerd.lock");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path).ok()?;
+    file.lock().ok()?;
+    Some(file)
 }
 
 fn spawn(folder: &Path) -> Daemon {

@@ -1,5 +1,6 @@
 //! `backout doctor`: everything that a deploy and a rollback will need, checked before they need it.
 
+mod compose;
 mod files;
 mod machine;
 mod needs;
@@ -149,6 +150,7 @@ async fn place_items(
         vec![Item::pass("configuration", format!("{} is valid", settings.config_path.display()))];
     items.extend(settings.warnings.iter().map(|warning| Item::warning("configuration", warning)));
     items.extend(files::items(place, reader).await);
+    items.extend(compose::items(place).await);
     items.extend(needs::items(place));
     items.extend(running::items(place, commands).await?);
     Ok(items)

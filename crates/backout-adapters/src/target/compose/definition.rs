@@ -10,9 +10,9 @@ use backout_core::model::{ComposeSpec, ConfigFile, EnvValue, FileKind};
 use backout_core::ports::{AdapterError, Secrets};
 use fs_err as fs;
 
+use super::ConfigBlobs;
 use super::model::Model;
-use super::{ComposeTargetOptions, ConfigBlobs};
-use crate::docker::{Call, said};
+use crate::docker::{Call, Docker, said};
 use crate::host::{Ended, create_private_dirs, write_atomic};
 
 /// The file of variables that compose reads where none is named.
@@ -104,7 +104,7 @@ pub(super) fn variables(
 /// # Errors
 /// Permanent with what compose says, and where, when a file is wrong or a variable has no value.
 pub(super) async fn resolve(
-    options: &ComposeTargetOptions,
+    docker: &Docker,
     definition: &Definition<'_>,
     secrets: &Secrets,
 ) -> Result<Model, AdapterError> {
@@ -124,7 +124,7 @@ pub(super) async fn resolve(
     args.extend(["config", "--format", "json"].map(OsString::from));
     let env = variables(definition, secrets)?;
     let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let finished = options.docker.run(Call { env, ..Call::new(args) }).await?;
+    let finished = docker.run(Call { env, ..Call::new(args) }).await?;
     let files = spec.files.join(", ");
     let words = said(&finished).replace(&format!("{}/", definition.folder.display()), "");
     if finished.ended != Ended::Exited(0) {

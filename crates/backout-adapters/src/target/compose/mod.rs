@@ -5,6 +5,7 @@
 //! over stdin, so that values of secrets stand in no file of ours. Slot `a` is the project of the app, slot `b` a
 //! second project beside it that shares the first one's named volumes. Nothing here ever removes a volume.
 
+mod check;
 mod definition;
 mod files;
 mod labels;
@@ -30,6 +31,7 @@ use backout_core::ports::{
     AdapterError, Capabilities, Observed, PartsOf, Receipt, Secrets, StepCx, Target, TargetAction,
 };
 
+pub use check::{Finding, check};
 pub use files::definition_files;
 
 use super::ConfigBlobs;

@@ -39,7 +39,7 @@ pub(super) async fn obstacles(
     }
     let version = &release.content.version;
     let definition = Definition { folder: &options.folder, spec, key: &unit.key, version };
-    let model = definition::resolve(options, &definition, &options.secrets).await?;
+    let model = definition::resolve(&options.docker, &definition, &options.secrets).await?;
     let members = if spec.services.is_empty() { model.names() } else { spec.services.clone() };
     let held: Vec<u16> =
         in_project.iter().filter(|c| c.is_running()).flat_map(Container::host_ports).collect();

@@ -37,7 +37,7 @@ pub(super) async fn parts(
     };
     let folder = copies.as_ref().map_or(options.folder.as_path(), |(_, folder)| folder.as_path());
     let definition = Definition { folder, spec, key: &unit.key, version };
-    let model = definition::resolve(options, &definition, &options.secrets).await?;
+    let model = definition::resolve(&options.docker, &definition, &options.secrets).await?;
     let members = members(&model, spec, &options.services, unit)?;
     if options.beside {
         check_beside(&model, spec, &members, traffic)?;

@@ -121,7 +121,7 @@ impl Starting<'_> {
         let version = &release.content.version;
         let definition =
             Definition { folder: &copies, spec: self.spec, key: &self.unit.key, version };
-        let mut model = definition::resolve(options, &definition, secrets).await?;
+        let mut model = definition::resolve(&options.docker, &definition, secrets).await?;
         model.repoint(&copies, &options.folder);
         Ok(model)
     }
