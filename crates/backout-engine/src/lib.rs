@@ -32,12 +32,13 @@ pub use commands::rollback::{
     PreparedRollback, RollbackTarget, RollbackWishes, prepare_rollback, rollback,
 };
 pub use commands::{EngineError, Refused};
+pub use context::{Context, Interrupt, MetricPlan, ProbePlan, Probes, SyntheticPlan};
 pub use controller::{
     Fleet, Leave, Ordered, controller_of, order_deploy, policy_digest, require_controller,
     run_controller,
 };
-pub use context::{Context, Interrupt, MetricPlan, ProbePlan, Probes, SyntheticPlan};
 pub use events::{Event, EventSink, SideReading, StepMark, WatchReading};
 pub use executor::{Finished, Outcome};
 pub use readiness::{last_known_good, readiness};
 pub use view::{Operation, Standing, TrafficView, View, look};
+pub use watch::{JUDGE_ACCOUNT_FORMAT, JudgeAccount, PartAccount, SideAccount, judge_account_name};

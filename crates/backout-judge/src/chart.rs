@@ -1,5 +1,6 @@
 //! Charts of the evidence over time, on a logarithmic scale with the line it must cross.
 
+use crate::words;
 use std::fmt::Write;
 
 /// How far below 1 and above the line a chart reaches, as powers of ten.
@@ -41,30 +42,62 @@ pub fn terminal(points: &[(i64, f64)], line: f64, width: usize, height_rows: usi
     cells.into_iter().map(|row| row.into_iter().collect::<String>().trim_end().to_owned()).collect()
 }
 
-/// A chart as SVG, with a title for screen readers. `title` is escaped.
+/// A chart as SVG, with a title for screen readers too. `title` is escaped. Times are told from the
+/// first point on.
 pub fn svg(points: &[(i64, f64)], line: f64, title: &str) -> String {
-    const WIDTH: f64 = 640.0;
+    const LEFT: f64 = 70.0;
+    const TOP: f64 = 40.0;
+    const WIDTH: f64 = 600.0;
     const HEIGHT: f64 = 240.0;
-    let y = |value: f64| (1.0 - height(value, line)) * HEIGHT;
+    let y = |value: f64| TOP + (1.0 - height(value, line)) * HEIGHT;
     let began_ms = points.first().map_or(0, |point| point.0);
-    let span = points.last().map_or(1, |point| (point.0.saturating_sub(began_ms)).max(1)) as f64;
-    let mut path = String::new();
-    for &(at_ms, value) in points {
-        let x = at_ms.saturating_sub(began_ms) as f64 / span * WIDTH;
-        // Writing to a string can't fail.
-        let _ = write!(path, "{x:.1},{:.1} ", y(value));
-    }
+    let span = points.last().map_or(1, |point| (point.0.saturating_sub(began_ms)).max(1));
+    let x = |at_ms: i64| LEFT + at_ms.saturating_sub(began_ms) as f64 / span as f64 * WIDTH;
+    let (right, bottom) = (LEFT + WIDTH, TOP + HEIGHT);
     let escaped = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let (at_line, at_one) = (y(line), y(1.0));
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\
-         <title>{escaped}</title>\
-         <line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at_line:.1}\" y2=\"{at_line:.1}\" stroke=\"#c00\"/>\
-         <line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at_one:.1}\" y2=\"{at_one:.1}\" stroke=\"#999\" \
-         stroke-dasharray=\"4\"/>\
-         <polyline fill=\"none\" stroke=\"#05a\" stroke-width=\"2\" points=\"{}\"/></svg>",
-        path.trim_end()
-    )
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 700 330\" role=\"img\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#333\"><title>{escaped}</title>\
+         <rect width=\"700\" height=\"330\" fill=\"#fff\"/>\
+         <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{escaped}</text>"
+    );
+    // Writing to a string can't fail.
+    let top_power = (line.max(1.0).log10() + ABOVE).floor() as i32;
+    for power in BELOW as i32..=top_power {
+        let (value, at) = (10f64.powi(power), y(10f64.powi(power)));
+        let _ = write!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+            LEFT - 8.0,
+            at + 4.0
+        );
+    }
+    for part in 0..=4 {
+        let at_ms = began_ms.saturating_add(span / 4 * part);
+        let _ = write!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            x(at_ms),
+            bottom + 20.0,
+            words::duration(span / 4 * part)
+        );
+    }
+    let at_line = y(line);
+    let _ = write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{:.1}\">since the first reading; evidence against the new side (e-value)</text>\
+         <line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at_line:.1}\" y2=\"{at_line:.1}\" stroke=\"#c00\" \
+         stroke-width=\"2\"/><text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#c00\">fails from {line:.0} on</text>\
+         <polyline fill=\"none\" stroke=\"#05a\" stroke-width=\"2.5\" stroke-linejoin=\"round\" points=\"",
+        bottom + 40.0,
+        at_line - 6.0
+    );
+    for (index, &(at_ms, value)) in points.iter().enumerate() {
+        let gap = if index == 0 { "" } else { " " };
+        let _ = write!(out, "{gap}{:.1},{:.1}", x(at_ms), y(value));
+    }
+    out + "\"/></svg>"
 }
 
 #[cfg(test)]
@@ -83,7 +116,8 @@ mod tests {
     fn the_svg_is_escaped_and_bounded() {
         let svg = svg(&[(0, 0.0), (10, 1e300)], 100.0, "a < b & c");
         assert!(svg.contains("<title>a &lt; b &amp; c</title>"));
-        assert!(svg.contains("points=\"0.0,240.0 640.0,0.0\""), "{svg}");
-        assert!(svg.contains("y1=\"48.0\""), "{svg}");
+        assert!(svg.contains("points=\"70.0,280.0 670.0,40.0\""), "{svg}");
+        assert!(svg.contains("y1=\"88.0\" y2=\"88.0\" stroke=\"#c00\""), "{svg}");
+        assert!(svg.contains("fails from 100 on") && svg.contains(">0.01</text>"), "{svg}");
     }
 }

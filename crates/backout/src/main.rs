@@ -19,7 +19,10 @@ fn main() -> ExitCode {
         Err(error) => {
             error.print();
             // Replay has printed lines already, and says in words which line was wrong.
-            let lines = matches!(cli.command, cli::args::Command::Judge(_));
+            let replay = |judge: &cli::args::Judge| {
+                matches!(judge.command, cli::args::JudgeCommand::Replay(_))
+            };
+            let lines = matches!(&cli.command, cli::args::Command::Judge(of) if replay(of));
             if cli.global.format == cli::args::Format::Json && !lines {
                 cli::report::json::print(&error.document());
             }

@@ -139,6 +139,8 @@ pub struct SideCounters {
     pub no_answer: u64,
     /// Upper bound of a bucket in microseconds → cumulative count.
     pub latency: Vec<(u64, u64)>,
+    /// Requests and failures by endpoint, such as `GET /orders/:id`, in a bounded number of kinds.
+    pub endpoints: Vec<(String, u64, u64)>,
     /// First failed answer, microseconds since the Unix epoch.
     pub first_failed_us: Option<i64>,
     /// Last failed answer, microseconds since the Unix epoch.

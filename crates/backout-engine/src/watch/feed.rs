@@ -1,6 +1,7 @@
 //! Turns what samplers saw into the judge's events.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use backout_core::ids::{ServiceName, Slot};
 use backout_core::ports::{
@@ -9,6 +10,7 @@ use backout_core::ports::{
 use backout_judge::{Arm, CheckId, CheckOutcome, CheckSample, Event, Judge};
 use jiff::Timestamp;
 
+use super::hours::Hours;
 use super::processes::Processes;
 use crate::commands::health::wrong_version;
 use crate::events::SideReading;
@@ -28,6 +30,10 @@ pub(crate) struct Feed {
     pub weights: BTreeMap<Slot, u8>,
     share: Option<f64>,
     delta: Vec<(u64, u64)>,
+    /// Failures of the judged side by endpoint, to name the worst.
+    failed_by_endpoint: BTreeMap<String, u64>,
+    /// Requests by hour, for the record.
+    pub hours: Hours,
     /// By slot, for people.
     pub readings: BTreeMap<Slot, SideReading>,
 }
@@ -47,6 +53,8 @@ impl Feed {
             weights: BTreeMap::new(),
             share: None,
             delta: Vec::new(),
+            failed_by_endpoint: BTreeMap::new(),
+            hours: Hours::default(),
             readings: BTreeMap::new(),
         }
     }
@@ -62,12 +70,20 @@ impl Feed {
             self.last.clear();
         }
         for (slot, counters) in &frame.sides {
-            let Some((arm, deployment)) = self.arms.get(slot).copied() else { continue };
+            let Some((arm, deployment)) = self.arms.get(slot).copied() else {
+                if anew {
+                    self.hours.before(counters.requests, counters.failed);
+                }
+                continue;
+            };
             if counters.deployment != deployment {
                 continue;
             }
             let before = self.last.get(slot).filter(|last| last.deployment == counters.deployment);
             let Some(before) = before.cloned() else {
+                if arm == Arm::Baseline {
+                    self.hours.before(counters.requests, counters.failed);
+                }
                 // What was served before this watch began belongs to nobody's trial, except that a new
                 // side's counters start at zero with its deployment.
                 self.last.insert(*slot, counters.clone());
@@ -111,12 +127,60 @@ impl Feed {
             failed,
             latency: &self.delta,
         });
+        self.hours.served(arm, at_ms, all, failed);
+        self.endpoints(judge, at_ms, arm, before, now);
         let began = self.began.entry(slot).or_insert((before.requests, before.failed));
         let reading = self.readings.entry(slot).or_default();
         reading.deployment = now.deployment;
         reading.requests = now.requests.saturating_sub(began.0);
         reading.failed = now.failed.saturating_sub(began.1);
         reading.p95_us = percentile(&self.delta, 0.95).or(reading.p95_us);
+    }
+
+    fn endpoints(
+        &mut self,
+        judge: &mut Judge,
+        at_ms: i64,
+        arm: Arm,
+        before: &SideCounters,
+        now: &SideCounters,
+    ) {
+        let earlier: BTreeMap<&str, (u64, u64)> =
+            before.endpoints.iter().map(|(kind, all, failed)| (&**kind, (*all, *failed))).collect();
+        for (kind, all, failed) in &now.endpoints {
+            let (all_before, failed_before) = earlier.get(&**kind).copied().unwrap_or_default();
+            let (all, failed) =
+                (all.saturating_sub(all_before), failed.saturating_sub(failed_before));
+            // An answer that broke off is a failure of a trial that was told before.
+            let failed = failed.min(all);
+            if all == 0 {
+                continue;
+            }
+            let mut hasher = DefaultHasher::new();
+            kind.hash(&mut hasher);
+            let route = hasher.finish();
+            judge.observe(Event::Route { at_ms, arm, route, ok: all - failed, failed });
+            if arm == Arm::Canary && failed > 0 {
+                *self.failed_by_endpoint.entry(kind.clone()).or_default() += failed;
+            }
+        }
+    }
+
+    /// Evidence with the name of the endpoint that failed most, where it speaks of one.
+    pub fn name_endpoint(&self, evidence: &str) -> String {
+        let worst = self.failed_by_endpoint.iter().max_by_key(|(_, failed)| **failed);
+        match worst {
+            Some((kind, _)) => evidence.replacen("on one route", &format!("on {kind}"), 1),
+            None => evidence.to_owned(),
+        }
+    }
+
+    /// What a router without counters was told to do.
+    pub fn assume(&mut self, judge: &mut Judge, at_ms: i64, weights: BTreeMap<Slot, u8>) {
+        if self.instance.is_none() {
+            self.weights = weights;
+            self.weight(judge, at_ms);
+        }
     }
 
     fn weight(&mut self, judge: &mut Judge, at_ms: i64) {

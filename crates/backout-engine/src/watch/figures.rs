@@ -5,6 +5,7 @@ use backout_core::model::{Measure, MetricsSpec, SeriesSpec};
 use backout_core::ports::Points;
 use backout_judge::{Arm, Event, Judge, MetricId};
 
+use super::hours::Hours;
 use super::increase::{Totals, quantile};
 
 /// A single gap is not worth a word.
@@ -41,6 +42,7 @@ struct Source {
     series: Vec<Series>,
     requests: Option<Requests>,
     failures: u32,
+    absences: u32,
     trouble: Option<String>,
     told: bool,
 }
@@ -86,6 +88,7 @@ impl Figures {
             series,
             requests: spec.requests.as_ref().map(|_| Requests::default()),
             failures: 0,
+            absences: 0,
             trouble: None,
             told: false,
         });
@@ -93,7 +96,14 @@ impl Figures {
     }
 
     /// Takes in what a source gave.
-    pub fn take(&mut self, judge: &mut Judge, at_ms: i64, source: usize, given: &Given) {
+    pub fn take(
+        &mut self,
+        judge: &mut Judge,
+        hours: &mut Hours,
+        at_ms: i64,
+        source: usize,
+        given: &Given,
+    ) {
         let Some(source) = self.sources.get_mut(source) else { return };
         source.trouble = given.iter().flatten().find_map(|side| side.as_ref().err().cloned());
         match &source.trouble {
@@ -130,10 +140,27 @@ impl Figures {
                 });
             }
         }
+        let absent = source.series.iter().find_map(|series| series.missing.clone());
+        if let (Some(why), None) = (absent, &source.trouble) {
+            source.absences = source.absences.saturating_add(1);
+            if source.absences >= TELL_AFTER && !std::mem::replace(&mut source.told, true) {
+                let name = &source.name;
+                self.notes.push(format!(
+                    "could not check: {name}: {why}; the rollout is not failed for it"
+                ));
+            }
+        } else {
+            source.absences = 0;
+        }
         if let Some(requests) = &mut source.requests {
             let of = |side: usize| sides[side].and_then(|all| all.get(next..next + 2));
-            requests.take(judge, at_ms, [of(0), of(1)]);
+            requests.take(judge, hours, at_ms, [of(0), of(1)]);
         }
+    }
+
+    /// Whether a source counts the service's requests.
+    pub fn counts_requests(&self) -> bool {
+        self.sources.iter().any(|source| source.requests.is_some())
     }
 
     /// What there is to tell, once.
@@ -228,7 +255,13 @@ fn read(
 }
 
 impl Requests {
-    fn take(&mut self, judge: &mut Judge, at_ms: i64, sides: [Option<&[Points]>; 2]) {
+    fn take(
+        &mut self,
+        judge: &mut Judge,
+        hours: &mut Hours,
+        at_ms: i64,
+        sides: [Option<&[Points]>; 2],
+    ) {
         for (side, arm) in [Arm::Canary, Arm::Baseline].into_iter().enumerate() {
             let Some([total, failed]) = sides[side] else { continue };
             let [all, bad] = &mut self.counters[side];
@@ -240,6 +273,7 @@ impl Requests {
                 continue;
             }
             judge.observe(Event::Requests { at_ms, arm, ok: all - failed, failed, latency: &[] });
+            hours.served(arm, at_ms, all, failed);
         }
     }
 }

@@ -13,11 +13,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::figures::{Figures, Given};
+use super::past::Lookup;
 use super::sampler::{Address, Message, WatchedSide};
 use crate::context::{Context, MetricPlan, SyntheticPlan};
 
 /// How often is looked whether it has begun.
 const WAIT: Duration = Duration::from_millis(100);
+/// One look into the past may take this long.
+const PAST_TIMEOUT: Duration = Duration::from_secs(5);
 /// One request of our own may take this long at most.
 const SYNTHETIC_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,24 @@ pub(super) struct Beside<'a> {
 }
 
 impl Beside<'_> {
+    /// The past is that of the side that serves now: the last one, where there are two.
+    fn look_up(&self, tasks: &mut JoinSet<()>, all: &[Asked]) {
+        let arm = all.last().map_or(Arm::Canary, |asked| asked.side.arm);
+        let mut plans = Vec::new();
+        for asked in all.iter().filter(|asked| asked.side.arm == arm) {
+            let subject = asked.subject(PAST_TIMEOUT);
+            let of = self.cx.probes.metrics(&asked.unit.service);
+            plans.extend(of.into_iter().map(|plan| (plan, subject.clone())));
+        }
+        let lookup = Lookup {
+            ledger: self.cx.ledger.clone(),
+            key: self.cx.key.clone(),
+            clock: self.cx.clock,
+            plans,
+        };
+        tasks.spawn(lookup.run(self.judging.clone(), self.tx.clone()));
+    }
+
     /// Starts a task for each source, and one for requests of our own.
     pub fn spawn(
         &self,
@@ -62,6 +83,7 @@ impl Beside<'_> {
         figures: &mut Figures,
         all: &[Asked],
     ) {
+        self.look_up(tasks, all);
         let of = |arm: Arm| all.iter().filter(move |asked| asked.side.arm == arm);
         for canary in of(Arm::Canary) {
             let service = &canary.unit.service;
@@ -93,7 +115,7 @@ impl Beside<'_> {
     }
 }
 
-async fn begun(judging: &AtomicBool) {
+pub(super) async fn begun(judging: &AtomicBool) {
     while !judging.load(Ordering::SeqCst) {
         tokio::time::sleep(WAIT).await;
     }

@@ -1,5 +1,6 @@
 //! The watch loop of one step.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backout_core::model::{Health, LiveHealth, OnNoData, OperationKind, Stage, Trigger};
@@ -9,6 +10,9 @@ use backout_core::saga::{EntryKind, Failure};
 use backout_judge::{Arm, Event as Seen, Level, Verdict};
 use tokio::time::Instant;
 
+use super::account::{self, Account};
+use super::hours::Usual;
+use super::past::{self, Recorder};
 use super::router_care::RouterCare;
 use super::sampler::{Message, Watcher};
 use crate::acted;
@@ -89,11 +93,13 @@ pub(crate) async fn run_watch(
             tokio::time::sleep(READINESS_PERIOD).await;
         }
     };
-    tokio::select! {
+    let end = tokio::select! {
         biased;
         end = watch_step(scope, journal, watcher) => end,
         () = refresh => Ok(WatchEnd::Stopped),
-    }
+    };
+    account::close(scope, journal, watcher);
+    end
 }
 
 async fn watch_step(
@@ -109,14 +115,19 @@ async fn watch_step(
     if before.iter().any(|step| matches!(step.action, Action::SetTraffic(_))) {
         watcher.expect_router();
     }
+    assume_weights(scope, journal, watcher);
     let mut clock =
         Clock { counted: Duration::from_millis(scope.elapsed_ms), last: Instant::now() };
     let (mut asked, mut told, mut kept) = (Instant::now(), None::<Instant>, None::<Instant>);
     let mut warned = false;
     let mut router = RouterCare::default();
+    let mut recorder = Recorder::default();
+    let mut account = Account::default();
     loop {
         take(scope.cx, watcher).await;
         router.look_after(scope, journal, watcher).await?;
+        recorder.look_after(scope.cx, watcher).await;
+        account.look_after(scope, journal, watcher).await;
         if let Held::Lost(why) = scope.keeper.held() {
             return Ok(WatchEnd::Lost(why));
         }
@@ -158,7 +169,12 @@ async fn watch_step(
         let began = scope.operation_began;
         let progress = Progress { elapsed_ms, promoted, verdict: &verdict, only_sources, began };
         match judge_mode(scope.cx, journal, watcher, &mode, &progress) {
-            Step::Go(receipt) => return Ok(WatchEnd::Done(receipt)),
+            Step::Go(receipt) => {
+                if baking {
+                    past::record(scope.cx, watcher, Arm::Canary).await;
+                }
+                return Ok(WatchEnd::Done(receipt));
+            }
             Step::End(end) => return Ok(end),
             Step::Stay(Some(warning)) if !warned => {
                 warned = true;
@@ -167,6 +183,20 @@ async fn watch_step(
             Step::Stay(_) => {}
         }
     }
+}
+
+/// A router that streams no counters does what it was told last.
+fn assume_weights(scope: &WatchScope<'_>, journal: &Journal, watcher: &mut Watcher) {
+    let before = &journal.plan.steps[..scope.step];
+    let told = before.iter().rev().find_map(|step| match &step.action {
+        Action::SetTraffic(told) => Some(told),
+        _ => None,
+    });
+    let Some(told) = told.filter(|_| watcher.figures.counts_requests()) else { return };
+    let mut weights = BTreeMap::from([(told.side, told.percent)]);
+    weights.extend(told.rest.map(|rest| (rest, 100_u8.saturating_sub(told.percent))));
+    let at_ms = scope.cx.now().as_millisecond();
+    watcher.feed.assume(&mut watcher.judge, at_ms, weights);
 }
 
 /// Tells a person, and the record.
@@ -214,7 +244,15 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
         }
         Message::RouterGone => watcher.router_gone = true,
         Message::Figures { at, source, given } => {
-            watcher.figures.take(&mut watcher.judge, at.as_millisecond(), source, &given);
+            let Watcher { figures, judge, feed, .. } = watcher;
+            figures.take(judge, &mut feed.hours, at.as_millisecond(), source, &given);
+        }
+        Message::Usual { at, usual } => {
+            let usual = usual.or(watcher.feed.hours.usual_before());
+            if let Some(Usual { total, failed, .. }) = usual {
+                let at_ms = at.as_millisecond();
+                watcher.judge.observe(Seen::Reference { at_ms, total, failed });
+            }
         }
         Message::Synthetic { at, ok: [Some(canary), baseline] } => {
             let counts = |ok: bool| (u64::from(ok), u64::from(!ok));

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::feed::Feed;
 use super::figures::{Figures, Given};
+use super::hours::Usual;
 use super::metric_samplers::{self, Asked};
 use crate::context::{Context, ProbePlan};
 use crate::situation;
@@ -48,6 +49,8 @@ pub(crate) enum Message {
     Frame(Box<TrafficFrame>),
     /// What a source of metrics gave.
     Figures { at: Timestamp, source: usize, given: Box<Given> },
+    /// What was usual before, as far as it was recorded.
+    Usual { at: Timestamp, usual: Option<Usual> },
     /// How a pair of our own requests ended; `None`: not sent.
     Synthetic { at: Timestamp, ok: [Option<bool>; 2] },
     /// The router has a route of this environment, and does not answer.
@@ -173,9 +176,17 @@ impl Watcher {
         self.judging.store(true, Ordering::SeqCst);
     }
 
+    /// Whether metrics are read.
+    pub fn is_judging(&self) -> bool {
+        self.judging.load(Ordering::SeqCst)
+    }
+
     /// The judge's verdict, with what sources of metrics leave open: those are waited for in a stage, and told in bake.
     pub fn verdict(&self, now_ms: i64, baking: bool) -> (Verdict, bool) {
         let mut verdict = self.judge.verdict(now_ms);
+        if verdict.is_failing() {
+            verdict.evidence = self.feed.name_endpoint(&verdict.evidence);
+        }
         let judging = self.judging.load(Ordering::SeqCst);
         let Some(missing) = self.figures.missing().filter(|_| judging) else {
             return (verdict, false);

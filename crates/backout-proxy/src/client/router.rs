@@ -274,6 +274,11 @@ fn counters(stats: &wire::SideStats) -> SideCounters {
         latency: latency
             .map(|(index, count)| (latency::upper_bound_us(index).unwrap_or(u64::MAX / 2), *count))
             .collect(),
+        endpoints: stats
+            .endpoints
+            .iter()
+            .map(|(kind, (trials, failed))| (kind.clone(), *trials, *failed))
+            .collect(),
         first_failed_us: stats.first_failed_at.map(micros),
         last_failed_us: stats.last_failed_at.map(micros),
         last_answer_us: stats.last_answer_at.map(micros),

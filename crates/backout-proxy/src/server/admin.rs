@@ -110,13 +110,22 @@ async fn converse(control: &Rc<Control>, stream: UnixStream, too_many: bool) -> 
 }
 
 fn parse(line: &[u8]) -> Result<Request, (u64, Fault)> {
-    let invalid = |error: serde_json::Error| Fault::Invalid { message: error.to_string() };
-    let value: Value = serde_json::from_slice(line).map_err(|error| (0, invalid(error)))?;
-    let id = value.get("id").and_then(Value::as_u64).unwrap_or(0);
-    if value.get("v").and_then(Value::as_u64) != Some(u64::from(PROTOCOL_VERSION)) {
-        return Err((id, Fault::UnsupportedVersion { supported: PROTOCOL_VERSION }));
+    match serde_json::from_slice::<Request>(line) {
+        Ok(request) if request.v == PROTOCOL_VERSION => Ok(request),
+        Ok(request) => Err((request.id, UNSUPPORTED)),
+        Err(error) => Err(refused(line, &error)),
     }
-    serde_json::from_value(value).map_err(|error| (id, invalid(error)))
+}
+
+const UNSUPPORTED: Fault = Fault::UnsupportedVersion { supported: PROTOCOL_VERSION };
+
+/// What is said to a line that is no request of this version.
+fn refused(line: &[u8], error: &serde_json::Error) -> (u64, Fault) {
+    let value: Value = serde_json::from_slice(line).unwrap_or_default();
+    let id = value.get("id").and_then(Value::as_u64).unwrap_or(0);
+    let is_ours = value.get("v").and_then(Value::as_u64) == Some(u64::from(PROTOCOL_VERSION));
+    let message = error.to_string();
+    (id, if is_ours || value.is_null() { Fault::Invalid { message } } else { UNSUPPORTED })
 }
 
 async fn carry_out(control: &Rc<Control>, command: Command) -> Result<Value, Fault> {

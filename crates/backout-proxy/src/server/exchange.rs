@@ -19,12 +19,14 @@ pub(crate) struct Exchange {
     route: Rc<LocalRoute>,
     state: State,
     tunnel: bool,
+    kind: Rc<str>,
 }
 
 impl Exchange {
-    pub(crate) fn begin(side: Rc<LocalSide>, route: Rc<LocalRoute>) -> Self {
+    /// `kind`: the endpoint that is asked for.
+    pub(crate) fn begin(side: Rc<LocalSide>, route: Rc<LocalRoute>, kind: Rc<str>) -> Self {
         side.shard().began();
-        Self { side, route, state: State::Waiting, tunnel: false }
+        Self { side, route, state: State::Waiting, tunnel: false, kind }
     }
 
     pub(crate) fn side(&self) -> &Rc<LocalSide> {
@@ -34,6 +36,7 @@ impl Exchange {
     /// The head of the answer has come.
     pub(crate) fn answered(&mut self, status: StatusCode, latency: Duration) {
         let failed = self.side.shard().answered(status.as_u16(), latency);
+        self.side.shard().endpoint(&self.kind, true, failed);
         self.state = State::Answered { failed };
         if failed {
             self.route.shared.tell();
@@ -52,6 +55,7 @@ impl Exchange {
     pub(crate) fn broke_off(&mut self) {
         if let State::Answered { failed } = self.state {
             self.side.shard().broke(failed);
+            self.side.shard().endpoint(&self.kind, false, !failed);
             self.side.shard().answer_ended();
             self.state = State::Over;
             self.route.shared.tell();
@@ -61,6 +65,7 @@ impl Exchange {
     /// The release did not answer.
     pub(crate) fn no_answer(mut self) {
         self.side.shard().no_answer();
+        self.side.shard().endpoint(&self.kind, true, true);
         self.state = State::Over;
         self.route.shared.tell();
     }

@@ -11,6 +11,7 @@ use hyper::{
 use super::{
     body::{Download, Relay, Upload},
     connection::{Client, Phase},
+    endpoints,
     exchange::Exchange,
     headers::{self, Asked},
     limits,
@@ -27,13 +28,17 @@ struct Outgoing {
     /// Idempotent and without a body: it may be sent again.
     repeatable: bool,
     asked: Asked,
+    /// The endpoint, for the books.
+    kind: Rc<str>,
 }
 
 impl Outgoing {
     fn new(parts: request::Parts, body: Upload, asked: Asked) -> Self {
         let is_upload = !body.is_end_stream();
         let idempotent = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let kind = endpoints::kind(&parts.method, parts.uri.path()).into();
         Self {
+            kind,
             repeatable: idempotent && !is_upload && !asked.upgrade,
             request: Some(Request::from_parts(parts, body)),
             asked,
@@ -137,7 +142,7 @@ async fn on_side(
     side: &Rc<LocalSide>,
     outgoing: &mut Outgoing,
 ) -> Result<Response<Download>, Failure> {
-    let exchange = Exchange::begin(side.clone(), client.route.clone());
+    let exchange = Exchange::begin(side.clone(), client.route.clone(), outgoing.kind.clone());
     client.state.on_side(side, table.response_timeout);
     let mut fresh_only = false;
     loop {

@@ -1,8 +1,10 @@
 //! The proxy process: one per state folder, independent of whoever started it.
 //!
-//! Threads: the caller's thread is the *control thread* (admin socket, dead-men, files); each *worker* has
-//! its own runtime, connections and pools. A route's table is replaced as a whole and found by workers through
-//! a generation number, so that a change is in force for every request that begins after it.
+//! Each *worker* has its own thread, runtime, connections and pools. The first one works on the caller's thread,
+//! beside the *control* tasks (admin socket, dead-men, trips, files): under load that loop is awake, where a thread
+//! of its own would have to be woken and wait for a processor while users meet the old weights. What may block there
+//! (files) runs elsewhere. A route's table is replaced as a whole and found by workers through a generation number,
+//! so that a change is in force for every request that begins after it.
 
 mod admin;
 mod body;
@@ -11,6 +13,7 @@ mod commands;
 mod connection;
 mod control;
 mod dead_man;
+mod endpoints;
 mod exchange;
 mod forward;
 mod headers;
@@ -103,10 +106,12 @@ pub fn run(options: Options) -> Result<(), ProxyError> {
         .build_local(LocalOptions::default())
         .map_err(ProxyError::io("start the runtime"))?;
     let connections_max = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED) / 2;
-    let workers = worker::Workers::start(usize::try_from(connections_max).unwrap_or(usize::MAX))
-        .map_err(ProxyError::io("start the workers"))?;
-    let control = Rc::new(Control::new(options.dir, hello, boot_id, workers));
+    let (workers, orders) =
+        worker::Workers::start(usize::try_from(connections_max).unwrap_or(usize::MAX))
+            .map_err(ProxyError::io("start the workers"))?;
+    let control = Rc::new(Control::new(options.dir, hello, boot_id, workers.clone()));
     let result = runtime.block_on(async {
+        spawn_local(worker::work(0, workers, orders));
         let listener = home.listen()?;
         control.restore(stored).await;
         serve(&control, listener, options.exit_when_idle).await

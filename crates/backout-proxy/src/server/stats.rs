@@ -5,10 +5,12 @@
 //! earlier, so that no snapshot has more failures than trials.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::endpoints::Endpoints;
 use crate::{latency, wire::SideStats};
 
 /// One worker's counters.
@@ -30,6 +32,7 @@ pub(crate) struct Shard {
     last_failed_at: AtomicU64,
     last_answer_at: AtomicU64,
     latency: [AtomicU64; latency::BUCKETS],
+    endpoints: Endpoints,
 }
 
 fn bump(counter: &AtomicU64) {
@@ -66,6 +69,7 @@ impl Shard {
             last_failed_at: zero(),
             last_answer_at: zero(),
             latency: std::array::from_fn(|_| zero()),
+            endpoints: Endpoints::default(),
         }
     }
 
@@ -89,6 +93,11 @@ impl Shard {
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         bump(&self.latency[latency::bucket(latency_us)]);
         false
+    }
+
+    /// By endpoint: a trial, a failure, or both.
+    pub(crate) fn endpoint(&self, kind: &str, trial: bool, failed: bool) {
+        self.endpoints.count(kind, trial, failed);
     }
 
     pub(crate) fn answer_ended(&self) {
@@ -187,7 +196,10 @@ impl Counters {
         let mut latency: Vec<u64> =
             (0..latency::BUCKETS).map(|i| self.sum(|s| &s.latency[i])).collect();
         latency.truncate(latency.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1));
+        let mut endpoints = BTreeMap::new();
+        self.shards.iter().for_each(|shard| shard.endpoints.add_to(&mut endpoints));
         SideStats {
+            endpoints,
             failed,
             broken,
             latency,

@@ -41,6 +41,9 @@ pub(crate) enum WorkerOrder {
     Stop,
 }
 
+/// What a worker is told, as it hears it.
+pub(crate) type Orders = mpsc::UnboundedReceiver<WorkerOrder>;
+
 struct Handle {
     orders: mpsc::UnboundedSender<WorkerOrder>,
     connections: AtomicUsize,
@@ -54,23 +57,24 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts the threads.
-    pub(crate) fn start(connections_max: usize) -> io::Result<Self> {
+    /// Starts the threads of all workers but the first: that one works on the caller's, by these orders.
+    pub(crate) fn start(connections_max: usize) -> io::Result<(Self, Orders)> {
         let count = thread::available_parallelism().map_or(1, usize::from).min(limits::WORKERS_MAX);
+        let (first, own) = mpsc::unbounded_channel();
         let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let handles = senders
-            .into_iter()
+            (1..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let handles = std::iter::once(first)
+            .chain(senders)
             .map(|orders| Handle { orders, connections: AtomicUsize::new(0) })
             .collect();
         let workers = Self { handles, connections_max };
-        for (index, orders) in receivers.into_iter().enumerate() {
+        for (index, orders) in (1..).zip(receivers) {
             let workers = workers.clone();
             thread::Builder::new()
                 .name(format!("proxy-{index}"))
                 .spawn(move || run(index, workers, orders))?;
         }
-        Ok(workers)
+        Ok((workers, own))
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -279,36 +283,34 @@ impl Worker {
     }
 }
 
-fn run(index: usize, workers: Workers, mut orders: mpsc::UnboundedReceiver<WorkerOrder>) {
-    let runtime =
-        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "failed to start a worker's runtime");
-                return;
-            }
-        };
-    runtime.block_on(async move {
-        let worker = Rc::new(Worker {
-            index,
-            workers,
-            clock: Cell::new(Instant::now()),
-            ids: Cell::new(0),
-            routes: RefCell::default(),
-        });
-        let sweeper = worker.clone();
-        spawn_local(async move {
-            let mut ticks = tokio::time::interval(limits::SWEEP);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            for tick in 0_u64.. {
-                ticks.tick().await;
-                sweeper.sweep(tick);
-            }
-        });
-        while let Some(order) = orders.recv().await
-            && !matches!(order, WorkerOrder::Stop)
-        {
-            worker.obey(order);
+fn run(index: usize, workers: Workers, orders: Orders) {
+    match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(work(index, workers, orders)),
+        Err(error) => tracing::error!(%error, "failed to start a worker's runtime"),
+    }
+}
+
+/// Works until told to stop.
+pub(crate) async fn work(index: usize, workers: Workers, mut orders: Orders) {
+    let worker = Rc::new(Worker {
+        index,
+        workers,
+        clock: Cell::new(Instant::now()),
+        ids: Cell::new(0),
+        routes: RefCell::default(),
+    });
+    let sweeper = worker.clone();
+    spawn_local(async move {
+        let mut ticks = tokio::time::interval(limits::SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for tick in 0_u64.. {
+            ticks.tick().await;
+            sweeper.sweep(tick);
         }
     });
+    while let Some(order) = orders.recv().await
+        && !matches!(order, WorkerOrder::Stop)
+    {
+        worker.obey(order);
+    }
 }

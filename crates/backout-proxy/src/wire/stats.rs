@@ -53,6 +53,9 @@ pub struct SideStats {
     /// Time to the head of the answer, answers below 500 only, as counts per bucket (see [`crate::latency`]);
     /// trailing zeros are left out. For a request with a body the time starts at the end of that body.
     pub latency: Vec<u64>,
+    /// Trials and failures by endpoint, such as `GET /orders/:id`; at most some 64 kinds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, (u64, u64)>,
 }
 
 impl SideStats {

@@ -10,8 +10,10 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 
 mod audit;
+mod ledger;
 
 pub use audit::{Audit, AuditCommand, AuditExport, AuditVerify};
+pub use ledger::{LedgerArgs, LedgerCommand};
 
 use super::values::{self, DeploymentName, RollbackPoint};
 use crate::config;
@@ -64,6 +66,9 @@ pub struct Global {
     /// State folder [default: BACKOUT_STATE_DIR, or a folder of this user]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Only the ledger in the state folder, whatever the environment names.
+    #[arg(skip)]
+    pub own_ledger: bool,
 }
 
 impl Global {
@@ -184,6 +189,11 @@ pub enum Command {
   backout audit verify
   backout audit export --to /mnt/elsewhere/")]
     Audit(Audit),
+    /// Move the history to where several machines can use it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    #[command(after_help = "Examples:
+  backout ledger copy --to postgres://backout@db.example/backout")]
+    Ledger(LedgerArgs),
     /// Ask the judge about recorded rollouts
     #[command(subcommand_required = true, arg_required_else_help = true)]
     #[command(after_help = "Examples:
@@ -523,6 +533,25 @@ One JSON object a line, ordered by t (seconds); the first gives the weight:
 
 Exits 0 if the verdict never failed, 1 if it did, 2 for a line that can't be used.")]
     Replay(JudgeReplay),
+    /// Say why: the verdict of the running deployment, or of a past one, with its evidence over time
+    #[command(after_help = "Examples:
+  backout judge explain
+  backout judge explain 42 --svg evidence.svg
+  backout judge explain --format json
+
+Only reads. Of each environment the accounts of some 200 deployments are kept.")]
+    Explain(JudgeExplain),
+}
+
+/// `judge explain`.
+#[derive(Debug, Args)]
+pub struct JudgeExplain {
+    /// The deployment's number; without it the newest that was judged
+    #[arg(value_name = "N", value_parser = values::revision)]
+    pub number: Option<u64>,
+    /// Also draw the chart into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// `judge replay`.

@@ -1,22 +1,105 @@
-//! `backout judge replay`: what would another setting have done?
+//! `backout judge replay`: what would another setting have done? `backout judge explain`: why?
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 
+use backout_core::model::DeploymentFilter;
+use backout_core::ports::LedgerError;
+use backout_engine::{self as engine, JudgeAccount};
 use backout_judge::Level;
 use backout_judge::replay::{Replay, ReplayOptions};
 
-use super::args::{JudgeCommand, JudgeReplay};
-use crate::error::CommandError;
+use super::args::{Format, Global, JudgeCommand, JudgeExplain, JudgeReplay};
+use super::reading::{Access, Reader};
+use super::report::judge as report;
+use super::report::{json as documents, text};
+use super::session;
+use crate::error::{CommandError, ErrorKind};
 use crate::exit_code;
 
 /// A longer line is no event.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// Runs the verb.
-pub fn run(command: &JudgeCommand) -> Result<u8, CommandError> {
+/// Replays recorded requests; `None` for what needs a ledger.
+pub fn run_replay(command: &JudgeCommand) -> Option<Result<u8, CommandError>> {
+    match command {
+        JudgeCommand::Replay(args) => Some(replay(args)),
+        JudgeCommand::Explain(_) => None,
+    }
+}
+
+/// Explains a verdict.
+pub async fn run(global: &Global, command: &JudgeCommand) -> Result<u8, CommandError> {
     match command {
         JudgeCommand::Replay(args) => replay(args),
+        JudgeCommand::Explain(args) => {
+            let reader = Reader::open_one(global, "judge explain", Access::Read).await?;
+            let result = explain(global, args, &reader).await;
+            reader.close().await;
+            result.map(|()| exit_code::OK)
+        }
     }
+}
+
+/// Deployments that are looked through for the newest account.
+const LOOKED_THROUGH: u32 = 50;
+
+async fn explain(
+    global: &Global,
+    args: &JudgeExplain,
+    reader: &Reader,
+) -> Result<(), CommandError> {
+    let (Some(ledger), Some(place)) = (reader.ledger(), reader.places.first()) else {
+        let unknown = reader.not_known(global).await;
+        return Err(CommandError { kind: ErrorKind::Failed, ..unknown });
+    };
+    let key = &place.loaded.settings.key;
+    let failed = |error: &LedgerError| session::ledger_error(error);
+    let numbers: Vec<u64> = match args.number {
+        Some(number) => vec![number],
+        None => {
+            let filter =
+                DeploymentFilter { limit: Some(LOOKED_THROUGH), ..DeploymentFilter::default() };
+            let newest = ledger.deployments(key, &filter).await.map_err(|e| failed(&e))?;
+            newest.iter().map(|deployment| deployment.number).collect()
+        }
+    };
+    let mut document = None;
+    for number in numbers {
+        let name = engine::judge_account_name(number);
+        document = ledger.document(key, &name).await.map_err(|error| failed(&error))?;
+        if document.is_some() {
+            break;
+        }
+    }
+    let Some(document) = document else {
+        let which = args.number.map_or_else(String::new, |number| format!(" #{number}"));
+        return Err(CommandError::failed(format!(
+            "no deployment{which} of {key} was judged, or its account is gone"
+        ))
+        .hint("`backout history` lists the deployments"));
+    };
+    let unreadable = |error: serde_json::Error| {
+        CommandError::failed(format!("failed to read the account: {error}"))
+    };
+    let account: JudgeAccount = serde_json::from_value(document.clone()).map_err(unreadable)?;
+    if account.format > engine::JUDGE_ACCOUNT_FORMAT {
+        let message = format!("the account has format {}, which is newer", account.format);
+        return Err(CommandError::failed(message).hint("use the newer backout"));
+    }
+    if let Some(path) = &args.svg {
+        fs_err::write(path, report::svg(&account))
+            .map_err(|error| CommandError::failed(format!("failed to draw: {error}")))?;
+    }
+    match global.format {
+        Format::Json => documents::print(&document),
+        Format::Table => {
+            let mut out = anstream::stdout().lock();
+            for line in report::lines(&account, text::terminal_width(), jiff::Timestamp::now()) {
+                let _ = writeln!(out, "{line}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn options(args: &JudgeReplay) -> Result<ReplayOptions, CommandError> {

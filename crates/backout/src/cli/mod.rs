@@ -13,6 +13,7 @@ mod history;
 mod init;
 mod inspect;
 mod judge;
+mod ledger;
 mod reading;
 pub mod report;
 mod rollback;
@@ -40,13 +41,18 @@ pub fn run(cli: &Cli) -> Result<u8, CommandError> {
         let message = "-f was given more than once, and only `serve` looks after several files";
         return Err(CommandError::usage(message).hint("name one file"));
     }
+    // Needs no runtime, so that a stream of events is read as fast as it comes.
+    if let Command::Judge(args) = &cli.command
+        && let Some(result) = judge::run_replay(&args.command)
+    {
+        return result;
+    }
     match &cli.command {
         Command::Init => init::run(&cli.global).map(|()| exit_code::OK),
         Command::Schema => schema::run().map(|()| exit_code::OK),
         Command::Completions(completions) => {
             completions::run(completions.shell).map(|()| exit_code::OK)
         }
-        Command::Judge(args) => judge::run(&args.command),
         // These two must be the only thread of their process when they begin.
         Command::Proxy(args) => background::proxy(&cli.global, args),
         Command::Supervise(args) => Ok(background::supervise(args)),
@@ -88,6 +94,8 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::DemoJanitor(args) => demo::run_janitor(args).await,
         Command::Serve(args) => serve::run(global, args).await,
         Command::Audit(args) => audit::run(global, &args.command).await,
+        Command::Ledger(args) => ledger::run(global, &args.command).await,
+        Command::Judge(args) => judge::run(global, &args.command).await,
         Command::Doctor => doctor::run(global).await,
         Command::Status(args) => status::run(global, args).await,
         Command::Check(args) => check::run(global, args).await,

@@ -4,6 +4,7 @@ pub mod commands;
 pub mod confirm;
 pub mod inspect;
 pub mod json;
+pub mod judge;
 pub mod outcome;
 pub mod progress;
 pub mod status;
