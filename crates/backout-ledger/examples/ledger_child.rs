@@ -2,7 +2,7 @@
 //!
 //! `seed PLACE N` writes a history, `status DIR` asks what `status` asks, `append PLACE` commits entry after entry and
 //! prints each length that was acknowledged, `claim PLACE` claims when a line comes, prints the epoch or `busy` and
-//! holds until its input ends, `fill DIR` uses up a small disk and journals a rollback on the full one. A place is a
+//! holds until its input ends, `copy DIR URL N` moves a ledger and ends itself at the N-th step, `fill DIR` uses up a small disk and journals a rollback on the full one. A place is a
 //! folder or the address of a PostgreSQL database. `export DIR` exports the audit log on a disk that it filled,
 //! `verify PLACE` checks it and says how long that took.
 
@@ -14,10 +14,11 @@ use backout_core::model::DeploymentFilter;
 use backout_core::ports::{AppendError, Change, ClaimError, Commit, Lease, Ledger, LedgerError};
 use backout_ledger::audit;
 use backout_ledger::{
-    DatabaseUrl, OpenError, OpenMode, PostgresLedger, RESERVE_FILE, SqliteLedger,
+    DatabaseUrl, OpenError, OpenMode, PostgresLedger, RESERVE_FILE, SqliteLedger, copy_ledger,
     holder_for_this_process, seed_history,
 };
 use backout_testkit::ledger::samples;
+use rustix::process::Signal;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -30,6 +31,7 @@ async fn main() -> Outcome {
         ["status", folder] => status(Path::new(folder)).await,
         ["append", place] => append(place).await,
         ["claim", place] => claim(place).await,
+        ["copy", folder, url, step] => copy(Path::new(folder), url, step.parse()?).await,
         ["fill", folder] => fill(Path::new(folder)).await,
         ["export", folder] => export_on_a_full_disk(Path::new(folder)).await,
         ["verify", place] => verify(place).await,
@@ -136,6 +138,20 @@ async fn append(place: &str) -> Outcome {
         length += 1;
         say(&length.to_string())?;
     }
+}
+
+/// Ends itself with SIGKILL at the given step.
+async fn copy(folder: &Path, url: &str, kill_at: u32) -> Outcome {
+    let url: DatabaseUrl = url.parse()?;
+    let mut step = 0;
+    let mut progress = |_| {
+        if step == kill_at {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+        }
+        step += 1;
+    };
+    copy_ledger(folder, &url, &mut progress).await?;
+    Ok(())
 }
 
 async fn claim(place: &str) -> Outcome {

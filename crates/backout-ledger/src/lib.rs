@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod chain;
+mod copy;
 mod entropy;
 mod faults;
 mod holder;
@@ -15,6 +16,7 @@ mod seed;
 mod sqlite;
 mod surroundings;
 
+pub use copy::{Copied, CopyError, Progress, copy_ledger};
 pub use holder::{HolderError, holder_for_this_process};
 pub use postgres::{
     DatabaseUrl, Limits, PostgresLedger, PostgresOptions, SharedSurroundings, UrlError,

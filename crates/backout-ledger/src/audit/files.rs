@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::entropy::random;
 use fs_err::os::unix::fs::OpenOptionsExt;
 
 /// Ends names of files that are being written.
@@ -20,14 +21,12 @@ impl WholeFile {
     pub(super) fn begin(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
         let mut build_name = name.to_owned();
-        build_name.push(format!(".{}{BUILD_SUFFIX}", std::process::id()));
+        // In a folder that others write into too, nobody can lay out a name that was not known.
+        let random = backout_core::ids::hex(&random::<8>()?);
+        build_name.push(format!(".{random}{BUILD_SUFFIX}"));
         let build = path.with_file_name(build_name);
-        let file = fs_err::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&build)?;
+        let file =
+            fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&build)?;
         let out = Some(BufWriter::with_capacity(1 << 16, file));
         Ok(Self { out, build, path: path.to_owned() })
     }

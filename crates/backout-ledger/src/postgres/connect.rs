@@ -84,7 +84,7 @@ async fn open(url: &DatabaseUrl, mode: OpenMode, limits: &Limits) -> Result<PgCo
 }
 
 /// A bare connection. The server ends what hangs, so that nobody waits for a dead client.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     url: &DatabaseUrl,
     mode: OpenMode,
     limits: &Limits,

@@ -8,7 +8,7 @@ use super::url::DatabaseUrl;
 
 /// Why a statement failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The driver or the server says so.
     Sql(sqlx::Error),
     /// Nothing was heard for this long.
@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// The meaning for whoever called.
-    pub(super) fn meaning(&self, url: &DatabaseUrl) -> LedgerError {
+    pub(crate) fn meaning(&self, url: &DatabaseUrl) -> LedgerError {
         let error = match self {
             Self::Silent(limit) => {
                 return LedgerError::Unavailable(format!(

@@ -23,13 +23,13 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// Newest format that this version reads and writes.
-pub(super) const SUPPORTED: i64 = MIGRATIONS.len() as i64;
+pub(crate) const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
 /// Only one process at a time brings a database up to date; "backout" in ASCII.
 const LOCK: i64 = 0x0062_6163_6b6f_7574;
 
 /// Brings the tables to the newest format, whole or not at all, and gives a new ledger its identity.
-pub(super) async fn run(
+pub(crate) async fn run(
     connection: &mut PgConnection,
     url: &DatabaseUrl,
     limits: &Limits,

@@ -16,10 +16,27 @@ use std::time::Duration;
 
 use backout_core::ports::LedgerError;
 
+use crate::faults;
 use crate::records::{DEFAULT_TERM_MS, LedgerOn};
 use crate::sqlite::{OpenError, OpenMode};
 use crate::surroundings::Surroundings;
 use server::Server;
+
+/// What a copy into a database builds on.
+pub(crate) mod copying {
+    pub(crate) use super::connect::connect;
+    pub(crate) use super::error::Failure;
+    pub(crate) use super::migrations::{SUPPORTED, run as migrate};
+    pub(crate) use super::server::{Reply, run, within};
+
+    /// The format of the ledger in a database, if there is one.
+    pub(crate) async fn found(
+        connection: &mut sqlx::PgConnection,
+        limits: &super::Limits,
+    ) -> Result<Option<i64>, Failure> {
+        Ok(super::connect::found(connection, limits).await?.map(|found| found.format))
+    }
+}
 
 pub use surroundings::SharedSurroundings;
 pub use url::{DatabaseUrl, UrlError};
@@ -71,7 +88,7 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
-            term_ms: DEFAULT_TERM_MS,
+            term_ms: faults::term_ms(DEFAULT_TERM_MS),
             surroundings: Arc::new(SharedSurroundings),
             limits: Limits::default(),
         }

@@ -64,7 +64,7 @@ impl Columns for PgRow {
 }
 
 /// Waits no longer than this for a reply.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, Failure> {
@@ -75,17 +75,17 @@ pub(super) async fn within<T>(
 }
 
 /// What a statement brought.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     rows: Vec<PgRow>,
-    pub(super) changed: u64,
+    pub(crate) changed: u64,
 }
 
 impl Reply {
-    pub(super) fn first(self) -> Option<Row> {
+    pub(crate) fn first(self) -> Option<Row> {
         self.rows.into_iter().next().map(boxed)
     }
 
-    fn all(self) -> Vec<Row> {
+    pub(crate) fn all(self) -> Vec<Row> {
         self.rows.into_iter().map(boxed).collect()
     }
 }
@@ -95,7 +95,7 @@ fn boxed(row: PgRow) -> Row {
 }
 
 /// Runs one statement. The limit is between two signs of life, so that long lists may take longer.
-pub(super) async fn run(
+pub(crate) async fn run(
     connection: &mut PgConnection,
     statement: Statement,
     limits: &Limits,

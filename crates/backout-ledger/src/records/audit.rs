@@ -74,10 +74,10 @@ fn read_head(row: &Row) -> Answer<AuditHead> {
 async fn rebuild_head(write: &mut dyn Write) -> Answer<AuditHead> {
     let mut leaves: Vec<AuditLeaf> = Vec::new();
     loop {
-        let from = leaves.last().map_or(0, |leaf| leaf.index + 1);
+        let from = leaves.last().map_or(Ok(-1), |leaf| signed("a leaf", leaf.index))?;
         let statement =
-            Statement::new(format!("{LEAF_COLUMNS} WHERE leaf >= $1 ORDER BY leaf LIMIT 1"))
-                .bind(signed("a leaf", from)?);
+            Statement::new(format!("{LEAF_COLUMNS} WHERE leaf > $1 ORDER BY leaf LIMIT 1"))
+                .bind(from);
         match write.fetch_optional(statement).await? {
             Some(row) => leaves.push(read_leaf(&row)?),
             None => return Ok(rebuild(&leaves)),
@@ -127,7 +127,8 @@ pub(super) async fn scan(store: &dyn Store, visitor: &mut dyn AuditVisitor) -> A
     look.end().await
 }
 
-async fn scan_all(look: &mut dyn Look, visitor: &mut dyn AuditVisitor) -> Answer<()> {
+/// Shows everything of one moment.
+pub(crate) async fn scan_all(look: &mut dyn Look, visitor: &mut dyn AuditVisitor) -> Answer<()> {
     let what = "the ledger's identity";
     let statement = Statement::new("SELECT id, created_at FROM ledger WHERE only_row = 1");
     let rows = look.fetch_all(statement).await?;
@@ -145,11 +146,15 @@ async fn scan_all(look: &mut dyn Look, visitor: &mut dyn AuditVisitor) -> Answer
         if rows.is_empty() {
             break;
         }
+        let mut last = None;
         for row in &rows {
             let leaf = read_leaf(row)?;
-            from = signed("a leaf", leaf.index)?.saturating_add(1);
+            last = signed("a leaf", leaf.index)?.checked_add(1);
             visitor.leaf(leaf);
         }
+        // Nothing can stand behind the largest number.
+        let Some(next) = last else { break };
+        from = next;
     }
     visitor.record(AuditRecord {
         kind: AuditKind::Ledger,

@@ -13,9 +13,9 @@ use crate::faults::mutant;
 use crate::surroundings::{Liveness, Surroundings};
 
 /// The clock and the length of a term.
-pub(super) struct Terms<'a> {
-    pub(super) surroundings: &'a dyn Surroundings,
-    pub(super) term_ms: u64,
+pub(crate) struct Terms<'a> {
+    pub(crate) surroundings: &'a dyn Surroundings,
+    pub(crate) term_ms: u64,
 }
 
 pub(super) async fn claim(
@@ -152,7 +152,8 @@ async fn write_row(
     write.execute(statement).await.map(|_| ())
 }
 
-fn read(
+/// A row, as others see it.
+pub(crate) fn read(
     key: &EnvironmentKey,
     row: &Row,
     terms: &Terms<'_>,

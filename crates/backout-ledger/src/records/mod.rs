@@ -6,7 +6,7 @@ pub(crate) mod codec;
 mod commit;
 mod controllers;
 mod documents;
-mod lease;
+pub(crate) mod lease;
 mod logged;
 mod port;
 mod query;
@@ -46,7 +46,7 @@ impl<S: Store> LedgerOn<S> {
         self.store.was_cut() && *tries < MAX_TRIES
     }
 
-    fn terms(&self) -> Terms<'_> {
+    pub(crate) fn terms(&self) -> Terms<'_> {
         Terms { surroundings: self.surroundings.as_ref(), term_ms: self.term_ms }
     }
 }

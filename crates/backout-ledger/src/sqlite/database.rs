@@ -64,6 +64,14 @@ impl Database {
         Ok(Self { folder, mode, connection: Mutex::new(Some(opened)) })
     }
 
+    pub(super) async fn open_to_move(folder: &Path) -> Result<Self, OpenError> {
+        let folder =
+            std::path::absolute(folder).map_err(|error| super::folder::unavailable(&error))?;
+        let opened = open::open_to_move(&folder).await?;
+        let connection = Mutex::new(Some(opened));
+        Ok(Self { folder, mode: OpenMode::ReadWrite, connection })
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -94,7 +102,7 @@ impl Database {
     }
 
     /// Begins to write. Waits a bounded time for other processes.
-    async fn begin_writing(&self) -> Result<SqliteWrite<'_>, LedgerError> {
+    pub(crate) async fn begin_writing(&self) -> Result<SqliteWrite<'_>, LedgerError> {
         if self.mode == OpenMode::ReadOnly {
             let message =
                 format!("the ledger in {} is open for reading only", self.folder.display());
@@ -145,7 +153,7 @@ impl Held<'_> {
 }
 
 /// A transaction that may write. Dropped, it is rolled back with its connection, unless its COMMIT was on the way.
-pub(super) struct SqliteWrite<'a> {
+pub(crate) struct SqliteWrite<'a> {
     database: &'a Database,
     held: Held<'a>,
 }
@@ -215,6 +223,22 @@ impl Look for SqliteLook<'_> {
         let ended = sqlx::query("COMMIT").execute(self.held.connection()).await;
         ended.map_err(|error| self.database.error(&error))?;
         self.held.give_back();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Look for SqliteWrite<'_> {
+    async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
+        let rows = prepare(statement)
+            .fetch_all(self.held.connection())
+            .await
+            .map_err(|error| self.database.error(&error))?;
+        Ok(rows.into_iter().map(boxed).collect())
+    }
+
+    async fn end(self: Box<Self>) -> Result<(), LedgerError> {
+        self.rollback().await;
         Ok(())
     }
 }

@@ -33,6 +33,16 @@ pub enum OpenError {
         /// Where it comes from.
         from: String,
     },
+    /// It was moved into a database.
+    #[error(
+        "failed to use the ledger in {folder}: it was moved to {database}; set BACKOUT_DATABASE_URL to that, with the password"
+    )]
+    Moved {
+        /// The folder.
+        folder: PathBuf,
+        /// Without its password.
+        database: String,
+    },
     /// It is there and can't be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

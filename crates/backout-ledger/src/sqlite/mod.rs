@@ -6,6 +6,7 @@ mod error;
 mod folder;
 mod locks;
 mod migrations;
+mod moved;
 mod open;
 mod space;
 
@@ -19,7 +20,9 @@ use crate::records::{DEFAULT_TERM_MS, LedgerOn};
 use crate::surroundings::{RealSurroundings, Surroundings};
 use database::Database;
 
+pub(crate) use database::SqliteWrite;
 pub use error::OpenError;
+pub(crate) use moved::{mark_moved, moved_to};
 pub use space::{RESERVE_BYTES, RESERVE_FILE, free_reserve};
 
 /// Name of the ledger's file in the state folder.
@@ -72,6 +75,13 @@ impl SqliteLedger {
         options: SqliteOptions,
     ) -> Result<Self, OpenError> {
         let database = Database::open(folder, mode).await?;
+        Ok(Self::new(database, options.term_ms, options.surroundings))
+    }
+
+    /// Opens the ledger of a state folder to move it: one that is there, moved before or not.
+    pub(crate) async fn open_to_move(folder: &Path) -> Result<Self, OpenError> {
+        let options = SqliteOptions::default();
+        let database = Database::open_to_move(folder).await?;
         Ok(Self::new(database, options.term_ms, options.surroundings))
     }
 

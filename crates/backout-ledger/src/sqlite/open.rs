@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use super::error::{OpenError, ledger_error};
 use super::folder::{self, FolderLock};
-use super::{LEDGER_FILE, OpenMode, audit_migration, migrations, space};
+use super::{LEDGER_FILE, OpenMode, audit_migration, migrations, moved, space};
 use crate::entropy::random;
 use crate::faults::mutant;
 
@@ -51,9 +51,25 @@ async fn open_for_writing(state: &Path) -> Result<Opened, OpenError> {
     if find(&file)?.is_none() {
         create(state, &file).await?;
     }
-    tighten(&file)?;
+    let mut opened = open_file(state, &file).await?;
+    moved::refuse(state, &mut opened.connection).await?;
+    Ok(opened)
+}
+
+/// Opens one that is there, also if it was moved.
+pub(super) async fn open_to_move(state: &Path) -> Result<Opened, OpenError> {
+    folder::check(state)?;
+    let file = state.join(LEDGER_FILE);
+    match find(&file)? {
+        Some(()) => open_file(state, &file).await,
+        None => Err(OpenError::NotFound(state.to_owned())),
+    }
+}
+
+async fn open_file(state: &Path, file: &Path) -> Result<Opened, OpenError> {
+    tighten(file)?;
     let reserved = space::ensure_reserve(state);
-    let mut connection = connect(state, writing(&file, reserved)).await?;
+    let mut connection = connect(state, writing(file, reserved)).await?;
     let found = format_of(state, &mut connection).await?;
     if found < migrations::SUPPORTED {
         let _lock = FolderLock::take(state).await?;
@@ -113,6 +129,7 @@ async fn connect_and_read(
 ) -> Result<(SqliteConnection, i64), OpenError> {
     let mut connection = connect(state, options).await?;
     let found = format_of(state, &mut connection).await?;
+    moved::refuse(state, &mut connection).await?;
     // What readers ask for and an older format lacks stands beside it, empty, for this connection alone.
     for sql in migrations::for_readers(found) {
         let made = sqlx::raw_sql(*sql).execute(&mut connection).await;

@@ -2,7 +2,7 @@
 //! Nothing is created. The ledger is closed in order, so that it leaves no files of its own behind; but a log
 //! that somebody else left there is not copied back into it by a reader.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use backout_core::ids::{AppName, EnvironmentName};
 use backout_core::ports::{Ledger, LedgerError};
@@ -11,7 +11,7 @@ use super::args::Global;
 use super::session::{self, Opening, Session};
 use crate::config::{self, Loaded};
 use crate::error::CommandError;
-use crate::registry::{LEDGER_FILE, OpenError, OpenMode, SqliteLedger};
+use crate::registry::{LEDGER_FILE, LedgerPlace, OpenLedger, OpenMode, is_missing};
 use crate::state_dir::StateDir;
 
 /// How a reading verb wants the ledger.
@@ -41,12 +41,14 @@ pub struct Reader {
     pub broken: Vec<(EnvironmentName, CommandError)>,
     /// The state folder.
     pub state: StateDir,
-    ledger: Option<Arc<SqliteLedger>>,
+    /// Where its ledger is, or would be.
+    pub ledger_place: LedgerPlace,
+    ledger: Option<OpenLedger>,
     log_was_there: bool,
 }
 
 /// Whoever closes a ledger last copies its log back. While this one stays open nobody in this process is the last.
-static ANCHOR: OnceLock<Arc<SqliteLedger>> = OnceLock::new();
+static ANCHOR: OnceLock<OpenLedger> = OnceLock::new();
 
 impl Reader {
     /// Opens for the environment of `-e`, else for all that the file names.
@@ -64,21 +66,22 @@ impl Reader {
         };
         let log = state.path.join(format!("{LEDGER_FILE}-wal"));
         let log_was_there = fs_err::metadata(log).is_ok_and(|meta| meta.len() > 0);
-        let ledger = open_ledger(&state, access).await?.map(Arc::new);
+        let ledger_place = session::ledger_place(global, &state)?;
+        let ledger = open_ledger(&state, &ledger_place, access).await?;
         let opening = Opening { activity, ..Opening::default() };
         let app = loaded[0].app.clone();
         let mut places = Vec::new();
         for loaded in loaded {
             let session = match &ledger {
                 Some(ledger) => {
-                    let ledger: Arc<dyn Ledger> = ledger.clone();
+                    let ledger = ledger.port();
                     Some(session::build(loaded.clone(), state.clone(), ledger, opening).await?)
                 }
                 None => None,
             };
             places.push(Place { loaded, session });
         }
-        Ok(Self { app, places, broken, state, ledger, log_was_there })
+        Ok(Self { app, places, broken, state, ledger_place, ledger, log_was_there })
     }
 
     /// As [`Reader::open`], for a verb that is about one environment.
@@ -98,7 +101,7 @@ impl Reader {
     /// The ledger; none if there is none.
     #[must_use]
     pub fn ledger(&self) -> Option<&dyn Ledger> {
-        self.ledger.as_deref().map(|ledger| ledger as &dyn Ledger)
+        self.ledger.as_ref().map(OpenLedger::as_dyn)
     }
 
     /// Whether the ledger knows any of these environments.
@@ -129,10 +132,7 @@ impl Reader {
         if log_was_there {
             ANCHOR.get_or_init(|| ledger.clone());
         }
-        if let Some(ledger) = Arc::into_inner(ledger) {
-            // What was read is read; a reader has nothing to lose here.
-            let _ = ledger.close().await;
-        }
+        ledger.close().await;
     }
 }
 
@@ -159,20 +159,21 @@ fn configurations(global: &Global) -> Result<(Vec<Loaded>, Vec<Broken>), Command
 
 async fn open_ledger(
     state: &StateDir,
+    place: &LedgerPlace,
     access: Access,
-) -> Result<Option<SqliteLedger>, CommandError> {
+) -> Result<Option<OpenLedger>, CommandError> {
     // Read first: opening for writing would create what is not there, and change an older format.
-    let reading = match SqliteLedger::open(&state.path, OpenMode::ReadOnly).await {
+    let reading = match place.open(OpenMode::ReadOnly).await {
         Ok(ledger) => ledger,
-        Err(OpenError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(session::open_error(&error, state)),
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(session::open_error(&error, state, place)),
     };
     if access == Access::Read {
         return Ok(Some(reading));
     }
-    match SqliteLedger::open(&state.path, OpenMode::ReadWrite).await {
+    match place.open(OpenMode::ReadWrite).await {
         Ok(writing) => {
-            let _ = reading.close().await;
+            reading.close().await;
             Ok(Some(writing))
         }
         Err(_) => Ok(Some(reading)),

@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use super::args::Global;
 use crate::config::{self, Loaded, Wanted};
 use crate::error::{CommandError, ErrorKind};
-use crate::registry::{self, OpenError, OpenMode, SqliteLedger, holder_for_this_process};
+use crate::registry::{
+    self, DATABASE_VARIABLE, LedgerPlace, OpenError, OpenLedger, OpenMode, SqliteLedger,
+    holder_for_this_process, is_missing,
+};
 use crate::state_dir::{self, StateDir};
 
 /// What a verb asks for.
@@ -84,39 +87,48 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
         return Err(CommandError::failed("no state folder is known: set --state-dir"));
     };
     let mode = if opening.changes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
-    let mut opened = SqliteLedger::open(&state.path, mode).await;
+    let place = ledger_place(global, &state)?;
+    let mut opened = place.open(mode).await;
     if opening.way_back
         && opening.changes
+        && matches!(place, LedgerPlace::Folder(_))
         && matches!(opened, Err(OpenError::Ledger(LedgerError::DiskFull(_))))
     {
-        opened = open_with_reserve(&state).await;
+        opened = open_with_reserve(&state, &place).await;
     }
     let ledger = match opened {
         Ok(ledger) => ledger,
-        Err(OpenError::NotFound(_)) => {
+        Err(error) if is_missing(&error) => {
             return Ok(Found::NoLedger { loaded: Box::new(loaded), state });
         }
-        Err(error) => return Err(open_error(&error, &state)),
+        Err(error) => return Err(open_error(&error, &state, &place)),
     };
-    let ledger = Arc::new(ledger);
     to_close().push(ledger.clone());
-    let session = build(loaded, state, ledger, opening).await?;
+    let session = build(loaded, state, ledger.port(), opening).await?;
     Ok(Found::Session(Box::new(session)))
 }
 
-/// The ledger of the state folder, for a process that works for many environments; made if there is none.
+/// Where the ledger is: in the database that the environment names, else in the state folder.
+pub fn ledger_place(global: &Global, state: &StateDir) -> Result<LedgerPlace, CommandError> {
+    let database = if global.own_ledger { None } else { var(DATABASE_VARIABLE) };
+    LedgerPlace::new(&state.path, database.as_deref())
+        .map_err(|error| CommandError::usage(format!("{DATABASE_VARIABLE}: {error}")))
+}
+
+/// The ledger, for a process that works for many environments; made if there is none.
 pub async fn open_ledger(global: &Global) -> Result<(StateDir, Arc<dyn Ledger>), CommandError> {
     let Some(state) = state_dirs(global)?.into_iter().next() else {
         return Err(CommandError::failed("no state folder is known: set --state-dir"));
     };
-    let opened = SqliteLedger::open(&state.path, OpenMode::ReadWrite).await;
-    let ledger = Arc::new(opened.map_err(|error| open_error(&error, &state))?);
+    let place = ledger_place(global, &state)?;
+    let opened = place.open(OpenMode::ReadWrite).await;
+    let ledger = opened.map_err(|error| open_error(&error, &state, &place))?;
     to_close().push(ledger.clone());
-    Ok((state, ledger))
+    Ok((state, ledger.port()))
 }
 
 /// On a full disk the reserved file makes room for a way back.
-async fn open_with_reserve(state: &StateDir) -> Result<SqliteLedger, OpenError> {
+async fn open_with_reserve(state: &StateDir, place: &LedgerPlace) -> Result<OpenLedger, OpenError> {
     use std::io::Write as _;
     let folder = state.path.display();
     let _ = writeln!(
@@ -124,22 +136,21 @@ async fn open_with_reserve(state: &StateDir) -> Result<SqliteLedger, OpenError> 
         "warning: the disk of {folder} is full: the reserved space is used for this way back"
     );
     registry::free_reserve(&state.path).map_err(OpenError::Ledger)?;
-    SqliteLedger::open(&state.path, OpenMode::ReadWrite).await
+    place.open(OpenMode::ReadWrite).await
 }
 
 /// Ledgers that are open in this process.
-static OPEN: Mutex<Vec<Arc<SqliteLedger>>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<OpenLedger>> = Mutex::new(Vec::new());
 
-fn to_close() -> std::sync::MutexGuard<'static, Vec<Arc<SqliteLedger>>> {
+fn to_close() -> std::sync::MutexGuard<'static, Vec<OpenLedger>> {
     OPEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Closes what nobody uses any more, in order: the log is copied back and its files go, so that no reader has to.
 pub async fn close_ledgers() {
     let ledgers = std::mem::take(&mut *to_close());
-    for ledger in ledgers.into_iter().filter_map(Arc::into_inner) {
-        // Everything that was acknowledged is durable all the same.
-        let _ = ledger.close().await;
+    for ledger in ledgers {
+        ledger.close().await;
     }
 }
 
@@ -155,9 +166,10 @@ pub async fn open_to_look(
             let folder = tempfile::tempdir().map_err(|error| {
                 CommandError::failed(format!("failed to make a temporary folder: {error}"))
             })?;
-            let ledger = SqliteLedger::open(folder.path(), OpenMode::ReadWrite)
-                .await
-                .map_err(|error| open_error(&error, &state))?;
+            let ledger =
+                SqliteLedger::open(folder.path(), OpenMode::ReadWrite).await.map_err(|error| {
+                    open_error(&error, &state, &LedgerPlace::Folder(folder.path().to_owned()))
+                })?;
             let session = build(*loaded, state, Arc::new(ledger), opening).await?;
             Ok((session, Some(folder)))
         }
@@ -166,11 +178,14 @@ pub async fn open_to_look(
 
 const WITH_A_FULL_DISK: &str = "free some space; `backout rollback` still works from its reserve";
 
-/// Why a ledger could not be opened, with the folder that was read.
-pub fn open_error(error: &OpenError, state: &StateDir) -> CommandError {
+/// Why a ledger could not be opened, with where it was looked for.
+pub fn open_error(error: &OpenError, state: &StateDir, place: &LedgerPlace) -> CommandError {
     let mut command = CommandError::failed(error.to_string());
     if matches!(error, OpenError::Ledger(LedgerError::DiskFull(_))) {
         command = command.hint(WITH_A_FULL_DISK);
+    }
+    if matches!(place, LedgerPlace::Database(_)) {
+        return command.hint(format!("{DATABASE_VARIABLE} names this database"));
     }
     command.hint(format!(
         "the state folder is {} ({}); name another with --state-dir",
@@ -250,14 +265,23 @@ pub fn entropy() -> Entropy {
 /// The ledger doesn't know this environment: names the folder that was read, and the one that does.
 pub async fn not_known(global: &Global, loaded: &Loaded, state: &StateDir) -> CommandError {
     let key = &loaded.settings.key;
-    let mut error = CommandError::refused(format!(
-        "{key} is not known in {} ({})",
-        state.path.display(),
-        state.rule
-    ));
-    for other in state_dirs(global).unwrap_or_default().into_iter().skip(1) {
+    let database =
+        ledger_place(global, state).ok().filter(|place| matches!(place, LedgerPlace::Database(_)));
+    let mut error = CommandError::refused(match &database {
+        Some(database) => format!("{key} is not known in {database} ({DATABASE_VARIABLE})"),
+        None => format!("{key} is not known in {} ({})", state.path.display(), state.rule),
+    });
+    // With a database, the folder of this command may have a ledger that was not moved.
+    let read = usize::from(database.is_none());
+    for other in state_dirs(global).unwrap_or_default().into_iter().skip(read) {
         if knows(&other, loaded).await {
-            error = error.hint(format!("it is known there: --state-dir {}", other.path.display()));
+            let folder = other.path.display();
+            error = error.hint(match &database {
+                None => format!("it is known there: --state-dir {folder}"),
+                Some(_) => format!(
+                    "it is known in the ledger of {folder}: `backout --state-dir {folder} ledger copy --to URL` moves that"
+                ),
+            });
         }
     }
     if error.hints.is_empty() {

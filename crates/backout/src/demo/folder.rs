@@ -84,6 +84,7 @@ impl DemoFolder {
             yes: true,
             verbose: 0,
             state_dir: Some(self.path.join("state")),
+            own_ledger: true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The ledger on a real PostgreSQL server.
 
+mod copy;
 mod cut;
 mod errors;
 mod harness;

@@ -7,7 +7,6 @@ use crate::registry::audit::{
     self, EXPORT_NAME_END, ExportError, Exported, Keeper, Known, Report, is_export_of,
 };
 use backout_core::ids::LedgerId;
-use backout_core::ports::Ledger as _;
 use serde_json::json;
 
 use super::super::args::{AuditExport, Format, Global};
@@ -28,7 +27,7 @@ pub(super) async fn run(global: &Global, args: &AuditExport) -> Result<u8, Comma
 }
 
 async fn export(global: &Global, args: &AuditExport, opened: &Opened) -> Result<u8, CommandError> {
-    let id = opened.ledger.id().await.map_err(|error| session::ledger_error(&error))?;
+    let id = opened.ledger.as_dyn().id().await.map_err(|error| session::ledger_error(&error))?;
     let keeper = Keeper::new(&opened.state.path, &id);
     let known = match trust::remembered(&keeper, &[]) {
         None => Vec::new(),
@@ -45,7 +44,7 @@ async fn export(global: &Global, args: &AuditExport, opened: &Opened) -> Result<
         }
     };
     let path = place(&args.to, &id)?;
-    match audit::export(opened.ledger.as_ref(), &keeper, &path, &known, seed).await {
+    match audit::export(opened.ledger.as_dyn(), &keeper, &path, &known, seed).await {
         Ok(exported) => {
             show(global.format, &exported, &id, &path);
             Ok(exit_code::OK)

@@ -5,12 +5,10 @@ mod report;
 mod trust;
 mod verify;
 
-use std::sync::Arc;
-
 use super::args::{AuditCommand, Global};
 use super::session;
 use crate::error::CommandError;
-use crate::registry::{LEDGER_FILE, OpenMode, SqliteLedger};
+use crate::registry::{LEDGER_FILE, OpenLedger, OpenMode};
 use crate::state_dir::StateDir;
 
 /// Runs the verb.
@@ -27,9 +25,9 @@ fn state(global: &Global) -> Result<StateDir, CommandError> {
     first.ok_or_else(|| CommandError::failed("no state folder is known: set --state-dir"))
 }
 
-/// The ledger of the state folder, for reading. The log is of the whole ledger, so no configuration is needed.
+/// The ledger, for reading. The log is of the whole ledger, so no configuration is needed.
 struct Opened {
-    ledger: Arc<SqliteLedger>,
+    ledger: OpenLedger,
     state: StateDir,
     log_was_there: bool,
 }
@@ -39,8 +37,9 @@ impl Opened {
         let state = state(global)?;
         let log = state.path.join(format!("{LEDGER_FILE}-wal"));
         let log_was_there = fs_err::metadata(log).is_ok_and(|meta| meta.len() > 0);
-        let ledger = SqliteLedger::open(&state.path, OpenMode::ReadOnly).await;
-        let ledger = Arc::new(ledger.map_err(|error| session::open_error(&error, &state))?);
+        let place = session::ledger_place(global, &state)?;
+        let ledger = place.open(OpenMode::ReadOnly).await;
+        let ledger = ledger.map_err(|error| session::open_error(&error, &state, &place))?;
         Ok(Self { ledger, state, log_was_there })
     }
 
@@ -48,9 +47,8 @@ impl Opened {
     async fn close(self) {
         if self.log_was_there {
             std::mem::forget(self.ledger);
-        } else if let Some(ledger) = Arc::into_inner(self.ledger) {
-            // What was read is read.
-            let _ = ledger.close().await;
+        } else {
+            self.ledger.close().await;
         }
     }
 }

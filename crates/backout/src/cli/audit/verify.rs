@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::registry::audit::{self, Finding, Keeper, Known, Report};
 use backout_core::ids::LedgerId;
-use backout_core::ports::Ledger as _;
 
 use super::super::args::{AuditVerify, Global};
 use super::super::session;
@@ -31,7 +30,7 @@ pub(super) async fn run(global: &Global, args: &AuditVerify) -> Result<u8, Comma
 
 async fn of_ledger(args: &AuditVerify, opened: &Opened) -> Result<Outcome, CommandError> {
     let failed = |error| session::ledger_error(&error);
-    let id = opened.ledger.id().await.map_err(failed)?;
+    let id = opened.ledger.as_dyn().id().await.map_err(failed)?;
     let keeper = Keeper::new(&opened.state.path, &id);
     let keys = trust::keys(&args.key)?;
     let (mut known, mut bad) = (Vec::new(), Vec::new());
@@ -45,7 +44,7 @@ async fn of_ledger(args: &AuditVerify, opened: &Opened) -> Result<Outcome, Comma
             Kept::Bad(finding) => bad.push(finding),
         }
     }
-    let mut report = audit::verify(opened.ledger.as_ref(), &known).await.map_err(failed)?;
+    let mut report = audit::verify(opened.ledger.as_dyn(), &known).await.map_err(failed)?;
     let warnings = warnings(&keeper, &known, &bad);
     report.findings.extend(bad);
     Ok(Outcome { report, known, warnings })

@@ -97,9 +97,13 @@ pub async fn ledger(global: &Global, reader: &Reader) -> Result<Vec<Item>, Comma
         let elsewhere: Vec<&String> =
             unknown.hints.iter().filter(|hint| hint.contains("--state-dir")).collect();
         return Ok(vec![match elsewhere.first() {
-            Some(hint) => Item::warning(name, format!("none in {}", reader.state.path.display()))
-                .fix((*hint).clone()),
-            None => Item::pass(name, "none yet: the first deploy makes it"),
+            Some(hint) => {
+                Item::warning(name, format!("none in {}", reader.ledger_place)).fix((*hint).clone())
+            }
+            None => Item::pass(
+                name,
+                format!("none in {} yet: the first deploy makes it", reader.ledger_place),
+            ),
         }]);
     };
     let id = match ledger.id().await {
@@ -109,5 +113,8 @@ pub async fn ledger(global: &Global, reader: &Reader) -> Result<Vec<Item>, Comma
     let known =
         ledger.environments(None).await.map_err(|error| session::ledger_error(&error))?.len();
     let plural = if known == 1 { "environment" } else { "environments" };
-    Ok(vec![Item::pass(name, format!("{id} is readable, with {known} {plural}"))])
+    Ok(vec![Item::pass(
+        name,
+        format!("{id} in {} is readable, with {known} {plural}", reader.ledger_place),
+    )])
 }

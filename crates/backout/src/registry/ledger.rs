@@ -1,0 +1,108 @@
+//! Which ledger commands use: the file in the state folder, or the database that the environment names.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backout_core::ports::Ledger;
+use backout_ledger::{DatabaseUrl, OpenError, OpenMode, PostgresLedger, SqliteLedger, UrlError};
+
+/// Variable that names the database of the ledger.
+pub const DATABASE_VARIABLE: &str = "BACKOUT_DATABASE_URL";
+
+/// Where the ledger is. Shown without any password.
+#[derive(Debug, Clone)]
+pub enum LedgerPlace {
+    /// A file in this folder.
+    Folder(PathBuf),
+    /// This database.
+    Database(DatabaseUrl),
+}
+
+impl LedgerPlace {
+    /// The database, if one is named.
+    ///
+    /// # Errors
+    /// When its address is not one; it is not repeated.
+    pub fn new(state_dir: &Path, database: Option<&str>) -> Result<Self, UrlError> {
+        match database.filter(|url| !url.is_empty()) {
+            Some(url) => url.parse().map(Self::Database),
+            None => Ok(Self::Folder(state_dir.to_owned())),
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// As the ledger says.
+    pub async fn open(&self, mode: OpenMode) -> Result<OpenLedger, OpenError> {
+        Ok(match self {
+            Self::Folder(folder) => {
+                OpenLedger::File(Arc::new(SqliteLedger::open(folder, mode).await?))
+            }
+            Self::Database(url) => {
+                OpenLedger::Database(Arc::new(PostgresLedger::connect(url, mode).await?))
+            }
+        })
+    }
+}
+
+impl fmt::Display for LedgerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Database(url) => url.fmt(f),
+        }
+    }
+}
+
+/// Whether there is just no ledger yet.
+#[must_use]
+pub fn is_missing(error: &OpenError) -> bool {
+    matches!(error, OpenError::NotFound(_) | OpenError::NoLedger(_))
+}
+
+/// A ledger that is open.
+#[derive(Clone)]
+pub enum OpenLedger {
+    /// In the state folder.
+    File(Arc<SqliteLedger>),
+    /// In a database.
+    Database(Arc<PostgresLedger>),
+}
+
+impl OpenLedger {
+    /// For those who keep it.
+    #[must_use]
+    pub fn port(&self) -> Arc<dyn Ledger> {
+        match self {
+            Self::File(ledger) => ledger.clone(),
+            Self::Database(ledger) => ledger.clone(),
+        }
+    }
+
+    /// For a question.
+    #[must_use]
+    pub fn as_dyn(&self) -> &dyn Ledger {
+        match self {
+            Self::File(ledger) => ledger.as_ref(),
+            Self::Database(ledger) => ledger.as_ref(),
+        }
+    }
+
+    /// Closes it in order, if nobody else uses it. All that was acknowledged is durable all the same.
+    pub async fn close(self) {
+        match self {
+            Self::File(ledger) => {
+                if let Some(ledger) = Arc::into_inner(ledger) {
+                    let _ = ledger.close().await;
+                }
+            }
+            Self::Database(ledger) => {
+                if let Some(ledger) = Arc::into_inner(ledger) {
+                    let _ = ledger.disconnect().await;
+                }
+            }
+        }
+    }
+}
