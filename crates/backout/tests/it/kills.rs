@@ -1,5 +1,6 @@
 //! kill −9 of the one who works, at chosen instants; then a look, then `recover` or the next command.
 
+mod children;
 mod deploys;
 mod holders;
 pub mod loops;

@@ -23,7 +23,7 @@ use pool::{Job, Pool, Summary};
 use run::Kill;
 use scene::{Before, SCENES};
 pub use scene::{Scene, scene_of};
-use tracer::{Call, Fate};
+pub use tracer::{Call, Fate, trace};
 
 /// Boundaries that a command passes, in order.
 fn boundaries(scene: &Scene) -> Vec<String> {
