@@ -6,6 +6,7 @@
 pub mod artifact;
 pub mod data;
 pub mod docker;
+pub mod git;
 pub mod host;
 pub mod probe;
 pub mod router;

@@ -96,7 +96,7 @@ pub(crate) async fn apply(
         Action::RemoveRoute => router(cx)?.remove(step.epoch).await,
         Action::Watch { .. } => Ok(Receipt::default()),
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
-        Action::Prune => prune(cx).await,
+        Action::Prune => prune(cx, journal).await,
     }
 }
 
@@ -132,13 +132,26 @@ async fn restore_config(
 }
 
 /// Keeps what the newest `keep` stable releases and every slot need; forgets the rest of our copies.
-async fn prune(cx: &Context) -> Result<Receipt, AdapterError> {
+async fn prune(cx: &Context, journal: &Journal) -> Result<Receipt, AdapterError> {
     let needed = crate::readiness::needed_artifacts(cx).await.map_err(|e| unavailable(&e))?;
     let removed = cx.artifacts.prune(&needed).await?;
+    // The bake is over: a deploy prunes as its last step.
+    let warnings = mark_stable(cx, journal).await.err().map(|error| error.to_string());
     Ok(Receipt {
         message: format!("{} artifact copies removed", removed.len()),
+        warnings: warnings.into_iter().collect(),
         ..Receipt::default()
     })
+}
+
+async fn mark_stable(cx: &Context, journal: &Journal) -> Result<(), AdapterError> {
+    let Some(id) = &journal.plan.release else { return Ok(()) };
+    let release = situation::release(cx, id).await.map_err(|e| unavailable(&e))?;
+    for service in release.content.services.keys() {
+        let unit = situation::unit(cx, service, journal.plan.slot);
+        cx.target.mark_stable(&unit, &release).await?;
+    }
+    Ok(())
 }
 
 async fn set_traffic(

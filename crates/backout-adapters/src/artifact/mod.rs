@@ -1,11 +1,13 @@
 //! Copies of what a release starts.
 
 mod file;
+mod git;
 mod image;
 mod stores;
 mod tree;
 
 pub use file::FileArtifacts;
+pub use git::{GIT_SCHEME, GitArtifacts};
 pub use image::{IMAGE_SCHEME, ImageArtifacts, Keep, Pull};
 pub use stores::AllArtifacts;
 pub(crate) use tree::remove as remove_tree;

@@ -5,23 +5,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
 
-use super::{FileArtifacts, IMAGE_SCHEME, ImageArtifacts};
+use super::FileArtifacts;
 
-/// Files and images.
+/// Files, and what else releases are made of.
 pub struct AllArtifacts {
     files: Arc<FileArtifacts>,
-    images: Arc<ImageArtifacts>,
+    others: Vec<(&'static str, Arc<dyn ArtifactStore>)>,
 }
 
 impl AllArtifacts {
-    /// Both stores of one environment.
+    /// Files, and digests that begin with a scheme in a store of their own.
     #[must_use]
-    pub fn new(files: Arc<FileArtifacts>, images: Arc<ImageArtifacts>) -> Self {
-        Self { files, images }
+    pub fn new(
+        files: Arc<FileArtifacts>,
+        others: Vec<(&'static str, Arc<dyn ArtifactStore>)>,
+    ) -> Self {
+        Self { files, others }
     }
 
     fn of(&self, digest: &str) -> &dyn ArtifactStore {
-        if digest.starts_with(IMAGE_SCHEME) { self.images.as_ref() } else { self.files.as_ref() }
+        let other = self.others.iter().find(|(scheme, _)| digest.starts_with(scheme));
+        other.map_or(self.files.as_ref() as &dyn ArtifactStore, |(_, store)| store.as_ref())
     }
 }
 
@@ -41,7 +45,9 @@ impl ArtifactStore for AllArtifacts {
 
     async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let mut removed = self.files.prune(keep).await?;
-        removed.extend(self.images.prune(keep).await?);
+        for (_, store) in &self.others {
+            removed.extend(store.prune(keep).await?);
+        }
         Ok(removed)
     }
 }

@@ -6,6 +6,7 @@ mod artifacts;
 mod compose;
 mod config_files;
 mod conformance;
+mod git;
 mod host;
 mod metrics;
 mod probes;

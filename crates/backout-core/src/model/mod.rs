@@ -4,6 +4,7 @@ mod config_file;
 mod controller;
 mod deployment;
 mod environment;
+mod git;
 mod health;
 mod metric;
 mod policy;
@@ -22,6 +23,7 @@ pub use deployment::{Deployment, DeploymentFilter};
 pub use environment::{
     EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
 };
+pub use git::{GitMove, GitPush, GitSpec};
 pub use health::{CheckSchedule, HealthSpec, HttpCheck, ProbeSpec};
 pub use metric::{Measure, MetricsSpec, RequestsSpec, SeriesSpec};
 pub use policy::{

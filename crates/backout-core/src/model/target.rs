@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::git::GitSpec;
+
 /// The kinds of target that this version can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,6 +16,8 @@ pub enum TargetKind {
     Script,
     /// Docker Compose.
     Compose,
+    /// A working tree of git.
+    Git,
 }
 
 impl TargetKind {
@@ -24,6 +28,7 @@ impl TargetKind {
             TargetKind::Process => "process",
             TargetKind::Script => "script",
             TargetKind::Compose => "compose",
+            TargetKind::Git => "git",
         }
     }
 }
@@ -38,6 +43,8 @@ pub enum TargetSpec {
     Script(ScriptSpec),
     /// Services of a compose file.
     Compose(ComposeSpec),
+    /// A working tree.
+    Git(GitSpec),
 }
 
 impl TargetSpec {
@@ -48,6 +55,7 @@ impl TargetSpec {
             TargetSpec::Process(_) => TargetKind::Process,
             TargetSpec::Script(_) => TargetKind::Script,
             TargetSpec::Compose(_) => TargetKind::Compose,
+            TargetSpec::Git(_) => TargetKind::Git,
         }
     }
 
@@ -56,7 +64,7 @@ impl TargetSpec {
         match self {
             TargetSpec::Process(process) => Some(&process.env),
             TargetSpec::Compose(compose) => Some(&compose.env),
-            TargetSpec::Script(_) => None,
+            TargetSpec::Script(_) | TargetSpec::Git(_) => None,
         }
         .into_iter()
         .flatten()
@@ -69,6 +77,7 @@ impl TargetSpec {
             TargetSpec::Process(_) => None,
             TargetSpec::Script(script) => Some(script.timeout_ms),
             TargetSpec::Compose(compose) => Some(compose.timeout_ms),
+            TargetSpec::Git(git) => Some(git.timeout_ms),
         }
     }
 }

@@ -212,6 +212,14 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
+    /// The release in `unit` has passed its bake: for targets that name it for people. Idempotent.
+    ///
+    /// # Errors
+    /// Transient; users do not depend on it.
+    async fn mark_stable(&self, _unit: &Unit, _release: &Release) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
     /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backout_core::ids::Version;
+use backout_core::ids::{Slot, Version};
 use backout_core::model::{
     ConfigFile, DeployOrder, Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord,
     ReadinessCheck, Release, Request, RequestKind, Severity,
@@ -173,9 +173,11 @@ async fn obstacles(
 ) -> Vec<ReadinessCheck> {
     let mut found = Vec::new();
     for service in release.content.services.keys() {
-        for slot in backout_core::ids::Slot::BOTH {
+        for slot in Slot::BOTH {
             let ours = situation.slots.get(&slot).is_some_and(|side| side.running != Running::No);
-            if ours {
+            // What replaces in place can be hindered by what became of its own place.
+            let in_place = cx.target.capabilities().replaces_in_place;
+            if ours && !in_place || in_place && slot != Slot::A {
                 continue;
             }
             let unit = situation::unit(cx, service, slot);

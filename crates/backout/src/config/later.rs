@@ -3,7 +3,7 @@
 /// By the raw type in which they stand.
 const LATER: &[(&str, &[&str])] = &[
     ("Raw", &["state", "data", "migrations", "approvals", "notify", "policies", "guard"]),
-    ("RawTarget", &["systemd", "git", "kubernetes", "ec2"]),
+    ("RawTarget", &["systemd", "kubernetes", "ec2"]),
     ("RawRouter", &["haproxy", "nginx", "caddy", "kubernetes", "gateway", "ingress_nginx", "alb"]),
     ("RawStrategy", &["rolling"]),
     ("RawHealth", &["log", "query"]),

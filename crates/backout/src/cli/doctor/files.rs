@@ -41,6 +41,21 @@ fn program(folder: &Path, service: &Service) -> Option<Item> {
     Some(match &service.target {
         // Its own checks stand in a file of their own.
         TargetSpec::Compose(_) => return None,
+        TargetSpec::Git(git) => {
+            let tree = folder.join(&git.repository);
+            let there = tree.join(".git").exists();
+            let name = "repository";
+            if !there {
+                let shown = format!("`{}` is not the top of a git repository", git.repository);
+                return Some(
+                    Item::error(name, shown).fix("git clone it there, or correct `repository`"),
+                );
+            }
+            match git.post_checkout.is_empty() {
+                true => Item::pass(name, format!("`{}` is a git repository", git.repository)),
+                false => runnable("post_checkout", &tree, &git.post_checkout),
+            }
+        }
         TargetSpec::Script(script) => {
             // As the script target finds it: below the folder of the file, never on PATH.
             executable("program", &folder.join(&script.program), &script.program)

@@ -41,6 +41,7 @@ fn health(settings: &Settings) -> Item {
         let what = match settings.policy.target {
             TargetKind::Process => "no probe: only that the process runs is checked",
             TargetKind::Script => "no probe: only the script's `status` is checked",
+            TargetKind::Git => "no probe: only the commit that is checked out is looked at",
             TargetKind::Compose => {
                 "no probe: only containers and their own health checks are looked at"
             }

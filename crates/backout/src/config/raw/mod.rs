@@ -3,6 +3,7 @@
 //! Nothing is required here: an environment may leave to the top level whatever it likes. What is missing
 //! after merging is found on the way to the settings.
 
+mod git;
 mod health;
 mod metrics;
 mod service;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use super::scalar::Duration;
 
+pub use git::{RawGit, RawGitMove};
 pub use health::{
     RawDuringRollout, RawExec, RawHealth, RawHttp, RawLimit, RawServiceHealth, RawTcp,
 };

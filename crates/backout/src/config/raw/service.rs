@@ -36,6 +36,8 @@ pub struct RawService {
     pub program: Option<At<String>>,
     /// Script target: arguments before the verb.
     pub args: Option<At<Vec<String>>>,
+    /// Git target: the working tree.
+    pub repository: Option<At<String>>,
     /// Script target: limit of one call.
     pub timeout: Option<At<Duration>>,
 }

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::git::RawGit;
 use super::written::{At, Entries, EnvText, OneOrMany};
 use crate::config::scalar::Duration;
 
@@ -19,6 +20,8 @@ pub enum RawTarget {
     Script(RawScript),
     /// Services of a compose file, run by Docker Compose.
     Compose(RawCompose),
+    /// A working tree of git that is moved from commit to commit.
+    Git(RawGit),
 }
 
 /// A supervised program. `{version} {release} {slot} {port} {artifact} {config}` are filled in.

@@ -1,6 +1,7 @@
 //! Valid types, made from what was written. Only these reach the engine.
 
 mod compose;
+mod git;
 mod health;
 mod judge;
 mod metrics;

@@ -32,6 +32,7 @@ pub(super) fn policy(
         Some(RawTarget::Process(_)) => TargetKind::Process,
         Some(RawTarget::Script(_)) => TargetKind::Script,
         Some(RawTarget::Compose(_)) => TargetKind::Compose,
+        Some(RawTarget::Git(_)) => TargetKind::Git,
         None => return None,
     };
     services?;
@@ -74,6 +75,14 @@ fn router(raw: &Raw, target: TargetKind, found: &mut Findings) -> Option<RouterP
                 *at,
                 "the built-in router needs target `process` or `compose`: it must know each side's address",
                 "write `router: script` and let the program move traffic in `update-traffic`",
+            );
+            None
+        }
+        (RawRouter::Builtin(_), TargetKind::Git) => {
+            found.refuse_at(
+                *at,
+                "a working tree holds one release at a time, so there are no two sides to route between",
+                "leave `router` out, or use target `process` or `compose`",
             );
             None
         }

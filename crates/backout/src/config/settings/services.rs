@@ -8,7 +8,7 @@ use backout_core::model::{
 };
 
 use super::target::{self, Around};
-use super::{Findings, compose, health};
+use super::{Findings, compose, git, health};
 use crate::config::errors::{Problem, nearest};
 use crate::config::node::Position;
 use crate::config::raw::{At, EnvText, Raw, RawRouter, RawService, RawTarget};
@@ -68,6 +68,7 @@ pub(super) fn services(
             RawTarget::Script(base) => {
                 target::script(base, own, &around, found).map(TargetSpec::Script)
             }
+            RawTarget::Git(base) => git::git(base, own, &around, found).map(TargetSpec::Git),
             RawTarget::Compose(base) => {
                 let images = raw.artifacts.as_ref();
                 let made = compose::compose(base, own, images, default_project, &around, found);
@@ -202,11 +203,16 @@ pub(super) fn check_together(
                 "write `port: auto`, or `strategy: recreate`",
             );
         }
-        if matches!(service.target, TargetSpec::Script(_)) && service.health.probes.is_empty() {
+        let mute = match service.target {
+            TargetSpec::Script(_) => Some("a script"),
+            TargetSpec::Git(_) => Some("a working tree"),
+            TargetSpec::Process(_) | TargetSpec::Compose(_) => None,
+        };
+        if let Some(mute) = mute.filter(|_| service.health.probes.is_empty()) {
             found.refuse_at(
                 at_of(&service.name),
                 format!(
-                    "service `{}` has no health check, and a script can't tell by itself",
+                    "service `{}` has no health check, and {mute} can't tell by itself",
                     service.name
                 ),
                 "add one, such as `health: { http: { url: \"http://127.0.0.1:8080/health\" } }`",

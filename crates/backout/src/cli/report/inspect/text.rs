@@ -267,6 +267,10 @@ fn target(service: &Service) -> String {
         TargetSpec::Script(script) => {
             format!("  script: {} {}", script.program, script.args.join(" ")).trim_end().to_owned()
         }
+        TargetSpec::Git(git) => {
+            let commit = git.commit.get(..12).unwrap_or(&git.commit);
+            format!("  git: {} ({commit}) in {}", git.revision, git.repository)
+        }
         TargetSpec::Compose(compose) => format!(
             "  compose: {} of {} as project {}",
             compose.services.join(", "),

@@ -1,0 +1,100 @@
+//! Commits kept from garbage collection by references of our own.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use backout_core::ids::EnvironmentKey;
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+
+use crate::git::{Git, LOOK, is_commit_id};
+
+/// What the digest of a commit begins with.
+pub const GIT_SCHEME: &str = "git:";
+
+/// The commits that releases of one environment need, in its repositories.
+#[derive(Debug, Clone)]
+pub struct GitArtifacts {
+    repositories: Vec<(PathBuf, Git)>,
+    prefix: String,
+}
+
+impl GitArtifacts {
+    /// Keeps commits in these repositories, by the path that a release names them with.
+    #[must_use]
+    pub fn new(key: &EnvironmentKey, repositories: Vec<(PathBuf, Git)>) -> Self {
+        let prefix = format!("refs/backout/{}/{}/keep", key.app, key.environment);
+        Self { repositories, prefix }
+    }
+
+    fn reference(&self, digest: &str) -> Result<(String, String), AdapterError> {
+        let commit = digest.strip_prefix(GIT_SCHEME).unwrap_or(digest);
+        if !is_commit_id(commit) {
+            return Err(AdapterError::permanent(format!(
+                "failed to use `{digest}`: it is no commit"
+            )));
+        }
+        Ok((format!("{}/{commit}", self.prefix), commit.to_owned()))
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for GitArtifacts {
+    async fn digest(&self, path: &str) -> Result<ArtifactDigest, AdapterError> {
+        Err(AdapterError::permanent(format!(
+            "failed to hash `{path}`: commits are named by their target"
+        )))
+    }
+
+    async fn pin(&self, path: &str, digest: &str) -> Result<(), AdapterError> {
+        let (reference, commit) = self.reference(digest)?;
+        let named = self.repositories.iter().find(|(name, _)| *name == *path);
+        let Some((_, git)) = named else {
+            return Err(AdapterError::permanent(format!(
+                "failed to keep {commit}: there is no repository `{path}`"
+            )));
+        };
+        git.change(&["update-ref", &reference, &commit], LOOK, None).await
+    }
+
+    async fn verify(&self, digest: &str) -> Result<(), AdapterError> {
+        let (reference, commit) = self.reference(digest)?;
+        for (_, git) in &self.repositories {
+            if git.commit(&reference).await?.as_ref() != Some(&commit) {
+                continue;
+            }
+            // The commit's own files, not its whole history.
+            let args = ["rev-list", "--objects", "--no-walk", "--quiet", commit.as_str()];
+            return git.look(&args).await.map(drop).map_err(|error| {
+                AdapterError::permanent(format!(
+                    "files of commit {commit} are missing: {}",
+                    error.message
+                ))
+                .with_hint("`git fsck` lists them; fetch the commit from where it was pushed")
+            });
+        }
+        Err(AdapterError::permanent(format!(
+            "commit {commit} is not kept: `{reference}` does not name it"
+        ))
+        .with_hint("was the repository cloned anew, or its references removed?"))
+    }
+
+    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+        let mut removed = Vec::new();
+        for (_, git) in &self.repositories {
+            let all = git.look(&["for-each-ref", "--format=%(refname)", &self.prefix]).await?;
+            for reference in all.lines() {
+                let Some(commit) = reference.rsplit('/').next().filter(|name| is_commit_id(name))
+                else {
+                    continue;
+                };
+                let digest = format!("{GIT_SCHEME}{commit}");
+                if keep.contains(&digest) {
+                    continue;
+                }
+                git.change(&["update-ref", "-d", reference], LOOK, None).await?;
+                removed.push(digest);
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,375 @@
+//! Moves a working tree to a commit.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use backout_core::ids::Unit;
+use backout_core::model::{GitMove, GitSpec, Release};
+use backout_core::ports::{AdapterError, Receipt, StepCx};
+
+use super::note::Note;
+use super::{GitTarget, dirty, push};
+use crate::git::{Git, LOOK};
+use crate::host::{
+    self, CommandLine, Ended, FileLock, Leftover, Output, StartError, create_private_dirs,
+};
+use crate::target::{CallContext, call_environment};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a command after a move means with this exit code, as for scripts.
+const TRY_LATER: i32 = 75;
+const KEEP_BYTES: usize = 16 << 10;
+
+/// One move, with what it needs at each turn.
+struct Move<'a> {
+    target: &'a GitTarget,
+    git: Git,
+    spec: &'a GitSpec,
+    unit: &'a Unit,
+    cx: &'a StepCx,
+    leftover: Leftover,
+    end: Instant,
+    warnings: Vec<String>,
+    _lock: FileLock,
+}
+
+impl<'a> Move<'a> {
+    /// Nobody else of ours works in the tree from here on.
+    async fn begin(
+        target: &'a GitTarget,
+        unit: &'a Unit,
+        spec: &'a GitSpec,
+        cx: &'a StepCx,
+        git_dir: &Path,
+    ) -> Result<Self, AdapterError> {
+        let folder = Note::folder(git_dir);
+        let io = |e: std::io::Error| {
+            AdapterError::transient(format!("failed to use `{}`: {e}", folder.display()))
+        };
+        create_private_dirs(&folder).map_err(io)?;
+        let lock = FileLock::take(&folder.join("lock"), PATIENCE).await.map_err(io)?;
+        let lock = lock.ok_or_else(|| {
+            AdapterError::transient(format!(
+                "failed to use {unit}: another call of ours works in its tree"
+            ))
+        })?;
+        let leftover = Leftover::at(folder.join("call.json"));
+        leftover.end(host::END_GRACE).await.map_err(AdapterError::transient)?;
+        let limit = Duration::from_millis(spec.timeout_ms).min(cx.timeout);
+        let (git, end, warnings) = (target.git(spec), Instant::now() + limit, Vec::new());
+        Ok(Self { target, git, spec, unit, cx, leftover, end, warnings, _lock: lock })
+    }
+
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
+    }
+
+    async fn change(&self, args: &[&str]) -> Result<(), AdapterError> {
+        self.git.change(args, self.left(), Some(&self.leftover)).await
+    }
+
+    /// Keeps what no commit holds under a reference of ours, and then the tree is clean.
+    async fn set_aside(&mut self) -> Result<(), AdapterError> {
+        let changed = dirty::changed(&self.git).await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let words = format!("set aside by backout before {}", self.cx.operation);
+        let identity = ["-c", "user.name=backout", "-c", "user.email=backout@localhost"];
+        let args: Vec<&str> = identity.into_iter().chain(["stash", "create", &words]).collect();
+        let saved = self.git.look(&args).await?;
+        if !saved.is_empty() {
+            let name =
+                format!("refs/backout/{}/set-aside/{}", reference(self.unit), self.cx.operation);
+            self.change(&["update-ref", &name, &saved]).await?;
+            self.warnings.push(format!(
+                "changes that no commit held were set aside ({}): `git stash apply {}` brings them back",
+                dirty::sentence(&changed),
+                saved.get(..12).unwrap_or(&saved)
+            ));
+        }
+        self.change(&["reset", "--quiet", "--hard", "HEAD"]).await
+    }
+
+    /// Files that no commit knows and that the wanted one would overwrite.
+    async fn move_untracked_away(&mut self, git_dir: &Path) -> Result<(), AdapterError> {
+        let others = self.git.look(&["ls-files", "--others", "-z"]).await?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        let wanted =
+            self.git.look(&["ls-tree", "-r", "-z", "--name-only", &self.spec.commit]).await?;
+        let wanted: std::collections::BTreeSet<&str> = wanted.split('\0').collect();
+        let top = self.git.look(&["rev-parse", "--show-toplevel"]).await?;
+        let place = Note::folder(git_dir).join("set-aside").join(self.cx.operation.to_string());
+        let mut moved = Vec::new();
+        for path in others.split('\0').filter(|path| !path.is_empty() && wanted.contains(path)) {
+            let to = place.join(path);
+            let parent = to.parent().unwrap_or(&place).to_owned();
+            let done = create_private_dirs(&parent)
+                .and_then(|()| std::fs::rename(Path::new(&top).join(path), &to));
+            done.map_err(|e| {
+                AdapterError::transient(format!("failed to move `{path}` out of the way: {e}"))
+            })?;
+            moved.push(path.to_owned());
+        }
+        if !moved.is_empty() {
+            self.warnings.push(format!(
+                "files that no commit holds were in the way and were moved to `{}`: {}",
+                place.display(),
+                dirty::sentence(&moved)
+            ));
+        }
+        Ok(())
+    }
+
+    async fn check_out(&self) -> Result<(), AdapterError> {
+        let commit = self.spec.commit.as_str();
+        match self.spec.by {
+            GitMove::Checkout => {
+                self.change(&["checkout", "--quiet", "--force", "--detach", commit]).await?
+            }
+            GitMove::Reset => self.change(&["reset", "--quiet", "--hard", commit]).await?,
+        }
+        if self.spec.submodules {
+            let args = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];
+            self.change(&args).await?;
+        }
+        // Git does not wait for files of a working tree: power may fail once the note says finished.
+        let tree = std::fs::File::open(self.git.tree());
+        tree.and_then(|tree| rustix::fs::syncfs(&tree).map_err(Into::into)).map_err(|e| {
+            AdapterError::transient(format!("failed to sync `{}`: {e}", self.spec.repository))
+        })
+    }
+
+    /// Runs the command after the move, with the contract of scripts.
+    async fn after(&self, release: &Release, deployment: u64) -> Result<(), AdapterError> {
+        let Some((program, args)) = self.spec.post_checkout.split_first() else { return Ok(()) };
+        let context = CallContext {
+            key: &self.unit.key,
+            service: &self.unit.service,
+            slot: self.unit.slot,
+            version: Some(&release.content.version),
+            release: Some(&release.id),
+            deployment: Some(deployment),
+            cx: Some(self.cx),
+        };
+        let mut env = call_environment(&self.target.options.env, &context);
+        env.retain(|(name, _)| name != "COMMIT_SHA");
+        env.push(("COMMIT_SHA".into(), self.spec.commit.clone().into()));
+        let path =
+            if program.contains('/') { self.git.tree().join(program) } else { program.into() };
+        let line = CommandLine {
+            program: path,
+            args: args.iter().map(OsString::from).collect(),
+            env,
+            cwd: self.git.tree().to_owned(),
+            stdin: None,
+            timeout: self.left(),
+            end_grace: host::END_GRACE,
+            keep: KEEP_BYTES,
+            output: Output::Pipe,
+        };
+        let what = format!("`{program}` after the move");
+        let ran = host::run_noting(line, |pid| self.leftover.note(pid, &what)).await;
+        self.leftover.forget();
+        let finished = ran.map_err(|error| match error {
+            StartError::Other(..) => AdapterError::transient(error.to_string()),
+            error => AdapterError::permanent(error.to_string())
+                .with_hint("`post_checkout` is relative to the repository, or a name on PATH"),
+        })?;
+        let said = match finished.stderr.total() {
+            0 => finished.stdout.last_text(700),
+            _ => finished.stderr.last_text(700),
+        };
+        match finished.ended {
+            Ended::Exited(0) => Ok(()),
+            Ended::Exited(TRY_LATER) => Err(AdapterError::transient(format!(
+                "failed to run {what}: it asks to try again later: {said}"
+            ))),
+            Ended::Exited(code) => Err(AdapterError::permanent(format!(
+                "failed to run {what}: exit code {code}: {said}"
+            ))),
+            Ended::Signalled(signal) => Err(AdapterError::unknown(format!(
+                "failed to learn how {what} went: signal {signal} ended it"
+            ))),
+            Ended::TimedOut => Err(AdapterError::unknown(format!(
+                "failed to learn how {what} went: it was ended after {} s: {said}",
+                finished.took.as_secs()
+            ))),
+        }
+    }
+}
+
+/// App and environment as part of a reference.
+pub(super) fn reference(unit: &Unit) -> String {
+    format!("{}/{}", unit.key.app, unit.key.environment)
+}
+
+/// A lock file that a killed call of ours has left: nobody else removes it.
+fn remove_stale_lock(git_dir: &Path) -> Result<(), AdapterError> {
+    for name in ["index.lock", "HEAD.lock"] {
+        host::remove_file_if_there(&git_dir.join(name)).map_err(|e| {
+            AdapterError::transient(format!("failed to remove `{name}` of a killed git: {e}"))
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) async fn start(
+    target: &GitTarget,
+    unit: &Unit,
+    release: &Release,
+    deployment: u64,
+    restore: bool,
+    cx: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let spec = target.spec(unit, Some(release))?;
+    let git_dir = target.git(spec).git_dir().await?;
+    let mut step = Move::begin(target, unit, spec, cx, &git_dir).await?;
+    let before = Note::read(&git_dir, unit)?;
+    if let Some(other) =
+        before.as_ref().and_then(|note| note.other_owner(unit, &target.options.ledger))
+    {
+        return Err(AdapterError::permanent(format!("failed to use {unit}: {other}")));
+    }
+    let wanted = Note::new(unit, &target.options.ledger, release, &spec.commit, deployment);
+    let head = step.git.head().await?;
+    let same = |note: &Note| {
+        note.finished && note.release == wanted.release && note.deployment == deployment
+    };
+    if before.as_ref().is_some_and(same) && head.as_ref() == Some(&spec.commit) {
+        return Ok(Receipt {
+            message: format!("{} is checked out already", short(&spec.commit)),
+            ..Receipt::default()
+        });
+    }
+    if step.git.commit(&spec.commit).await?.is_none() {
+        return Err(AdapterError::permanent(format!(
+            "failed to check out {}: the repository no longer has it",
+            spec.commit
+        ))
+        .with_hint("fetch it from where it was pushed"));
+    }
+    match &before {
+        // Our own half-done move: what it left is nobody's work.
+        Some(note) if !note.finished => remove_stale_lock(&git_dir)?,
+        _ => step.set_aside().await?,
+    }
+    step.move_untracked_away(&git_dir).await?;
+    let first = match &before {
+        None => checked_out(&step.git, spec.by).await?,
+        Some(note) => note.before.clone().filter(|_| !note.finished),
+    };
+    let note = Note { before: first, ..wanted };
+    note.write(&git_dir, unit)?;
+    step.check_out().await?;
+    step.after(release, deployment).await?;
+    step.push(restore).await?;
+    if restore {
+        target.mark_commit(spec).await?;
+    }
+    Note { finished: true, ..note }.write(&git_dir, unit)?;
+    Ok(Receipt {
+        message: format!("{} is checked out in {}", short(&spec.commit), spec.repository),
+        warnings: step.warnings,
+        ..Receipt::default()
+    })
+}
+
+/// Nothing runs that could be stopped. What was checked out before the first deployment comes back.
+pub(super) async fn stop(
+    target: &GitTarget,
+    unit: &Unit,
+    release: &Release,
+    cx: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let spec = target.spec(unit, Some(release))?;
+    let git_dir = target.git(spec).git_dir().await?;
+    let Some(note) = Note::read(&git_dir, unit)? else {
+        return Ok(Receipt {
+            message: format!("{unit} is not managed any more"),
+            ..Receipt::default()
+        });
+    };
+    if let Some(other) = note.other_owner(unit, &target.options.ledger) {
+        return Err(AdapterError::permanent(format!("failed to leave {unit}: {other}")));
+    }
+    let mut step = Move::begin(target, unit, spec, cx, &git_dir).await?;
+    let mut message = format!("the files of {} stay as they are", spec.repository);
+    if let Some(before) = &note.before {
+        if note.finished {
+            step.set_aside().await?;
+        } else {
+            remove_stale_lock(&git_dir)?;
+        }
+        let args = match (spec.by, before.starts_with("refs/heads/")) {
+            (GitMove::Reset, _) => vec!["reset", "--quiet", "--hard", before],
+            (GitMove::Checkout, true) => vec![
+                "checkout",
+                "--quiet",
+                "--force",
+                before.trim_start_matches("refs/heads/"),
+                "--",
+            ],
+            (GitMove::Checkout, false) => {
+                vec!["checkout", "--quiet", "--force", "--detach", before]
+            }
+        };
+        step.change(&args).await?;
+        message = format!(
+            "{} is checked out in {} again, as before the first deployment",
+            short(before),
+            spec.repository
+        );
+    }
+    Note::remove(&git_dir, unit)?;
+    Ok(Receipt { message, warnings: step.warnings, ..Receipt::default() })
+}
+
+/// What to come back to: the branch that is checked out, where it does not move, else the commit.
+async fn checked_out(git: &Git, by: GitMove) -> Result<Option<String>, AdapterError> {
+    let head = git.head().await?;
+    if head.is_none() || by == GitMove::Reset {
+        return Ok(head);
+    }
+    Ok(git.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?.or(head))
+}
+
+fn short(commit: &str) -> &str {
+    let name = commit.trim_start_matches("refs/heads/");
+    if crate::git::is_commit_id(name) { &name[..12] } else { name }
+}
+
+impl Move<'_> {
+    async fn push(&mut self, restore: bool) -> Result<(), AdapterError> {
+        let Some(wanted) = &self.spec.push else { return Ok(()) };
+        match push::push(
+            &self.git,
+            wanted,
+            self.unit,
+            &self.spec.commit,
+            self.left(),
+            &self.leftover,
+        )
+        .await
+        {
+            Ok(()) => Ok(()),
+            // Users are back on the good release; a remote that can't be told must not hold that up.
+            Err(error) if restore => {
+                self.warnings.push(format!("{} does not follow: {error}", wanted.branch));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl GitTarget {
+    /// Names the commit for people.
+    pub(super) async fn mark_commit(&self, spec: &GitSpec) -> Result<(), AdapterError> {
+        let tag = format!("refs/tags/{}", spec.last_stable);
+        self.git(spec).change(&["update-ref", &tag, &spec.commit], LOOK, None).await
+    }
+}

@@ -1,0 +1,239 @@
+//! A working tree of git that is moved from commit to commit.
+//!
+//! A commit that a release names is held by a reference of our own (`refs/backout/APP/ENVIRONMENT/COMMIT`), so that
+//! rewritten branches and garbage collection leave it. A note beside the repository says which release is there and
+//! whether its move was finished: what is checked out alone can't tell whether the command after it ran.
+
+mod apply;
+mod dirty;
+mod note;
+mod push;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
+use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
+use backout_core::ports::{
+    AdapterError, Capabilities, Marker, Observed, PartsOf, Receipt, Running, StepCx, Target,
+    TargetAction,
+};
+
+use crate::artifact::GIT_SCHEME;
+use crate::git::Git;
+use note::Note;
+
+/// What a [`GitTarget`] needs to know.
+#[derive(Debug, Clone)]
+pub struct GitTargetOptions {
+    /// The folder of `backout.yaml`.
+    pub folder: PathBuf,
+    /// The caller's environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// App and environment.
+    pub key: EnvironmentKey,
+    /// The ledger that manages it.
+    pub ledger: LedgerId,
+    /// Today's services.
+    pub services: BTreeMap<ServiceName, Service>,
+}
+
+/// Runs services from working trees.
+#[derive(Debug, Clone)]
+pub struct GitTarget {
+    options: Arc<GitTargetOptions>,
+}
+
+impl GitTarget {
+    /// A target for one environment.
+    #[must_use]
+    pub fn new(options: GitTargetOptions) -> Self {
+        Self { options: Arc::new(options) }
+    }
+
+    fn git(&self, spec: &GitSpec) -> Git {
+        let tree = self.options.folder.join(&spec.repository);
+        Git::new(tree, &self.options.env, &spec.protocols)
+    }
+
+    /// The definition of a unit's service: the release's, else today's.
+    fn spec<'a>(
+        &'a self,
+        unit: &Unit,
+        release: Option<&'a Release>,
+    ) -> Result<&'a GitSpec, AdapterError> {
+        let services = release.map_or(&self.options.services, |release| &release.content.services);
+        match services.get(&unit.service).map(|service| &service.target) {
+            Some(TargetSpec::Git(spec)) => Ok(spec),
+            _ => Err(AdapterError::permanent(format!(
+                "failed to use {unit}: it has no service of target `git`"
+            ))),
+        }
+    }
+
+    async fn resolve(&self, spec: &GitSpec) -> Result<String, AdapterError> {
+        let git = self.git(spec);
+        git.git_dir().await?;
+        let mut names = vec![spec.revision.clone()];
+        if let Some(remote) = &spec.remote {
+            let limit = std::time::Duration::from_millis(spec.timeout_ms);
+            git.change(&["fetch", "--quiet", "--tags", "--", remote], limit, None).await?;
+            // What the remote says is newer than a branch of the same name that lies here.
+            names.insert(0, format!("refs/remotes/{remote}/{}", spec.revision));
+            names.insert(0, format!("refs/tags/{}", spec.revision));
+        }
+        for name in names {
+            if let Some(commit) = git.commit(&name).await? {
+                return Ok(commit);
+            }
+        }
+        let nearest = match &spec.remote {
+            Some(remote) => format!("push it to {remote}, or correct the version"),
+            None => "fetch it, or name the `remote` to fetch from in backout.yaml".to_owned(),
+        };
+        Err(AdapterError::permanent(format!(
+            "failed to find `{}` in `{}`: no branch, tag or commit has that name",
+            spec.revision, spec.repository
+        ))
+        .with_hint(nearest))
+    }
+
+    /// What is there, for `adopt`: a definition whose commit is not known asks for it.
+    async fn foreign(&self, git: &Git) -> Result<Observed, AdapterError> {
+        if git.head().await?.is_none() {
+            return Ok(Observed::nothing());
+        }
+        let label = git.look(&["describe", "--tags", "--always", "HEAD"]).await?;
+        Ok(Observed {
+            running: Running::Yes,
+            version: Version::new(label.trim()).ok(),
+            ..Observed::nothing()
+        })
+    }
+}
+
+#[async_trait]
+impl Target for GitTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            side_by_side: false,
+            replaces_in_place: true,
+            addressable: false,
+            sees_foreign: true,
+        }
+    }
+
+    async fn observe(
+        &self,
+        unit: &Unit,
+        release: Option<&Release>,
+    ) -> Result<Observed, AdapterError> {
+        let spec = self.spec(unit, release)?;
+        let git = self.git(spec);
+        let git_dir = git.git_dir().await?;
+        let Some(note) = Note::read(&git_dir, unit)? else {
+            let asks = release.is_some() && spec.commit.is_empty();
+            return if asks { self.foreign(&git).await } else { Ok(Observed::nothing()) };
+        };
+        if !note.finished {
+            return Ok(Observed { marker: note.marker(), ..Observed::unknown() });
+        }
+        let head = git.head().await?;
+        let base = Observed {
+            running: Running::Yes,
+            deployment: Some(note.deployment),
+            marker: note.marker(),
+            ..Observed::nothing()
+        };
+        if head.as_ref() == Some(&note.commit) {
+            return Ok(Observed {
+                version: Some(note.version),
+                release: Some(note.release),
+                ..base
+            });
+        }
+        // Somebody has moved it since: what runs is no release of ours.
+        let head = head.unwrap_or_else(|| "no commit".to_owned());
+        let short: String = head.chars().take(12).collect();
+        let tail = Some(format!("{short} is checked out in place of {}", note.commit));
+        Ok(Observed { version: Version::new(&short).ok(), tail, deployment: None, ..base })
+    }
+
+    async fn parts(
+        &self,
+        unit: &Unit,
+        service: &mut Service,
+        version: &Version,
+        of: PartsOf<'_>,
+    ) -> Result<Option<Vec<Artifact>>, AdapterError> {
+        let TargetSpec::Git(spec) = &mut service.target else {
+            return Err(AdapterError::permanent(format!(
+                "failed to use {unit}: it is not of target `git`"
+            )));
+        };
+        spec.revision = spec.revision.replace("{version}", version.as_str());
+        spec.commit = match of {
+            PartsOf::Running => self.git(spec).head().await?.ok_or_else(|| {
+                AdapterError::permanent(format!(
+                    "failed to adopt `{}`: it has no commit",
+                    spec.repository
+                ))
+            })?,
+            PartsOf::Disk | PartsOf::Recorded(_) => self.resolve(spec).await?,
+        };
+        Ok(Some(vec![Artifact {
+            service: unit.service.clone(),
+            path: spec.repository.clone(),
+            digest: format!("{GIT_SCHEME}{}", spec.commit),
+            kept: true,
+        }]))
+    }
+
+    async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {
+        self.mark_commit(self.spec(unit, Some(release))?).await
+    }
+
+    async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
+        match action {
+            TargetAction::Start { unit, release, deployment, restore } => {
+                apply::start(self, unit, release, *deployment, *restore, cx).await
+            }
+            TargetAction::Stop { unit, release, .. } => apply::stop(self, unit, release, cx).await,
+        }
+    }
+
+    async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
+        let spec = self.spec(unit, Some(release))?;
+        let git = self.git(spec);
+        let git_dir = git.git_dir().await?;
+        let note = Note::read(&git_dir, unit)?;
+        let mut found = Vec::new();
+        if let Some(other) =
+            note.as_ref().and_then(|note| note.other_owner(unit, &self.options.ledger))
+        {
+            found.push(other);
+        }
+        // A move of our own that was cut short leaves a mixture; the next one sets it right.
+        if note.is_none_or(|note| note.finished) {
+            let changed = dirty::changed(&git).await?;
+            if !changed.is_empty() {
+                found.push(format!(
+                    "`{}` has changes that no commit holds: {}; commit or stash them (--override nothing_in_the_way \
+                     sets them aside instead)",
+                    spec.repository,
+                    dirty::sentence(&changed)
+                ));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Note {
+    fn marker(&self) -> Option<Marker> {
+        Some(Marker { ledger: self.ledger.clone() })
+    }
+}

@@ -1,0 +1,6 @@
+//! The git target on real repositories.
+
+mod faults;
+mod hostile;
+mod moves;
+mod world;
