@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
 
 mod cases;
+mod compose;
 mod controller;
 mod demo;
 mod faults;
 mod guide;
 mod interrupt;
+mod judging;
 mod kills;
+mod postgres;
 mod races;
 mod reading;
 mod script_target;

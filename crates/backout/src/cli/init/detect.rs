@@ -32,6 +32,17 @@ pub(super) enum Target {
         /// Said beside the command.
         note: &'static str,
     },
+    /// A compose file.
+    Compose {
+        /// The files.
+        files: Vec<String>,
+        /// Services that publish a port.
+        serving: Vec<String>,
+        /// Where the first of them is reached on this machine.
+        port: Option<u16>,
+        /// One of them has a health check of its own.
+        checked: bool,
+    },
     /// A deployment script.
     Script {
         /// Its path.
@@ -46,6 +57,7 @@ impl Target {
         match self {
             Target::Process { .. } => "process",
             Target::Script { .. } => "script",
+            Target::Compose { .. } => "compose",
         }
     }
 }
@@ -62,6 +74,7 @@ pub(super) fn detect(folder: &Path) -> io::Result<Found> {
     let entries = entries(&folder)?;
     let app = app_name(&folder);
     let found = deploy_script(&folder)
+        .or_else(|| compose(&folder))
         .or_else(|| procfile(&folder, &entries))
         .or_else(|| executable(&folder, &app))
         .or_else(|| package_json(&folder, &entries))
@@ -151,6 +164,57 @@ fn deploy_script(folder: &Path) -> Option<(String, Target)> {
         }
     }
     None
+}
+
+/// The file that compose itself would take, and the one beside it that it would lay over it.
+fn compose(folder: &Path) -> Option<(String, Target)> {
+    let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+    let (name, value) = names.into_iter().find_map(|name| {
+        let value: serde_json::Value = serde_saphyr::from_str(&read(&folder.join(name))?).ok()?;
+        value.get("services")?.as_object()?;
+        Some((name, value))
+    })?;
+    let mut files = vec![name.to_owned()];
+    let (stem, end) = name.rsplit_once('.')?;
+    let above = format!("{stem}.override.{end}");
+    if folder.join(&above).is_file() {
+        files.push(above);
+    }
+    let services = value.get("services")?.as_object()?;
+    let published = |service: &serde_json::Value| {
+        let ports = service.get("ports")?.as_array()?;
+        ports.iter().find_map(host_port)
+    };
+    let ports = |service: &serde_json::Value| {
+        service.get("ports").and_then(|p| p.as_array()).is_some_and(|p| !p.is_empty())
+    };
+    let serving: Vec<String> = services
+        .iter()
+        .filter(|(_, service)| ports(service))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let port = services.values().find_map(published);
+    let checked = services.values().any(|service| service.get("healthcheck").is_some());
+    Some((
+        format!("found {}", files.join(" and ")),
+        Target::Compose { files, serving, port, checked },
+    ))
+}
+
+/// `8080` of `127.0.0.1:8080:80`, or of the long form.
+fn host_port(port: &serde_json::Value) -> Option<u16> {
+    match port {
+        serde_json::Value::Object(long) => match long.get("published")? {
+            serde_json::Value::Number(number) => u16::try_from(number.as_u64()?).ok(),
+            text => text.as_str()?.parse().ok(),
+        },
+        serde_json::Value::String(short) => {
+            let mut parts = short.rsplit(':');
+            parts.next()?;
+            parts.next()?.parse().ok()
+        }
+        _ => None,
+    }
 }
 
 fn procfile(folder: &Path, entries: &[String]) -> Option<(String, Target)> {

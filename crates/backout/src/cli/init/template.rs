@@ -13,6 +13,9 @@ pub(super) fn render(found: &Found) -> String {
     match &found.target {
         Target::Process { command, artifact, note } => head + &process(command, artifact, note),
         Target::Script { program, moves_traffic } => head + &script(program, *moves_traffic),
+        Target::Compose { files, serving, port, checked } => {
+            head + &compose(files, serving, *port, *checked)
+        }
     }
 }
 
@@ -64,6 +67,38 @@ fn script(program: &str, moves_traffic: bool) -> String {
     } else {
         format!("{target}{}", bake())
     }
+}
+
+fn compose(files: &[String], serving: &[String], port: Option<u16>, checked: bool) -> String {
+    let file = match files {
+        [one] => one.clone(),
+        several => list(several),
+    };
+    let health = match port {
+        Some(port) => format!(
+            "health:\n  \
+             # Must answer 200 when it is well; containers and their own health checks are always looked at.\n  \
+             http: {{ url: \"http://127.0.0.1:{port}/\" }}\n\n"
+        ),
+        None if checked => String::new(),
+        None => "# health: { http: { url: \"http://127.0.0.1:8080/\" } }\n\n".to_owned(),
+    };
+    let service = match serving {
+        [one] => one.as_str(),
+        _ => "web",
+    };
+    format!(
+        "target:\n  \
+         # Images are pinned by digest at each deploy. ${{BACKOUT_VERSION}} in that file is what `--version` says.\n  \
+         # A project that runs already under another name: add project: NAME, then `backout adopt`.\n  \
+         compose: {{ file: {file} }}\n\n\
+         # For a canary through the built-in proxy name the service that takes requests; the rest runs once for both\n\
+         # releases. Its health check then asks each release at its own port.\n\
+         # services: {{ {service}: {{}} }}\n\
+         # router: {{ builtin: {{ listen: \"127.0.0.1:8080\" }} }}\n\
+         # health: {{ http: {{ url: \"http://127.0.0.1:{{port}}/\" }} }}\n\n{health}{}",
+        bake()
+    )
 }
 
 fn canary_times() -> String {
