@@ -26,9 +26,6 @@ const SETTLE_PERIOD: Duration = Duration::from_secs(30);
 const STARTS: u32 = 4;
 /// From one start to the next at least; doubled each time.
 const START_PERIOD: Duration = Duration::from_secs(20);
-/// What ran so long is no longer the start before.
-const STAYED_UP: Duration = Duration::from_secs(600);
-
 /// What one guard remembers from one look to the next.
 #[derive(Default)]
 struct Memory {
@@ -219,8 +216,9 @@ async fn bake_is_over(cx: &Context) -> Result<bool, LedgerError> {
 
 /// Starts what should run and does not; what does not stay up is left to a person after some tries.
 async fn start(tender: &Tender, cx: &Context, memory: &mut Memory) -> Result<(), EngineError> {
-    if memory.started_at.is_some_and(|at| at.elapsed() > STAYED_UP) {
+    if tender.stayed_up.swap(false, Ordering::SeqCst) {
         memory.starts = 0;
+        tender.is_over("down");
     }
     let pause = START_PERIOD.saturating_mul(1 << memory.starts.saturating_sub(1).min(8));
     if memory.starts > 0 && memory.started_at.is_some_and(|at| at.elapsed() < pause) {

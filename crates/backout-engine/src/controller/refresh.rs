@@ -16,11 +16,15 @@ use crate::readiness;
 /// Readiness reads every artifact copy again: not more often than this.
 const READINESS_PERIOD: Duration = Duration::from_secs(60);
 
+/// What ran so long is no longer the start before.
+const STAYED_UP: Duration = Duration::from_secs(600);
+
 /// What was refreshed, and when.
 #[derive(Default)]
 struct Memory {
     checked_at: Option<Instant>,
     proven: Option<(Instant, Option<u64>)>,
+    up_since: Option<Instant>,
 }
 
 /// Refreshes until it leaves.
@@ -61,9 +65,7 @@ async fn look(tender: &Tender, cx: &Context, memory: &mut Memory) -> Result<(), 
         let report = check_now(cx).await?;
         say(tender, report.as_ref());
         let down = report.is_some() && is_down(cx).await?;
-        if down && !tender.down.swap(true, Ordering::SeqCst) {
-            tender.look.notify_one();
-        }
+        tell_guard(tender, memory, down);
     }
     let live = crate::journal::environment(cx.ledger.as_ref(), &cx.key).await?.live;
     let unproven = memory
@@ -74,6 +76,21 @@ async fn look(tender: &Tender, cx: &Context, memory: &mut Memory) -> Result<(), 
         memory.proven = Some((Instant::now(), live));
     }
     Ok(())
+}
+
+/// The guard starts what is down, unless it was started too often and never stayed up.
+fn tell_guard(tender: &Tender, memory: &mut Memory, down: bool) {
+    if !down {
+        memory.up_since.get_or_insert_with(Instant::now);
+        tender.down.store(false, Ordering::SeqCst);
+        return;
+    }
+    if memory.up_since.take().is_some_and(|since| since.elapsed() > STAYED_UP) {
+        tender.stayed_up.store(true, Ordering::SeqCst);
+    }
+    if !tender.down.swap(true, Ordering::SeqCst) {
+        tender.look.notify_one();
+    }
 }
 
 /// Health is told when it changes.

@@ -54,6 +54,12 @@ struct Tended {
     task: JoinHandle<()>,
 }
 
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Tended {
     fn begin(cx: Arc<Context>) -> Self {
         let key = cx.key.clone();
@@ -89,7 +95,7 @@ pub async fn run_controller(
     let mut tended: BTreeMap<EnvironmentKey, Tended> = BTreeMap::new();
     let mut ending: Vec<Tended> = Vec::new();
     let mut heart = Heart { ledger, holder, started_at: None, last: None };
-    let mut wanted = true;
+    let mut wanted = false;
     while *leaving.borrow() == Leave::No {
         let contexts = fleet.environments(std::mem::take(&mut wanted)).await;
         bring_up(&mut tended, &mut ending, &contexts);
@@ -167,9 +173,6 @@ async fn finish(tended: Vec<Tended>, mut leave: watch::Receiver<Leave>) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    for one in tended {
-        one.task.abort();
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Tender {
     pub ordering: AtomicUsize,
     /// What should run does not.
     pub down: AtomicBool,
+    /// It had run for long before it was down.
+    pub stayed_up: AtomicBool,
     /// Wakes the guard.
     pub look: Notify,
     said: Mutex<BTreeMap<&'static str, String>>,
@@ -49,6 +51,7 @@ impl Tender {
             events: EventSink::default(),
             ordering: AtomicUsize::new(0),
             down: AtomicBool::new(false),
+            stayed_up: AtomicBool::new(false),
             look: Notify::new(),
             said: Mutex::default(),
         }
@@ -63,7 +66,8 @@ impl Tender {
 
     /// Nothing new is to be begun.
     pub fn leaves(&self) -> bool {
-        *self.leaving.borrow() != Interrupt::None
+        // Nobody left who could tell is a reason too.
+        *self.leaving.borrow() != Interrupt::None || self.leaving.has_changed().is_err()
     }
 
     /// Ends once nothing new is to be begun.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
 
 mod commands;
+mod controller;
 mod sweep;
 mod trip;
 mod world;

@@ -106,11 +106,16 @@ impl Files {
         let files = expanded(&self.named);
         let mut first_error = None;
         for file in &files {
-            if let Err(error) = self.read(file).await {
+            if let Err(error) = self.read(file, true).await {
                 first_error.get_or_insert(error);
             }
         }
         if self.known.values().any(|known| !known.contexts.is_empty()) {
+            for (file, known) in &self.known {
+                if let Some(words) = &known.complaint {
+                    tell(known, file, words);
+                }
+            }
             return Ok(());
         }
         Err(first_error.unwrap_or_else(|| {
@@ -122,7 +127,7 @@ impl Files {
     }
 
     /// Reads a file. What can't be read keeps what was known of it.
-    async fn read(&mut self, file: &Path) -> Result<(), CommandError> {
+    async fn read(&mut self, file: &Path, quiet: bool) -> Result<(), CommandError> {
         let stamp = stamp(file);
         let result = self.load(file).await;
         let known = self.known.entry(file.to_owned()).or_default();
@@ -130,7 +135,7 @@ impl Files {
         let (contexts, broken) = match result {
             Ok(read) => read,
             Err(error) => {
-                complain(known, file, &error.to_string());
+                complain(known, file, &error, quiet);
                 return Err(error);
             }
         };
@@ -141,7 +146,7 @@ impl Files {
         match broken.first() {
             None => known.complaint = None,
             Some((_, error)) => {
-                complain(known, file, &error.to_string());
+                complain(known, file, error, quiet);
                 for (name, _) in &broken {
                     let old =
                         known.contexts.iter().find(|(key, _)| key.environment.as_str() == name);
@@ -226,11 +231,19 @@ impl Files {
 
 type Read = (Vec<(EnvironmentKey, Arc<Context>)>, Vec<(String, CommandError)>);
 
-fn complain(known: &mut Known, file: &Path, words: &str) {
-    if known.complaint.as_deref() == Some(words) {
+fn complain(known: &mut Known, file: &Path, error: &CommandError, quiet: bool) {
+    // One line of a log.
+    let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    if known.complaint.as_ref() == Some(&words) {
         return;
     }
-    known.complaint = Some(words.to_owned());
+    if !quiet {
+        tell(known, file, &words);
+    }
+    known.complaint = Some(words);
+}
+
+fn tell(known: &Known, file: &Path, words: &str) {
     let what = if known.contexts.is_empty() {
         "it is not looked after"
     } else {
@@ -258,7 +271,7 @@ impl Fleet for Files {
                 None => true,
             };
             let known_before = self.known.get(file).is_some_and(|known| !known.contexts.is_empty());
-            if changed && self.read(file).await.is_ok() && known_before {
+            if changed && self.read(file, false).await.is_ok() && known_before {
                 tracing::info!(file = %file.display(), "the configuration was read again");
             }
         }
