@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
+mod audit;
 mod cancel;
 mod crash;
 mod files;

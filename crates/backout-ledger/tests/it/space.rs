@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::processes::child_program;
 
 /// In a mount namespace of its own, so that the small disk is gone with the process, however it ends.
-fn on_a_small_disk(size: &str, verb: &str) -> Vec<String> {
+pub fn on_a_small_disk(size: &str, verb: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o "size=$1,mode=0700" none "$2" && exec "$3" "$4" "$2""#;
     let output = Command::new("unshare")
