@@ -33,9 +33,13 @@ Tasks
   sweep [PART] [--seed N] [--depth 1|2|3] [--kind NAME] [--limit-s N] [--at-once N] [--no-install]
                                       the fault proofs at full size (docs/proofs.md); a part of them
                                       is a sample of `test`
+  eval [--only NAME] [--runs N] [--seed N] [--quick]
+                                      measure the judge on made-up traffic and update docs/judge.md;
+                                      NAME is a figure (B1 …) or a family; fewer runs only print
 
 Variables
   CARGO_TARGET_DIR       build folder (default: ${XDG_CACHE_HOME:-~/.cache}/backout/target)
+  BACKOUT_UNDER_TEST     the binary that `bench NAME` measures, instead of one built now
   BACKOUT_ADVISORY_DB    a tar.gz of the RustSec database to judge against, instead of fetching it
 ";
 

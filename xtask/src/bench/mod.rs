@@ -6,6 +6,7 @@ mod client;
 mod figures;
 mod folder;
 mod idle;
+mod ledger;
 mod load;
 mod peers;
 mod process;
@@ -35,6 +36,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: BUILD, about: build::ABOUT, measure: build::measure },
     Benchmark { name: "proxy-switch", about: proxy_switch::ABOUT, measure: proxy_switch::measure },
     Benchmark { name: "proxy-cpu", about: proxy_cpu::ABOUT, measure: proxy_cpu::measure },
+    Benchmark { name: "ledger", about: ledger::ABOUT, measure: ledger::measure },
     Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
     Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
@@ -137,8 +139,12 @@ pub fn run(options: &Options) -> Outcome<()> {
     if broken.is_empty() { Ok(()) } else { Err(format!("not zero: {}", broken.join("; "))) }
 }
 
-/// With nothing to begin with where that is to be measured, else on top of earlier builds.
+/// With nothing to begin with where that is to be measured, else on top of earlier builds; or the binary that
+/// `BACKOUT_UNDER_TEST` names.
 fn build_binary(cold: bool, folder: &Folder) -> Outcome<Bench> {
+    if let (Some(backout), false) = (std::env::var_os("BACKOUT_UNDER_TEST"), cold) {
+        return Ok(Bench { backout: backout.into(), cold: None });
+    }
     let (target, manner) = if cold {
         (folder.path().to_path_buf(), " from nothing, which takes minutes")
     } else {
@@ -161,7 +167,7 @@ mod tests {
         assert!(
             Options::parse(&["cpu"])
                 .unwrap_err()
-                .contains("build, proxy-switch, proxy-cpu, status, trip, not `cpu`")
+                .contains("build, proxy-switch, proxy-cpu, ledger, status, trip, not `cpu`")
         );
     }
 }

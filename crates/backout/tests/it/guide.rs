@@ -8,11 +8,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::support::World;
 
 /// The port that the guide's services are reached at.
 const GUIDE_PORT: &str = "8080";
+
+/// The database of the guide's shared ledger.
+const GUIDE_DATABASE: &str = "postgres://backout@db.example/backout";
 
 /// A piece of a page.
 #[derive(Debug)]
@@ -105,11 +109,11 @@ fn same(shown: &[String], got: &[&str]) -> bool {
 }
 
 /// A reader at work in a world of their own.
-struct Reader(World);
+struct Reader(World, OnceLock<String>);
 
 impl Reader {
     fn new() -> Self {
-        let reader = Self(World::bare());
+        let reader = Self(World::bare(), OnceLock::new());
         // What the guide calls "any program that listens on the port in PORT".
         let program = reader.0.program();
         let text = format!(
@@ -136,7 +140,7 @@ impl Reader {
         let out = fs::File::create(&log).unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
         let status = Command::new("sh")
-            .args(["-c", &command.replace(GUIDE_PORT, &port)])
+            .args(["-c", &self.here(&command.replace(GUIDE_PORT, &port))])
             .current_dir(self.0.folder())
             .env_clear()
             .env("PATH", format!("{}:{path}", self.0.root().join("bin").display()))
@@ -149,6 +153,16 @@ impl Reader {
             .unwrap();
         let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
         (text.replace(&port, GUIDE_PORT), status.success())
+    }
+
+    /// With a database that is there.
+    fn here(&self, command: &str) -> String {
+        if !command.contains(GUIDE_DATABASE) {
+            return command.to_owned();
+        }
+        let server = backout_testkit::postgres::shared();
+        let url = self.1.get_or_init(|| server.url(&server.database()));
+        command.replace(GUIDE_DATABASE, url)
     }
 
     fn follow(&self, name: &str, page: &str) {
@@ -193,6 +207,16 @@ fn rollback() {
 #[test]
 fn script_target() {
     read_page("script-target.md");
+}
+
+#[test]
+fn trip() {
+    read_page("trip.md");
+}
+
+#[test]
+fn shared_ledger() {
+    read_page("shared-ledger.md");
 }
 
 #[test]

@@ -137,9 +137,11 @@ fn take_out(bench: &Bench, path: std::path::PathBuf, share: f64) -> Outcome<Seen
     }
     thread::sleep(BEFORE);
     let met = users.finish()?;
+    let seconds = met.lasted().as_secs_f64();
+    println!("  {} of {} requests failed, in {seconds:.1} s", met.failed.len(), met.requests);
     Ok(Seen {
         failed: met.failed.len() as f64,
-        seconds: met.lasted().as_secs_f64(),
+        seconds,
         by_proxy: world.surface()? == "proxy",
         durable_ms: world.durable_after_ms(),
     })

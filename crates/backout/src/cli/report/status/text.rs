@@ -100,16 +100,15 @@ fn traffic(described: &Described<'_>, fields: &mut Fields) {
     if let Some(listen) = traffic.listen {
         text = text.and(DIM, format!("  on {listen}"));
     }
-    if let Some(armed) = traffic.dead_man {
-        let after = words::duration(armed.after_ms);
-        text = text
-            .and(DIM, format!("  back to slot {} after {after} without a watcher", armed.stable));
-    }
-    if let Some(armed) = traffic.trip {
-        text = text.and(
-            DIM,
-            format!("  or as soon as its errors are beyond doubt (trip, to slot {})", armed.stable),
-        );
+    let back: Vec<String> = traffic
+        .dead_man
+        .iter()
+        .map(|armed| format!("after {} without a watcher", words::duration(armed.after_ms)))
+        .chain(traffic.trip.iter().map(|_| "when its errors are beyond doubt".to_owned()))
+        .collect();
+    let stable = traffic.dead_man.map(|armed| armed.stable);
+    if let Some(stable) = stable.or(traffic.trip.map(|armed| armed.stable)) {
+        text = text.and(DIM, format!("  back to slot {stable} {}", back.join(", or ")));
     }
     fields.add("traffic", text);
 }
