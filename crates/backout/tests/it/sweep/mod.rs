@@ -3,10 +3,13 @@
 //! Here a sample runs; `cargo xtask sweep` runs all of it.
 
 mod check;
+mod intent;
 mod mutants;
 mod options;
 mod outbox;
 mod pool;
+mod power;
+mod record;
 mod run;
 mod scene;
 mod takeover;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::run::{self, Kill};
-use super::scene_of;
+use super::{power, scene_of};
 use crate::kills::loops;
 use crate::races::{clock, stages, stopped};
 use crate::support::World;
@@ -36,6 +36,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant { name: "retry_without_limit", proof: |make| crashes(make) },
     Mutant { name: "no_epoch_check", proof: |make| is_woken(make) },
     Mutant { name: "lease_by_wall_clock", proof: |make| has_another_time(make) },
+    Mutant {
+        name: "ledger_not_synced",
+        proof: |make| in_a(make, power::loses_what_was_not_synced),
+    },
+    Mutant { name: "file_not_synced", proof: |make| in_a(make, power::is_careful) },
+    Mutant { name: "folder_not_synced", proof: |make| in_a(make, power::is_careful) },
 ];
 
 fn killed_at(make: &dyn Fn(&World), scene: &str, boundary: &'static str) {
@@ -43,6 +49,12 @@ fn killed_at(make: &dyn Fn(&World), scene: &str, boundary: &'static str) {
     let world = scene.prepared();
     make(&world);
     run::point(&scene, &world, &[Kill::Named(boundary)]);
+}
+
+fn in_a(make: &dyn Fn(&World), proof: fn(&World)) {
+    let world = scene_of("script deploy").prepared();
+    make(&world);
+    proof(&world);
 }
 
 fn crashes(make: &dyn Fn(&World)) {

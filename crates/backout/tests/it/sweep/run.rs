@@ -105,7 +105,7 @@ fn is_killed(scene: &Scene, world: &World, args: &[&str], kill: Kill) -> bool {
 }
 
 /// Exit codes of an operation that came to an end: done, nothing changed, or gone back.
-fn continues(scene: &Scene, ran: &Ran) {
+pub fn continues(scene: &Scene, ran: &Ran) {
     // Killed before anything was written down, a first deployment has left nothing to be continued.
     let unknown = scene.live.is_empty() && ran.code == Some(4) && ran.stderr.contains("not known");
     assert!(
