@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use backout_core::saga::Failure;
 use backout_judge::sequential::Part;
-use backout_judge::{Arm, Verdict};
+use backout_judge::{Arm, Level, Verdict};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -97,7 +98,7 @@ impl Account {
             return;
         }
         self.written = Some(Instant::now());
-        if let Some((name, document)) = document(scope, journal, watcher) {
+        if let Some((name, document)) = document(scope, journal, watcher, None) {
             // For explanation only; a failure here must not end the watch.
             let _ = scope.cx.ledger.put_document(&scope.cx.key, &name, &document).await;
         }
@@ -105,11 +106,17 @@ impl Account {
 }
 
 /// Writes it for the last time, beside what comes next: a way back waits for nothing.
-pub(super) fn close(scope: &WatchScope<'_>, journal: &Journal, watcher: &Watcher) {
+/// The router may have found it out before the judge did.
+pub(super) fn close(
+    scope: &WatchScope<'_>,
+    journal: &Journal,
+    watcher: &Watcher,
+    failure: Option<&Failure>,
+) {
     if !watcher.is_judging() {
         return;
     }
-    if let Some((name, document)) = document(scope, journal, watcher) {
+    if let Some((name, document)) = document(scope, journal, watcher, failure) {
         let (ledger, key) = (scope.cx.ledger.clone(), scope.cx.key.clone());
         tokio::spawn(async move {
             let _ = ledger.put_document(&key, &name, &document).await;
@@ -125,6 +132,7 @@ fn document(
     scope: &WatchScope<'_>,
     journal: &Journal,
     watcher: &Watcher,
+    failure: Option<&Failure>,
 ) -> Option<(String, serde_json::Value)> {
     let now = scope.cx.now();
     let judge = &watcher.judge;
@@ -140,6 +148,12 @@ fn document(
     let total: u32 = watcher.feed.weights.values().map(|weight| u32::from(*weight)).sum();
     let weight = watcher.feed.weights.get(&judged.slot).copied().unwrap_or(0);
     let e_values = judge.comparison().e_values();
+    let mut verdict = watcher.verdict(now.as_millisecond(), false).0;
+    if let Some(failure) = failure.filter(|_| !verdict.is_failing()) {
+        verdict.level = Level::Failing;
+        verdict.evidence = failure.evidence.join("; ");
+        verdict.missing = None;
+    }
     let part = |part: Part| PartAccount {
         name: part.name,
         weight: part.weight,
@@ -152,7 +166,7 @@ fn document(
         baseline: side(Arm::Baseline).map(|side| side.release.content.version.to_string()),
         step: journal.plan.steps[scope.step].name.clone(),
         at: now,
-        verdict: watcher.verdict(now.as_millisecond(), false).0,
+        verdict,
         e_value: finite(e_values.combined),
         threshold: e_values.threshold,
         false_rollback_probability: scope.cx.policy.judge.false_rollback_probability,

@@ -98,7 +98,11 @@ pub(crate) async fn run_watch(
         end = watch_step(scope, journal, watcher) => end,
         () = refresh => Ok(WatchEnd::Stopped),
     };
-    account::close(scope, journal, watcher);
+    let failure = match &end {
+        Ok(WatchEnd::Failing(failure)) if failure.release_is_bad => Some(failure),
+        _ => None,
+    };
+    account::close(scope, journal, watcher, failure);
     end
 }
 

@@ -262,6 +262,9 @@ pub struct Deploy {
     /// Config files: keep what is on disk, or take those of deployment N
     #[arg(long, value_name = "keep|N", value_parser = values::config_choice)]
     pub config: Option<ConfigChoice>,
+    /// Lift one failing check by its name; may be repeated
+    #[arg(long = "override", value_name = "CHECK", value_parser = PossibleValuesParser::new(values::DEPLOY_CHECKS), hide_possible_values = true)]
+    pub overrides: Vec<String>,
     /// Leave it to the controller, and return once it has begun
     #[arg(long)]
     pub detach: bool,
@@ -473,6 +476,12 @@ pub struct DemoService {
     /// Percent of requests that it fails.
     #[arg(long, value_name = "P", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_percent: u8,
+    /// Only requests for this path fail, all of them if `--fail-percent` says nothing else.
+    #[arg(long, value_name = "PATH")]
+    pub fail_path: Option<String>,
+    /// `/metrics` answers with what this file holds at the time.
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
     /// Time that each answer takes.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub latency_ms: u64,

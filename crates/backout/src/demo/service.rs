@@ -50,6 +50,8 @@ enum Health {
 struct Service {
     version: String,
     fail_percent: u8,
+    fail_path: Option<String>,
+    metrics: Option<std::path::PathBuf>,
     latency: Duration,
     health: Health,
     /// State of the random numbers that choose which requests fail.
@@ -79,7 +81,13 @@ impl Service {
         let _ = rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty());
         Ok(Self {
             version: args.version.to_string(),
-            fail_percent: config.fail_percent.unwrap_or(args.fail_percent),
+            fail_percent: match (config.fail_percent, &args.fail_path) {
+                (Some(percent), _) => percent,
+                (None, Some(_)) if args.fail_percent == 0 => 100,
+                (None, _) => args.fail_percent,
+            },
+            fail_path: args.fail_path.clone(),
+            metrics: args.metrics.clone(),
             latency: Duration::from_millis(config.latency_ms.unwrap_or(args.latency_ms)),
             health,
             random: AtomicU64::new(u64::from_le_bytes(seed)),
@@ -99,10 +107,15 @@ impl Service {
         if request.uri().path() == "/health" {
             return self.health().await;
         }
+        if let (Some(path), "/metrics") = (&self.metrics, request.uri().path()) {
+            let text = fs_err::read(path).unwrap_or_default();
+            return self.reply(StatusCode::OK, "text/plain; version=0.0.4", text.into());
+        }
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        if self.fails() {
+        let may_fail = self.fail_path.as_deref().is_none_or(|path| path == request.uri().path());
+        if may_fail && self.fails() {
             return self.reply(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "text/plain",

@@ -7,6 +7,7 @@ mod compose;
 mod controller;
 mod demo;
 mod faults;
+mod git_target;
 mod guide;
 mod interrupt;
 mod judging;
