@@ -92,7 +92,7 @@ impl Recorder {
             let path = entry.path();
             if path.is_dir() {
                 self.look(&path);
-            } else {
+            } else if path.is_file() {
                 let bytes = fs::read(&path).unwrap();
                 let inode = self.sizes.len();
                 self.names.insert(path.clone(), inode);
