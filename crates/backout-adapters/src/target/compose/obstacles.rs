@@ -5,6 +5,7 @@ use backout_core::model::Release;
 use backout_core::ports::AdapterError;
 
 use super::definition::{self, Definition};
+use super::place::Place;
 use super::start::{belongs_to_other, is_taken};
 use super::{ComposeTargetOptions, labels, observe, project};
 use crate::docker::Container;
@@ -22,14 +23,20 @@ pub(super) async fn obstacles(
     if let Some(other) = in_project.iter().find(other) {
         return Ok(vec![belongs_to_other(other, &name).to_string()]);
     }
-    let foreign: Vec<&str> = in_project
-        .iter()
-        .filter(|c| c.is_running() && labels::owner(c).is_none())
-        .filter_map(|c| c.label(labels::COMPOSE_SERVICE))
-        .collect();
+    let adopted = Place::of(options, &unit.key).adopted(unit);
+    let is_foreign = |c: &&Container| {
+        let service = c.label(labels::COMPOSE_SERVICE).unwrap_or_default();
+        c.is_running() && labels::owner(c).is_none() && adopted.get(service) != Some(&c.image)
+    };
+    let foreign = in_project.iter().filter(is_foreign);
+    let foreign: Vec<&str> = foreign.filter_map(|c| c.label(labels::COMPOSE_SERVICE)).collect();
     if !foreign.is_empty() {
+        let remedy = match adopted.is_empty() {
+            true => "`backout adopt` records it as the way back".to_owned(),
+            false => format!("it is not what was adopted: `docker compose -p {name} stop` ends it"),
+        };
         return Ok(vec![format!(
-            "compose project {name} runs already ({}), and Backout did not start it: `backout adopt` records it as the way back",
+            "compose project {name} runs already ({}), and Backout did not start it: {remedy}",
             foreign.join(", ")
         )]);
     }

@@ -8,6 +8,7 @@ use backout_core::ports::{AdapterError, PartsOf};
 
 use super::definition::{self, Definition};
 use super::model::Model;
+use super::place::Place;
 use super::{ComposeTargetOptions, observe};
 use crate::artifact::{IMAGE_SCHEME, Pull};
 
@@ -63,6 +64,10 @@ pub(super) async fn parts(
         let (path, digest) = artifact;
         let path = format!("{name}={path}");
         artifacts.push(Artifact { service: service.name.clone(), path, digest, kept: true });
+    }
+    if let Some(running) = &running {
+        let images = running.iter().map(|(name, (_, id))| (name.clone(), id.clone())).collect();
+        Place::of(options, &unit.key).adopt(unit, &images)?;
     }
     spec.services = members;
     spec.stop_grace_ms = grace_ms.unwrap_or(0);

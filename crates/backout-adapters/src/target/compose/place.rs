@@ -1,5 +1,6 @@
 //! Where an environment's files stand in the state folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,29 @@ impl Place {
     pub(super) fn forget(&self, unit: &Unit) {
         let _ = remove_file_if_there(&self.given_path(unit));
         let _ = crate::artifact::remove_tree(&self.definitions(unit));
+    }
+
+    fn adopted_path(&self, unit: &Unit) -> PathBuf {
+        self.folder.join(format!("{}.adopted", unit.service))
+    }
+
+    /// Remembers which images were running as the unit was adopted, by service of the compose file.
+    pub(super) fn adopt(
+        &self,
+        unit: &Unit,
+        images: &BTreeMap<String, String>,
+    ) -> Result<(), AdapterError> {
+        let failed =
+            |e: std::io::Error| AdapterError::transient(format!("failed to record what runs: {e}"));
+        create_private_dirs(&self.folder).map_err(failed)?;
+        let bytes = serde_json::to_vec(images).map_err(|e| failed(e.into()))?;
+        write_atomic(&self.adopted_path(unit), &bytes, 0o600).map_err(failed)
+    }
+
+    /// What [`Self::adopt`] has remembered.
+    pub(super) fn adopted(&self, unit: &Unit) -> BTreeMap<String, String> {
+        let bytes = read_bounded(&self.adopted_path(unit), 1 << 20).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Ports that other units were given.
