@@ -86,6 +86,9 @@ pub struct DeployOrder {
     pub strategy: Strategy,
     /// The release's config files have to be put on disk first.
     pub restore_config: bool,
+    /// Checks that whoever asked has lifted.
+    #[serde(default)]
+    pub overrides: Vec<String>,
     /// Through which door it came.
     pub surface: Surface,
     /// Digest of the other rules that were in force where it was asked for.

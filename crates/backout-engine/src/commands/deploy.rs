@@ -21,6 +21,7 @@ use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both, is_baking};
 use crate::journal::{self, Journal};
 use crate::readiness::{check, history, rejected_releases, secrets_check, way_back_checks};
+use crate::safety::lift;
 use crate::situation;
 
 /// What is asked for.
@@ -33,6 +34,8 @@ pub struct DeployWish {
     /// Config files: as on disk (asked when a rollback has put older ones there), `keep` (as on disk, knowingly),
     /// or those of deployment N.
     pub config: Option<ConfigChoice>,
+    /// Lifted checks.
+    pub overrides: Vec<String>,
 }
 
 /// `--config`.
@@ -59,8 +62,11 @@ pub struct Prepared {
 
 impl Prepared {
     pub(crate) fn refuse_on_error(&self) -> Result<(), EngineError> {
-        let hint = |_: &ReadinessCheck| {
-            Some("mend it and deploy again; `backout doctor` shows every check".to_owned())
+        let hint = |check: &ReadinessCheck| {
+            let lift = format!("lift it knowingly with --override {}", check.name);
+            Some(format!(
+                "mend it and deploy again (`backout doctor` shows every check), or {lift}"
+            ))
         };
         refused_by("deploy", &self.checks, hint).map_or(Ok(()), |refused| Err(refused.into()))
     }
@@ -85,6 +91,13 @@ pub(crate) enum Source<'a> {
 }
 
 impl Source<'_> {
+    fn overrides(&self) -> Vec<String> {
+        match self {
+            Source::Disk(wish) => wish.overrides.clone(),
+            Source::Order(_, order) => order.overrides.clone(),
+        }
+    }
+
     fn reason(&self) -> Option<String> {
         match self {
             Source::Disk(wish) => wish.reason.clone(),
@@ -139,8 +152,9 @@ async fn prepare(
             release.content.version
         ));
     }
-    let reason = source.reason();
-    let mut pcx = plan_context(cx, environment.next_number, reason, false, Vec::new());
+    let (reason, overrides) = (source.reason(), source.overrides());
+    lift(&mut checks, &overrides);
+    let mut pcx = plan_context(cx, environment.next_number, reason, false, overrides);
     if let Source::Order(request, order) = source {
         pcx.operation = request.operation.clone();
         pcx.surface = order.surface;

@@ -53,6 +53,7 @@ pub async fn order_deploy(cx: &Context, wish: &DeployWish) -> Result<Ordered, En
         release,
         strategy: cx.policy.strategy.clone(),
         restore_config,
+        overrides: wish.overrides.clone(),
         surface: cx.surface,
         policy: policy_digest(&cx.policy),
     };

@@ -182,7 +182,12 @@ impl World {
     }
 
     pub fn wish(version: &str) -> DeployWish {
-        DeployWish { version: fixtures::version(version), reason: None, config: None }
+        DeployWish {
+            version: fixtures::version(version),
+            reason: None,
+            config: None,
+            overrides: Vec::new(),
+        }
     }
 
     pub fn back() -> RollbackWishes {

@@ -217,6 +217,7 @@ pub fn order(key: &EnvironmentKey, name: &str) -> Request {
         release: release(&key.app, "2.0.0"),
         strategy: Strategy::Recreate,
         restore_config: false,
+        overrides: Vec::new(),
         surface: Surface::Cli,
         policy: "digest".to_owned(),
     };

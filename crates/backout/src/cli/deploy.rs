@@ -34,6 +34,7 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
             args::ConfigChoice::Keep => ConfigChoice::Keep,
             args::ConfigChoice::Deployment(number) => ConfigChoice::Of(number),
         }),
+        overrides: args.overrides.clone(),
     };
     if args.detach && !args.dry_run {
         engine::require_controller(&session.cx)

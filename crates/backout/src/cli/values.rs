@@ -23,6 +23,15 @@ pub const SAFETY_CHECKS: [&str; 10] = [
     "not_a_loop",
 ];
 
+/// The checks of a deploy that `--override` may lift. A missing secret is none of them: nothing could be started.
+pub const DEPLOY_CHECKS: [&str; 5] = [
+    "artifact_available",
+    "config_compatibility",
+    "old_release_startable",
+    "router_movable",
+    "nothing_in_the_way",
+];
+
 /// Where a rollback goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackPoint {

@@ -1,0 +1,173 @@
+//! A working tree of git as target: there, back, adopted, in somebody's way, and cut short.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{World, wait_until};
+
+fn git(world: &World, args: &[&str]) -> String {
+    let identity = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"];
+    let output = Command::new("git")
+        .args(identity)
+        .args(args)
+        .current_dir(world.folder().join("site"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// `site/app.txt` holds the version; tags `v1`, `v2`, `v3-bad`. Versions with `bad` in them fail the check.
+fn world(more: &str) -> World {
+    let world = World::bare();
+    world.script("check.sh", "#!/bin/sh\n! grep -q bad site/app.txt\n");
+    world.write("site/app.txt", "nothing");
+    git(&world, &["init", "--quiet", "--initial-branch=main"]);
+    for label in ["v1", "v2", "v3-bad"] {
+        world.write("site/app.txt", label);
+        git(&world, &["add", "--all"]);
+        git(&world, &["commit", "--quiet", "--message", label]);
+        git(&world, &["tag", label]);
+    }
+    git(&world, &["checkout", "--quiet", "v1"]);
+    world.write(
+        "backout.yaml",
+        &format!(
+            r#"app: site
+target: {{ git: {{ repository: site{more} }} }}
+health:
+  exec: {{ command: [./check.sh], timeout: 20s }}
+  during_rollout: {{ interval: 100ms }}
+  consecutive_passes: 2
+  consecutive_failures: {{ count: 2, within: 60s }}
+  startup_timeout: 40s
+bake_time: 300ms
+"#
+        ),
+    );
+    world
+}
+
+fn commit(world: &World, name: &str) -> String {
+    git(world, &["rev-parse", &format!("{name}^{{commit}}")])
+}
+
+#[test]
+fn a_bad_commit_is_taken_back_and_the_last_good_one_is_tagged() {
+    let world = world("");
+    world.deploy("v1").expect(0);
+    world.deploy("v2").expect(0);
+    assert_eq!(
+        (world.read("site/app.txt").as_str(), commit(&world, "last-stable")),
+        ("v2", commit(&world, "v2"))
+    );
+    world.deploy("v3-bad").expect(10);
+    assert_eq!(world.read("site/app.txt"), "v2");
+    assert_eq!(commit(&world, "HEAD"), commit(&world, "v2"));
+    assert_eq!(
+        world.story()[..2],
+        ["#4 rollback v2 stable", "#3 deploy v3-bad rolled_back rejected"]
+    );
+    world.rollback(&["--force"]).expect(0);
+    assert_eq!(world.read("site/app.txt"), "v1");
+    assert_eq!(world.status()["version"], "v1");
+}
+
+#[test]
+fn the_way_back_survives_rewritten_history() {
+    let world = world("");
+    world.deploy("v1").expect(0);
+    world.deploy("v2").expect(0);
+    git(&world, &["checkout", "--quiet", "--orphan", "anew"]);
+    git(&world, &["commit", "--quiet", "--message", "history begins here"]);
+    git(&world, &["branch", "--delete", "--force", "main"]);
+    git(&world, &["checkout", "--quiet", commit(&world, "v2").as_str()]);
+    git(&world, &["tag", "--delete", "v1", "v2", "v3-bad", "last-stable"]);
+    git(&world, &["reflog", "expire", "--expire=now", "--all"]);
+    git(&world, &["gc", "--quiet", "--prune=now"]);
+    world.rollback(&["--force"]).expect(0);
+    assert_eq!(world.read("site/app.txt"), "v1");
+}
+
+#[test]
+fn commits_that_nothing_holds_any_more_are_noticed_before_they_are_needed() {
+    let world = world("");
+    world.deploy("v1").expect(0);
+    world.deploy("v2").expect(0);
+    let refs = git(&world, &["for-each-ref", "--format=%(refname)", "refs/backout"]);
+    for name in refs.lines() {
+        git(&world, &["update-ref", "-d", name]);
+    }
+    let said = world.run(&["doctor"]);
+    let said = format!("{}{}", said.stdout, said.stderr);
+    assert!(said.contains("not ready") && said.contains("is not kept"), "{said}");
+}
+
+#[test]
+fn a_dirty_tree_is_refused_unless_lifted() {
+    let world = world("");
+    world.deploy("v1").expect(0);
+    world.write("site/app.txt", "changed by hand");
+    let ran = world.deploy("v2").expect(4);
+    assert!(
+        ran.stderr.contains("app.txt") && ran.stderr.contains("nothing_in_the_way"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(world.read("site/app.txt"), "changed by hand");
+    let ran = world
+        .run(&["deploy", "--version", "v2", "--yes", "--override", "nothing_in_the_way"])
+        .expect(0);
+    assert!(format!("{}{}", ran.stdout, ran.stderr).contains("git stash apply"), "{}", ran.stderr);
+    assert_eq!(world.read("site/app.txt"), "v2");
+}
+
+#[test]
+fn what_was_there_before_is_adopted_and_gone_back_to() {
+    let world = world("");
+    world.run(&["adopt", "--yes"]).expect(0);
+    assert_eq!(world.status()["version"], "v1");
+    world.deploy("v3-bad").expect(10);
+    assert_eq!(world.read("site/app.txt"), "v1");
+}
+
+#[test]
+fn a_first_deployment_that_fails_leaves_what_was_there() {
+    let world = world("");
+    git(&world, &["checkout", "--quiet", "-B", "main", "v1"]);
+    world.deploy("v3-bad").expect(1);
+    assert_eq!(world.read("site/app.txt"), "v1");
+    assert_eq!(git(&world, &["rev-parse", "--abbrev-ref", "HEAD"]), "main");
+}
+
+#[test]
+fn a_name_that_is_no_commit_changes_nothing() {
+    let world = world("");
+    let ran = world.deploy("v9");
+    assert!(ran.code == Some(1) || ran.code == Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("no branch, tag or commit has that name"), "{}", ran.stderr);
+    assert_eq!(world.read("site/app.txt"), "v1");
+    assert!(world.status()["deployment"].is_null());
+}
+
+#[test]
+fn a_move_whose_command_was_killed_is_finished_or_taken_back() {
+    let world = world(
+        ", post_checkout: [sh, -c, \"echo $BACKOUT_VERSION >> ../moves; test -e ../go || sleep 60\"]",
+    );
+    world.write("go", "");
+    world.deploy("v1").expect(0);
+    std::fs::remove_file(world.folder().join("go")).unwrap();
+    let deploy = world.deploying("v2");
+    wait_until("the command after the move", || world.read("moves").ends_with("v2\n"));
+    deploy.signal(Signal::KILL);
+    world.write("go", "");
+    let ran = world.run(&["recover", "--yes"]);
+    assert!(matches!(ran.code, Some(0 | 10)), "{ran:?}");
+    let status = world.status();
+    assert_eq!(status["operation"], json!(null));
+    assert_eq!(status["version"].as_str(), Some(world.read("site/app.txt").as_str()));
+}
