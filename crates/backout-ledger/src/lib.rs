@@ -22,7 +22,7 @@ pub use postgres::{
     DatabaseUrl, Limits, PostgresLedger, PostgresOptions, SharedSurroundings, UrlError,
 };
 pub use records::{DEFAULT_TERM_MS, LedgerOn, MAX_BLOB_BYTES};
-pub use seed::{SeedError, seed_history};
+pub use seed::{SeedError, seed_history, seed_interrupted};
 pub use sqlite::{
     LEDGER_FILE, OpenError, OpenMode, RESERVE_BYTES, RESERVE_FILE, SqliteLedger, SqliteOptions,
     free_reserve,

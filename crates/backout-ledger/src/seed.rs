@@ -2,7 +2,7 @@
 
 mod records;
 
-use backout_core::ids::EnvironmentKey;
+use backout_core::ids::{AppName, EnvironmentKey, EnvironmentName};
 use backout_core::model::EnvironmentRecord;
 use backout_core::ports::{AppendError, ClaimError, Commit, Holder, Ledger, LedgerError};
 use jiff::{SignedDuration, Timestamp};
@@ -41,6 +41,31 @@ pub async fn seed_history(
     let result = write(ledger, &lease, deployments).await;
     ledger.release(&lease).await?;
     result
+}
+
+/// Leaves an operation interrupted in each of so many environments of an app: a step was begun, and nobody knows how
+/// it ended.
+///
+/// # Errors
+/// As [`seed_history`].
+pub async fn seed_interrupted(
+    ledger: &dyn Ledger,
+    app: &AppName,
+    holder: &Holder,
+    environments: u64,
+) -> Result<(), SeedError> {
+    for number in 0..environments {
+        let name =
+            EnvironmentName::new(format!("e{number}")).expect("a letter and digits are valid");
+        let key = EnvironmentKey { app: app.clone(), environment: name };
+        let lease = ledger.claim(&key, holder).await?;
+        let history = History { lease: &lease, by: "seed", now: Timestamp::now() };
+        let mut environment = EnvironmentRecord::new(key.clone());
+        let commit = history.interrupted(&mut environment);
+        ledger.commit(&lease, &[commit]).await?;
+        ledger.release(&lease).await?;
+    }
+    Ok(())
 }
 
 async fn write(

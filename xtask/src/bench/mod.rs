@@ -3,6 +3,7 @@
 mod backend;
 mod build;
 mod client;
+mod compose;
 mod figures;
 mod folder;
 mod idle;
@@ -38,6 +39,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "proxy-cpu", about: proxy_cpu::ABOUT, measure: proxy_cpu::measure },
     Benchmark { name: "ledger", about: ledger::ABOUT, measure: ledger::measure },
     Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
+    Benchmark { name: "compose", about: compose::ABOUT, measure: compose::measure },
     Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
 

@@ -37,6 +37,10 @@ enum Install {
     Compose,
 }
 
+/// Debian keeps the server's programs off the `PATH`.
+const POSTGRES_IS_HERE: &str = "for folder in /usr/lib/postgresql/*/bin; do PATH=$folder:$PATH; done; \
+     initdb --version && postgres --version && psql --version";
+
 const COMPONENTS: &[Component] = &[
     Component {
         name: "git",
@@ -146,6 +150,13 @@ const COMPONENTS: &[Component] = &[
         why: "sets the clock of commands in tests of leases",
         find: Find::Answers("faketime", &["--version"]),
         install: Install::Apt(&["faketime"]),
+    },
+    Component {
+        name: "PostgreSQL",
+        needed_by: &["test", "bench"],
+        why: "holds the shared ledger in tests and figures",
+        find: Find::Answers("sh", &["-c", POSTGRES_IS_HERE]),
+        install: Install::Apt(&["postgresql"]),
     },
     Component {
         name: "haproxy",

@@ -10,7 +10,6 @@ use backout_core::ids::hex;
 use backout_core::ports::LedgerError;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
 use sqlx::{
     AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Postgres, Row as _,
 };
@@ -22,7 +21,7 @@ use super::url::DatabaseUrl;
 use super::write::ServerWrite;
 use super::{Limits, connect, migrations};
 use crate::records::codec::unsigned;
-use crate::records::store::{Columns, Look, Row, Statement, Store, Value, Write};
+use crate::records::store::{Look, Row, Statement, Store, Write, driver};
 use crate::sqlite::{OpenError, OpenMode};
 use crate::surroundings::Surroundings;
 
@@ -38,30 +37,7 @@ const SETTLE: &str = "BEGIN; SELECT 1 FROM ledger WHERE only_row = 1 FOR UPDATE;
 /// Everything as of one moment.
 const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// A statement as PostgreSQL's driver takes it.
-fn prepare(statement: Statement) -> Query<'static, Postgres, PgArguments> {
-    // The text is ours: `Statement` takes what came from outside only as values.
-    let query = sqlx::query(AssertSqlSafe(statement.sql));
-    statement.values.into_iter().fold(query, |query, value| match value {
-        Value::Text(text) => query.bind(text),
-        Value::Integer(number) => query.bind(number),
-        Value::Bytes(bytes) => query.bind(bytes),
-    })
-}
-
-impl Columns for PgRow {
-    fn text(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get(name)
-    }
-
-    fn integer(&self, name: &str) -> Result<i64, sqlx::Error> {
-        self.try_get(name)
-    }
-
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, sqlx::Error> {
-        self.try_get(name)
-    }
-}
+driver!(Postgres, PgArguments, PgRow);
 
 /// Waits no longer than this for a reply.
 pub(crate) async fn within<T>(
@@ -88,10 +64,6 @@ impl Reply {
     pub(crate) fn all(self) -> Vec<Row> {
         self.rows.into_iter().map(boxed).collect()
     }
-}
-
-fn boxed(row: PgRow) -> Row {
-    Box::new(row)
 }
 
 /// Runs one statement. The limit is between two signs of life, so that long lists may take longer.

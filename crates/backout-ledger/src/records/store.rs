@@ -186,3 +186,42 @@ pub trait Write: Send {
     /// Nothing was written.
     async fn rollback(self: Box<Self>);
 }
+
+/// What a database's driver needs to take statements and give rows.
+macro_rules! driver {
+    ($database:ty, $arguments:ty, $row:ty) => {
+        /// A statement as the driver takes it.
+        pub(super) fn prepare(
+            statement: $crate::records::store::Statement,
+        ) -> sqlx::query::Query<'static, $database, $arguments> {
+            use $crate::records::store::Value;
+            // The text is ours: `Statement` takes what came from outside only as values.
+            let query = sqlx::query(sqlx::AssertSqlSafe(statement.sql));
+            statement.values.into_iter().fold(query, |query, value| match value {
+                Value::Text(text) => query.bind(text),
+                Value::Integer(number) => query.bind(number),
+                Value::Bytes(bytes) => query.bind(bytes),
+            })
+        }
+
+        impl $crate::records::store::Columns for $row {
+            fn text(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
+                sqlx::Row::try_get(self, name)
+            }
+
+            fn integer(&self, name: &str) -> Result<i64, sqlx::Error> {
+                sqlx::Row::try_get(self, name)
+            }
+
+            fn bytes(&self, name: &str) -> Result<Vec<u8>, sqlx::Error> {
+                sqlx::Row::try_get(self, name)
+            }
+        }
+
+        pub(super) fn boxed(row: $row) -> $crate::records::store::Row {
+            Box::new(row)
+        }
+    };
+}
+
+pub(crate) use driver;

@@ -66,6 +66,28 @@ impl History<'_> {
         Commit { operation, expected_sequence: 0, entries, changes }
     }
 
+    /// The first deployment, cut off in its third step.
+    pub(super) fn interrupted(&self, environment: &mut EnvironmentRecord) -> Commit {
+        let mut commit = self.deployment(environment, 1, 1);
+        environment.live = None;
+        environment.slots.clear();
+        // Claimed, two steps whole, and the intent of the third.
+        commit.entries.truncate(6);
+        commit.changes.retain(|change| !matches!(change, Change::Close));
+        for change in &mut commit.changes {
+            match change {
+                Change::Deployment(deployment) => {
+                    deployment.status = DeploymentStatus::InProgress;
+                    deployment.completed_at = None;
+                    deployment.stable_at = None;
+                }
+                Change::Environment(record) => **record = environment.clone(),
+                _ => {}
+            }
+        }
+        commit
+    }
+
     fn entropy(&self, what: &str, number: u64) -> Entropy {
         let digest = Sha256::digest(format!("{what} {} {number}", self.lease.key));
         let mut entropy = Entropy::default();

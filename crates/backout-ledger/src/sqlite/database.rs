@@ -7,43 +7,16 @@ use async_trait::async_trait;
 use backout_core::ports::LedgerError;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Connection, Row as _, Sqlite, SqliteConnection};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::error::{OpenError, is_busy, ledger_error};
 use super::open::{self, Opened};
 use super::{OpenMode, migrations};
-use crate::records::store::{Columns, Look, Row, Statement, Store, Value, Write};
+use crate::records::store::{Look, Row, Statement, Store, Write, driver};
 use crate::surroundings::Surroundings;
 
-/// A statement as SQLite's driver takes it.
-pub(super) fn prepare(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
-    // The text is ours: `Statement` takes what came from outside only as values.
-    let query = sqlx::query(AssertSqlSafe(statement.sql));
-    statement.values.into_iter().fold(query, |query, value| match value {
-        Value::Text(text) => query.bind(text),
-        Value::Integer(number) => query.bind(number),
-        Value::Bytes(bytes) => query.bind(bytes),
-    })
-}
-
-impl Columns for SqliteRow {
-    fn text(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get(name)
-    }
-
-    fn integer(&self, name: &str) -> Result<i64, sqlx::Error> {
-        self.try_get(name)
-    }
-
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, sqlx::Error> {
-        self.try_get(name)
-    }
-}
-
-pub(super) fn boxed(row: SqliteRow) -> Row {
-    Box::new(row)
-}
+driver!(Sqlite, SqliteArguments, SqliteRow);
 
 /// Tries to get the write lock; SQLite waits two seconds in each. All of them end well before a lease's term.
 const BEGIN_TRIES: u32 = 3;
@@ -147,6 +120,16 @@ impl Held<'_> {
         &mut self.opened.connection
     }
 
+    async fn fetch_all(
+        &mut self,
+        database: &Database,
+        statement: Statement,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let rows = prepare(statement).fetch_all(self.connection()).await;
+        let rows = rows.map_err(|error| database.error(&error))?;
+        Ok(rows.into_iter().map(boxed).collect())
+    }
+
     pub(super) fn give_back(mut self) {
         self.opened.lost = !self.opened.lasting;
     }
@@ -172,12 +155,9 @@ impl Store for Database {
 
     async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
         let mut held = self.hold().await?;
-        let rows = prepare(statement)
-            .fetch_all(held.connection())
-            .await
-            .map_err(|error| self.error(&error))?;
+        let rows = held.fetch_all(self, statement).await?;
         held.give_back();
-        Ok(rows.into_iter().map(boxed).collect())
+        Ok(rows)
     }
 
     async fn execute(&self, statement: Statement) -> Result<u64, LedgerError> {
@@ -212,11 +192,7 @@ struct SqliteLook<'a> {
 #[async_trait]
 impl Look for SqliteLook<'_> {
     async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
-        let rows = prepare(statement)
-            .fetch_all(self.held.connection())
-            .await
-            .map_err(|error| self.database.error(&error))?;
-        Ok(rows.into_iter().map(boxed).collect())
+        self.held.fetch_all(self.database, statement).await
     }
 
     async fn end(mut self: Box<Self>) -> Result<(), LedgerError> {
@@ -230,11 +206,7 @@ impl Look for SqliteLook<'_> {
 #[async_trait]
 impl Look for SqliteWrite<'_> {
     async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
-        let rows = prepare(statement)
-            .fetch_all(self.held.connection())
-            .await
-            .map_err(|error| self.database.error(&error))?;
-        Ok(rows.into_iter().map(boxed).collect())
+        self.held.fetch_all(self.database, statement).await
     }
 
     async fn end(self: Box<Self>) -> Result<(), LedgerError> {

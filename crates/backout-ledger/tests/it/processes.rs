@@ -71,22 +71,28 @@ impl Drop for Running {
     }
 }
 
+/// Of so many processes that claim at once, one wins and the others are busy.
+pub fn race_to_claim(place: impl AsRef<std::ffi::OsStr>, count: usize) {
+    let mut racers: Vec<Running> = (0..count).map(|_| Running::start("claim", &place)).collect();
+    for racer in &mut racers {
+        assert_eq!(racer.line(), "ready");
+    }
+    for racer in &mut racers {
+        racer.go();
+    }
+    let said: Vec<String> = racers.iter_mut().map(Running::line).collect();
+    assert_eq!(said.iter().filter(|line| *line == "1").count(), 1, "{said:?}");
+    let busy = said.iter().filter(|line| line.starts_with("busy: ")).count();
+    assert_eq!(busy, count - 1, "{said:?}");
+}
+
 #[test]
 fn of_racing_processes_exactly_one_wins() {
     for _ in 0..5 {
         let folder = tempfile::tempdir().unwrap();
         // The ledger is not there yet: they race to create it too.
         let state = folder.path().join("state");
-        let mut racers: Vec<Running> = (0..4).map(|_| Running::start("claim", &state)).collect();
-        for racer in &mut racers {
-            assert_eq!(racer.line(), "ready");
-        }
-        for racer in &mut racers {
-            racer.go();
-        }
-        let said: Vec<String> = racers.iter_mut().map(Running::line).collect();
-        assert_eq!(said.iter().filter(|line| *line == "1").count(), 1, "{said:?}");
-        assert_eq!(said.iter().filter(|line| line.starts_with("busy: ")).count(), 3, "{said:?}");
+        race_to_claim(&state, 4);
     }
 }
 

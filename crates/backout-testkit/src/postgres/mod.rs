@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
 mod programs;
+mod proxy;
 
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use programs::{program, unprivileged};
+
+pub use proxy::{Cut, Proxy};
 
 /// Longest wait for a server; a machine under load is slow.
 const PATIENCE: Duration = Duration::from_secs(120);

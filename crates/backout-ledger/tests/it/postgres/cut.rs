@@ -6,10 +6,9 @@ use backout_core::ports::{AppendError, Change, Commit, Ledger};
 use backout_ledger::{DatabaseUrl, OpenError, OpenMode, PostgresLedger};
 use backout_testkit::ledger::samples;
 use backout_testkit::ledger::suite::{Leased, LedgerHarness};
-use backout_testkit::postgres::shared;
+use backout_testkit::postgres::{Cut, Proxy, shared};
 
 use super::harness::{Harness, fresh, open_at};
-use super::proxy::{Cut, Proxy};
 use crate::harness::logged;
 
 /// No call sends more.

@@ -7,10 +7,9 @@ use backout_core::ports::{AppendError, ClaimError, Ledger};
 use backout_ledger::{DatabaseUrl, Limits, OpenMode, PostgresLedger};
 use backout_testkit::ledger::samples;
 use backout_testkit::ledger::suite::{Leased, LedgerHarness};
-use backout_testkit::postgres::shared;
+use backout_testkit::postgres::{Cut, Proxy, shared};
 
 use super::harness::{connect, fresh};
-use super::proxy::{Cut, Proxy};
 use crate::harness::logged;
 
 /// Short, so that the test is; the server's own are in the same proportion.

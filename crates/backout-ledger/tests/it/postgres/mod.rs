@@ -5,7 +5,6 @@ mod cut;
 mod errors;
 mod harness;
 mod hole;
-mod proxy;
 mod races;
 mod restart;
 

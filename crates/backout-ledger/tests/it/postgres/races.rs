@@ -2,7 +2,7 @@
 
 use backout_testkit::postgres::shared;
 
-use crate::processes::Running;
+use crate::processes::{Running, race_to_claim};
 
 #[test]
 fn of_racing_processes_one_wins_and_one_makes_the_ledger() {
@@ -10,17 +10,7 @@ fn of_racing_processes_one_wins_and_one_makes_the_ledger() {
     for _ in 0..5 {
         // The ledger is not there yet: they race to make it too.
         let database = server.database();
-        let url = server.url(&database);
-        let mut racers: Vec<Running> = (0..5).map(|_| Running::start("claim", &url)).collect();
-        for racer in &mut racers {
-            assert_eq!(racer.line(), "ready");
-        }
-        for racer in &mut racers {
-            racer.go();
-        }
-        let said: Vec<String> = racers.iter_mut().map(Running::line).collect();
-        assert_eq!(said.iter().filter(|line| *line == "1").count(), 1, "{said:?}");
-        assert_eq!(said.iter().filter(|line| line.starts_with("busy: ")).count(), 4, "{said:?}");
+        race_to_claim(server.url(&database), 5);
         assert_eq!(server.sql(&database, "SELECT count(*) FROM backout.ledger"), "1");
         let logged = "SELECT count(*) FROM backout.audit_leaves WHERE kind = 'ledger'";
         assert_eq!(server.sql(&database, logged), "1");

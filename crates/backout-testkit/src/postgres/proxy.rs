@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backout_testkit::postgres::{PostgresServer, USER};
+use super::{PostgresServer, USER};
 
 const SSL_REQUEST: [u8; 4] = [4, 210, 22, 47];
 
@@ -76,12 +76,18 @@ impl Shared {
     }
 }
 
+/// A proxy with a socket of its own.
 pub struct Proxy {
     folder: tempfile::TempDir,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
+    /// In front of a server.
+    ///
+    /// # Panics
+    /// When it can't listen.
+    #[must_use]
     pub fn new(server: &PostgresServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket(folder.path())).unwrap();
@@ -99,6 +105,8 @@ impl Proxy {
         Self { folder, shared }
     }
 
+    /// The address of a database through it.
+    #[must_use]
     pub fn url(&self, database: &str) -> String {
         let folder = self.folder.path().to_str().unwrap().replace('/', "%2F");
         format!("postgres://{USER}@{folder}/{database}")
@@ -110,6 +118,7 @@ impl Proxy {
     }
 
     /// Cuts no more; whether it has.
+    #[must_use]
     pub fn disarm(&self) -> bool {
         std::mem::take(&mut *self.shared.plan.lock().unwrap()).fired
     }
@@ -120,6 +129,7 @@ impl Proxy {
     }
 
     /// How many there were.
+    #[must_use]
     pub fn counted(&self) -> u32 {
         self.shared.plan.lock().unwrap().seen
     }
