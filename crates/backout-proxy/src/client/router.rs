@@ -131,6 +131,9 @@ impl BuiltinRouter {
             .current_dir("/")
             // Whoever supervises this command must not end what users depend on together with it.
             .env("BACKOUT_DETACHED", "1")
+            // It lives long, and needs no way into the ledger.
+            .env_remove("BACKOUT_DATABASE_URL")
+            .env_remove("PGPASSWORD")
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
