@@ -210,6 +210,16 @@ fn script_target() {
 }
 
 #[test]
+fn git() {
+    read_page("git.md");
+}
+
+#[test]
+fn judging() {
+    read_page("judging.md");
+}
+
+#[test]
 fn trip() {
     read_page("trip.md");
 }
