@@ -223,7 +223,11 @@ async fn operation(
     view: &mut View,
     problems: &mut Vec<String>,
 ) -> Result<(), LedgerError> {
+    let before = problems.len();
     let Some(plan) = readable(cx.ledger.open_operation(&cx.key).await, problems)? else {
+        for problem in &mut problems[before..] {
+            problem.push_str("; `backout resolve --reason TEXT` ends that operation as it is");
+        }
         return Ok(());
     };
     let (state, last_entry_at) = match cx.ledger.entries(&plan.operation).await {

@@ -217,6 +217,12 @@ pub trait Ledger: Send + Sync {
     /// The open operation of an environment.
     async fn open_operation(&self, key: &EnvironmentKey) -> Result<Option<Plan>, LedgerError>;
 
+    /// The id of the open operation of an environment, also where its plan can't be read.
+    async fn open_operation_id(
+        &self,
+        key: &EnvironmentKey,
+    ) -> Result<Option<OperationId>, LedgerError>;
+
     /// One operation, open or not.
     async fn operation(&self, operation: &OperationId) -> Result<Option<Plan>, LedgerError>;
 

@@ -53,7 +53,13 @@ pub(crate) async fn claim(cx: &Context) -> Result<Claimed, EngineError> {
     let lease = cx.ledger.claim(&cx.key, &cx.holder).await.map_err(claim_error)?;
     crate::faults::boundary("after_claim", "claim");
     let keeper = Keeper::spawn(cx.ledger.clone(), cx.router.clone(), lease);
-    let open = cx.ledger.open_operation(&cx.key).await?;
+    let open = match cx.ledger.open_operation(&cx.key).await {
+        Ok(open) => open,
+        Err(error) => {
+            give_back(cx, keeper).await;
+            return Err(error.into());
+        }
+    };
     if let Err(error) = ours_alone(cx).await {
         give_back(cx, keeper).await;
         return Err(error);
@@ -119,7 +125,7 @@ async fn refused_answer(cx: &Context, id: &RequestId, busy: &LeaseView) -> Resul
     }
 }
 
-fn claim_error(error: ClaimError) -> EngineError {
+pub(crate) fn claim_error(error: ClaimError) -> EngineError {
     match error {
         ClaimError::Busy(view) => EngineError::Busy(view),
         ClaimError::Ledger(error) => EngineError::Ledger(error),

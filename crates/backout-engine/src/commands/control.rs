@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backout_core::ids::RequestId;
-use backout_core::model::{OperationKind, Request, RequestKind, Trigger};
+use backout_core::ids::{OperationId, RequestId};
+use backout_core::model::{
+    DeploymentFilter, DeploymentStatus, OperationKind, Request, RequestKind, RollbackStatus,
+    Trigger,
+};
+use backout_core::ports::{Change, Commit, Lease, LedgerError};
 use backout_core::saga::{Ending, EntryKind, Failure};
 use tokio::time::Instant;
 
-use super::claim::{claim, give_back};
+use super::claim::{claim, claim_error, give_back};
 use super::recover::recover_open;
 use super::{EngineError, Refused};
 use crate::acted;
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 
 /// A living holder acts within a second; a hung one's lease ends within its term.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -171,7 +175,12 @@ async fn abort(
 /// # Errors
 /// Refused when nothing is open; busy while a living holder works on it.
 pub async fn resolve(cx: &Context, reason: &str) -> Result<String, EngineError> {
-    let claimed = claim(cx).await?;
+    let claimed = match claim(cx).await {
+        Err(EngineError::Ledger(error @ LedgerError::CorruptRecord { .. })) => {
+            return end_unreadable(cx, reason, error).await;
+        }
+        other => other?,
+    };
     let Some(plan) = claimed.open.clone() else {
         give_back(cx, claimed.keeper).await;
         return Err(Refused::new(
@@ -187,7 +196,7 @@ pub async fn resolve(cx: &Context, reason: &str) -> Result<String, EngineError> 
 
 async fn end_as_it_is(
     cx: &Context,
-    lease: &backout_core::ports::Lease,
+    lease: &Lease,
     plan: backout_core::plan::Plan,
     reason: &str,
 ) -> Result<String, EngineError> {
@@ -195,7 +204,7 @@ async fn end_as_it_is(
     let mut journal = match Journal::load(cx.ledger.as_ref(), plan.clone()).await {
         Ok(journal) => journal,
         // A quarantined operation can still be closed: its journal is left as it is.
-        Err(crate::journal::JournalError::Corrupt(_) | crate::journal::JournalError::Ledger(_)) => {
+        Err(JournalError::Corrupt(_) | JournalError::Ledger(_)) => {
             Journal::quarantined(cx.ledger.as_ref(), plan).await?
         }
         Err(error) => return Err(error.into()),
@@ -204,4 +213,58 @@ async fn end_as_it_is(
     journal.close_as(cx.now(), lease.epoch, &ending, &BTreeMap::new())?;
     journal.flush(cx.ledger.as_ref(), lease).await?;
     Ok(operation)
+}
+
+/// Ends an operation whose plan can't be read: what it was about is told by the rows that name it.
+async fn end_unreadable(
+    cx: &Context,
+    reason: &str,
+    error: LedgerError,
+) -> Result<String, EngineError> {
+    let ledger = cx.ledger.as_ref();
+    let unreadable = ledger.open_operation(&cx.key).await.is_err();
+    let open = ledger.open_operation_id(&cx.key).await?.filter(|_| unreadable);
+    let Some(operation) = open else { return Err(error.into()) };
+    let lease = ledger.claim(&cx.key, &cx.holder).await.map_err(claim_error)?;
+    let result = close_unreadable(cx, &lease, &operation, reason).await;
+    // It ends with this process, at the latest.
+    let _ = ledger.release(&lease).await;
+    result.map(|()| operation.to_string())
+}
+
+async fn close_unreadable(
+    cx: &Context,
+    lease: &Lease,
+    operation: &OperationId,
+    reason: &str,
+) -> Result<(), EngineError> {
+    /// What is open is among the newest.
+    const NEWEST: u32 = 10;
+    let (ledger, now) = (cx.ledger.as_ref(), cx.now());
+    let message = format!("resolved by hand, its plan could not be read: {reason}");
+    let filter = DeploymentFilter { limit: Some(NEWEST), ..DeploymentFilter::default() };
+    let mut changes = Vec::new();
+    for mut row in ledger.deployments(&cx.key, &filter).await? {
+        if row.operation != *operation {
+            continue;
+        }
+        // A record that can't be read either stays as it is.
+        if let Ok(Some(mut rollback)) = ledger.rollback_of(&cx.key, row.number).await {
+            rollback.status = RollbackStatus::Failed;
+            rollback.completed_at = Some(now);
+            rollback.updated_at = now;
+            rollback.error_message = Some(message.clone());
+            changes.push(Change::Rollback(Box::new(rollback)));
+        }
+        row.status = DeploymentStatus::Failed;
+        row.completed_at = Some(now);
+        row.error_message = Some(message.clone());
+        changes.push(Change::Deployment(Box::new(row)));
+    }
+    changes.push(Change::Close);
+    let expected_sequence = ledger.journal_length(operation).await?;
+    let commit =
+        Commit { operation: operation.clone(), expected_sequence, entries: Vec::new(), changes };
+    ledger.commit(lease, &[commit]).await.map_err(JournalError::from)?;
+    Ok(())
 }

@@ -94,6 +94,13 @@ impl<S: Store> Ledger for LedgerOn<S> {
         query::open_operation(&self.store, key).await
     }
 
+    async fn open_operation_id(
+        &self,
+        key: &EnvironmentKey,
+    ) -> Result<Option<OperationId>, LedgerError> {
+        query::open_operation_id(&self.store, key).await
+    }
+
     async fn operation(&self, operation: &OperationId) -> Result<Option<Plan>, LedgerError> {
         query::operation(&self.store, operation).await
     }

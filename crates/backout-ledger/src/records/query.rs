@@ -57,6 +57,20 @@ pub(super) async fn open_operation(
     store.fetch_optional(statement).await?.map(|row| read_plan(&row)).transpose()
 }
 
+pub(super) async fn open_operation_id(
+    store: &dyn Store,
+    key: &EnvironmentKey,
+) -> Answer<Option<OperationId>> {
+    let statement = Statement::new(
+        "SELECT id FROM operations WHERE app = $1 AND environment = $2 AND open = 1",
+    )
+    .bind(key.app.as_str())
+    .bind(key.environment.as_str());
+    let Some(row) = store.fetch_optional(statement).await? else { return Ok(None) };
+    let id: String = column("an operation", &row, "id")?;
+    OperationId::new(id).map(Some).map_err(|error| corrupt("an operation", &error))
+}
+
 pub(super) async fn operation(store: &dyn Store, id: &OperationId) -> Answer<Option<Plan>> {
     let statement =
         Statement::new("SELECT id, format, json FROM operations WHERE id = $1").bind(id.as_str());

@@ -178,6 +178,9 @@ pub async fn open_to_look(
 
 const WITH_A_FULL_DISK: &str = "free some space; `backout rollback` still works from its reserve";
 
+const WITH_A_BAD_RECORD: &str = "`backout status` shows what can be read; if it is of an open operation, \
+    `backout resolve --reason TEXT` ends that one as it is, and `backout rollback` works again";
+
 /// Why a ledger could not be opened, with where it was looked for.
 pub fn open_error(error: &OpenError, state: &StateDir, place: &LedgerPlace) -> CommandError {
     let mut command = CommandError::failed(error.to_string());
@@ -302,6 +305,7 @@ pub fn ledger_error(error: &LedgerError) -> CommandError {
     let command = CommandError::failed(error.to_string());
     match error {
         LedgerError::DiskFull(_) => command.hint(WITH_A_FULL_DISK),
+        LedgerError::CorruptRecord { .. } => command.hint(WITH_A_BAD_RECORD),
         _ => command,
     }
 }

@@ -156,6 +156,15 @@ impl Ledger for FakeLedger {
         open.map(|(id, row)| row.plan.read(&format!("the plan of {id}"), PLAN_FORMAT)).transpose()
     }
 
+    async fn open_operation_id(
+        &self,
+        key: &EnvironmentKey,
+    ) -> Result<Option<OperationId>, LedgerError> {
+        let state = self.up()?;
+        let open = state.data.operations.iter().find(|(_, row)| row.open && row.key == *key);
+        Ok(open.map(|(id, _)| id.clone()))
+    }
+
     async fn operation(&self, operation: &OperationId) -> Result<Option<Plan>, LedgerError> {
         let state = self.up()?;
         let row = state.data.operations.get(operation);

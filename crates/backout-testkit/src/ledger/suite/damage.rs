@@ -85,6 +85,12 @@ pub async fn a_bad_plan_is_named(harness: &dyn LedgerHarness) {
     harness.damage(&Stored::Plan(samples::operation("one")), Harm::NewerFormat).await;
     names(leased.ledger.open_operation(leased.key()).await, "op_one");
     names(leased.ledger.operation(&samples::operation("one")).await, "op_one");
+    // Its id and its length are known, so that a person can end it.
+    let id = leased.ledger.open_operation_id(leased.key()).await.unwrap();
+    assert_eq!(id, Some(samples::operation("one")));
+    let commit = Commit { changes: vec![Change::Close], ..leased.entries("one", 1, &[]) };
+    leased.commit(&[commit]).await;
+    assert_eq!(leased.ledger.open_operation_id(leased.key()).await.unwrap(), None);
 }
 
 /// What was left out here would be pruned.

@@ -1,7 +1,7 @@
 //! What should run does run, carries our marker, and has a way back.
 
 use backout_core::model::{RouterPolicy, Severity, TargetKind};
-use backout_core::ports::{Observed, Running};
+use backout_core::ports::{LedgerError, Observed, Running};
 use backout_engine as engine;
 use backout_engine::{Context, EngineError, Standing, TrafficView, View};
 
@@ -185,7 +185,12 @@ async fn way_back(cx: &Context, view: &View) -> Result<Vec<Item>, CommandError> 
             "nothing is live: a first deployment is taken back by removing it",
         )]);
     }
-    let report = engine::readiness(cx).await.map_err(|error| session::ledger_error(&error))?;
+    let report = match engine::readiness(cx).await {
+        Err(error @ LedgerError::CorruptRecord { .. }) => {
+            return Ok(vec![Item::error("rollback", error.to_string())]);
+        }
+        other => other.map_err(|error| session::ledger_error(&error))?,
+    };
     let Some(report) = report else {
         return Ok(vec![Item::warning("rollback", "there is no release to go back to yet")]);
     };
