@@ -58,7 +58,7 @@ async fn run_killable(world: &World, run: Run) -> Option<Outcome> {
     ended.ok().and_then(Result::ok)
 }
 
-async fn check(world: &World, case: &str) {
+pub async fn check(world: &World, case: &str) {
     let open = world.ledger.open_operation(&fixtures::key()).await.unwrap();
     let open = open.map(|plan| plan.operation);
     assert!(open.is_none(), "{case}: {open:?} is still open");

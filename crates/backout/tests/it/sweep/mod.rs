@@ -10,6 +10,7 @@ mod outbox;
 mod pool;
 mod power;
 mod record;
+mod refused;
 mod run;
 mod scene;
 mod takeover;
@@ -114,7 +115,7 @@ fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -
 fn killed_at_any_boundary_every_operation_comes_to_an_end() {
     let options = Options::from_env(2, Duration::from_secs(80));
     let summary = sweep(&options, boundaries, Kill::Boundary);
-    summary.tell("boundaries");
+    summary.tell("boundaries", "killed");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
     assert_eq!(
         summary.depths[0], 0,
@@ -126,7 +127,7 @@ fn killed_at_any_boundary_every_operation_comes_to_an_end() {
 fn killed_before_any_system_call_every_operation_comes_to_an_end() {
     let options = Options::from_env(3, Duration::from_secs(80));
     let summary = sweep(&options, calls, Kill::Call);
-    summary.tell("system calls");
+    summary.tell("system calls", "killed");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
     // The last few come in other numbers now and then: renewals of the lease, by the clock.
     assert!(summary.depths[0] * 10 <= summary.points, "{} were not killed", summary.depths[0]);

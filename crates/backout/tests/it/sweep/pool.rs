@@ -92,10 +92,10 @@ impl Summary {
     }
 
     /// Says it past the test harness, which keeps what passing tests print to itself.
-    pub fn tell(&self, what: &str) {
+    pub fn tell(&self, what: &str, done: &str) {
         let Self { seed, points, kills, depths, slowest, took, left, .. } = self;
         let text = format!(
-            "{what}: {points} points, {} killed ({} once, {} twice, {} three times: {kills} kills), {} not converged; \
+            "{what}: {points} points, {} {done} ({} once, {} twice, {} three times: {kills} in all), {} not converged; \
              {:.0} s, slowest end {:.1} s ({}); seed {seed}{}\n",
             depths[1] + depths[2] + depths[3],
             depths[1],

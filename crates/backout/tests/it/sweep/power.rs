@@ -105,7 +105,7 @@ fn after_a_power_cut_it_is_before_or_after() {
     let jobs: Vec<Job<'_>> =
         SCENES.iter().flat_map(|name| jobs(name, every, options.seed)).collect();
     let summary = Pool { options }.run(jobs);
-    summary.tell("power cuts");
+    summary.tell("power cuts", "cut");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
 }
 

@@ -39,9 +39,6 @@ pub enum Change {
     Unname {
         path: PathBuf,
     },
-    Folder {
-        path: PathBuf,
-    },
     SyncFile {
         inode: Inode,
     },
@@ -211,8 +208,7 @@ impl Watch for Recorder {
                 self.changes.push(Change::Unname { path });
             }
             ("mkdir", _) => {
-                self.folders.insert(path.clone());
-                self.changes.push(Change::Folder { path });
+                self.folders.insert(path);
             }
             _ => {}
         }

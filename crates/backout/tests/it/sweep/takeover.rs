@@ -57,6 +57,6 @@ fn a_rollback_takes_a_living_deploy_over_at_each_of_its_boundaries() {
         }
     }
     let summary = Pool { options }.run(jobs);
-    summary.tell("take-overs");
+    summary.tell("take-overs", "taken over");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
 }

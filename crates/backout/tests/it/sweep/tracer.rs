@@ -31,6 +31,24 @@ pub struct Call {
     pub bytes: Vec<u8>,
 }
 
+impl Call {
+    /// One that is only known by what was noted of it.
+    pub fn named(nth: usize, name: &str, subject: &str) -> Self {
+        let names =
+            ["write", "pwrite", "truncate", "allocate", "writev", "open", "mkdir", "rename"];
+        let others = ["link", "symlink", "fsync", "start"];
+        let known = names.into_iter().chain(others).find(|known| *known == name);
+        Self {
+            nth,
+            name: known.unwrap_or("other"),
+            subject: subject.to_owned(),
+            second: String::new(),
+            offset: None,
+            bytes: Vec::new(),
+        }
+    }
+}
+
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
