@@ -230,6 +230,16 @@ fn shared_ledger() {
 }
 
 #[test]
+fn audit() {
+    read_page("audit.md");
+}
+
+#[test]
+fn controller() {
+    read_page("controller.md");
+}
+
+#[test]
 fn when_stuck() {
     read_page("when-stuck.md");
 }
