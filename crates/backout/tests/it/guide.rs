@@ -109,11 +109,11 @@ fn same(shown: &[String], got: &[&str]) -> bool {
 }
 
 /// A reader at work in a world of their own.
-struct Reader(World, OnceLock<String>);
+struct Reader(World, OnceLock<String>, Vec<(String, String)>);
 
 impl Reader {
     fn new() -> Self {
-        let reader = Self(World::bare(), OnceLock::new());
+        let reader = Self(World::bare(), OnceLock::new(), Vec::new());
         // What the guide calls "any program that listens on the port in PORT".
         let program = reader.0.program();
         let text = format!(
@@ -146,6 +146,7 @@ impl Reader {
             .env("PATH", format!("{}:{path}", self.0.root().join("bin").display()))
             .env("HOME", self.0.root().join("home"))
             .env("BACKOUT_STATE_DIR", self.0.state_dir())
+            .envs(self.2.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
@@ -188,9 +189,12 @@ impl Reader {
 }
 
 fn read_page(name: &str) {
+    read_page_as(name, &Reader::new());
+}
+
+fn read_page_as(name: &str, reader: &Reader) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide").join(name);
     let page = fs::read_to_string(&path).unwrap();
-    let reader = Reader::new();
     reader.follow(name, &page);
 }
 
@@ -207,6 +211,17 @@ fn rollback() {
 #[test]
 fn script_target() {
     read_page("script-target.md");
+}
+
+#[test]
+fn compose() {
+    let engine = backout_testkit::docker::Engine::own();
+    for version in ["1.0.0", "1.1.0"] {
+        engine.web(&format!("shop/web:{version}"), version);
+    }
+    let mut reader = Reader::new();
+    reader.2 = engine.env();
+    read_page_as("compose.md", &reader);
 }
 
 #[test]
@@ -264,7 +279,10 @@ fn every_page_with_commands_is_run() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if fs::read_to_string(&path).unwrap().contains("```console") {
-            assert!(source.contains(&format!("read_page(\"{name}\")")), "{name} is not run");
+            let is_run = ["read_page", "read_page_as"]
+                .iter()
+                .any(|call| source.contains(&format!("{call}(\"{name}\"")));
+            assert!(is_run, "{name} is not run");
             run += 1;
         }
     }
