@@ -198,6 +198,10 @@ impl Heart<'_> {
             return;
         }
         if self.ledger.beat(&beat).await.is_ok() {
+            if self.last.is_none() {
+                let count = beat.environments.len();
+                tracing::info!(environments = count, "the ledger knows this controller");
+            }
             self.last = Some((Instant::now(), beat));
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on says so by panicking")]
 
+mod audit;
 mod cases;
 mod compose;
 mod controller;
@@ -15,6 +16,7 @@ mod kills;
 mod postgres;
 mod races;
 mod reading;
+mod records;
 mod script_target;
 mod support;
 mod sweep;

@@ -5,7 +5,9 @@
 #![allow(dead_code)]
 
 mod background;
+mod controllers;
 mod http;
+pub mod ledger_file;
 mod processes;
 mod pty;
 mod service;
