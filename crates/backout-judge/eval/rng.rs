@@ -2,18 +2,22 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub struct Rng {
+    state: u64,
+    /// The other half of the last pair of normal numbers.
+    spare: Option<f64>,
+}
 
 impl Rng {
     /// Neighbouring seeds give unrelated numbers.
     pub fn new(seed: u64) -> Self {
-        Rng(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)))
+        Rng { state: mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)), spare: None }
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0)
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.state)
     }
 
     /// Between 0 and 1, without 1.
@@ -33,8 +37,13 @@ impl Rng {
 
     /// Standard normal (Box and Muller 1958).
     pub fn normal(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        let (sine, cosine) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+        self.spare = Some(radius * sine);
+        radius * cosine
     }
 
     /// Gamma with mean 1 (Marsaglia and Tsang 2000).

@@ -12,6 +12,14 @@ pub fn floor(alpha: f64, bad: f64, usual: f64) -> f64 {
     (1.0 / alpha).ln() / kl(bad, usual)
 }
 
+/// The same for a test that knows neither rate and judges errors by the side they come from, as it
+/// must where a fault of both sides is no reason. It learns from λ·KL(θ, ρ) nats a request: λ errors,
+/// of which the canary has the part θ instead of its share ρ.
+pub fn floor_by_sides(alpha: f64, bad: f64, usual: f64, share: f64) -> f64 {
+    let errors = share * bad + (1.0 - share) * usual;
+    (1.0 / alpha).ln() * share / (errors * kl(share * bad / errors, share))
+}
+
 /// Canary errors below which no test on the errors' sides can fail: each is worth at most 1/ρ.
 pub fn whole_errors(alpha: f64, share: f64) -> u64 {
     ((1.0 / alpha).ln() / (1.0 / share).ln() + 1e-9).floor() as u64
@@ -101,6 +109,10 @@ mod tests {
         // KL(0.051, 0.001) = 0.051 ln 51 + 0.949 ln(0.949/0.999).
         assert!((kl(0.051, 0.001) - 0.151_796).abs() < 1e-5, "{}", kl(0.051, 0.001));
         assert!((floor(0.01, 0.051, 0.001) - 30.34).abs() < 0.01);
+        // With hardly any canary the baseline is known as well as if it was given.
+        assert!((floor_by_sides(0.01, 0.051, 0.001, 1e-5) - 30.6).abs() < 0.1);
+        // Errors of 6 and 1 % at half and half: 0.035 a request, 6/7 of them the canary's.
+        assert!((floor_by_sides(0.01, 0.06, 0.01, 0.5) - 232.5).abs() < 0.5);
         assert_eq!(kl(0.3, 0.3), 0.0);
         assert_eq!(whole_errors(0.01, 0.1), 2);
         assert_eq!(whole_errors(0.01, 0.5), 6);

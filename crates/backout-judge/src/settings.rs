@@ -122,7 +122,7 @@ impl Default for ConsecutiveFailures {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { errors: 0.85, from_start: 0.6, routes: 0.0, history: 0.05 }
+        Budget { errors: 0.85, from_start: 0.66, routes: 0.0, history: 0.05 }
     }
 }
 

@@ -30,7 +30,7 @@ const MOST: &[(&str, f64)] = &[
     ("0.1+5", 95.0),
     ("0.1+50", 10.0),
     ("1+1", 2_600.0),
-    ("1+5", 160.0),
+    ("1+5", 180.0),
     ("1+50", 12.0),
     ("total-failure", 6.0),
     ("crash-loop", 500.0),
@@ -39,7 +39,7 @@ const MOST: &[(&str, f64)] = &[
     ("latency-2x", 400.0),
     ("tail-only", 2_000.0),
     ("bimodal", 500.0),
-    ("one-in-50", 1_400.0),
+    ("one-in-50", 1_300.0),
     ("hidden-latency", 500.0),
     ("endless-cold-start", 400.0),
     ("leak-of-errors", 2_700.0),
@@ -52,8 +52,8 @@ const MOST: &[(&str, f64)] = &[
     ("above-half", 120.0),
 ];
 
-/// Whether a family that must fail does, and soon.
-fn is_found(family: &Family, runs: u64) -> Result<(), String> {
+/// Whether a family that must fail does, and soon. The median of few runs needs some slack.
+fn is_found(family: &Family, runs: u64, slack: f64) -> Result<(), String> {
     let (_, most) = MOST.iter().find(|(name, _)| *name == family.name).expect("it is in the list");
     let canary = |seed| {
         let played = family.play((family.settings)(), SEED + seed, 200);
@@ -64,7 +64,7 @@ fn is_found(family: &Family, runs: u64) -> Result<(), String> {
         return Err(format!("{}: not found", family.name));
     }
     match median(&found) {
-        Some(median) if median <= *most => Ok(()),
+        Some(median) if median <= most * slack => Ok(()),
         median => Err(format!("{}: found after {median:?}, not {most}", family.name)),
     }
 }
@@ -72,7 +72,7 @@ fn is_found(family: &Family, runs: u64) -> Result<(), String> {
 fn all_hold(healthy_runs: u64, regression_runs: u64) -> Result<(), String> {
     let healthy = families::healthy();
     let regressions = families::regressions();
-    regressions.iter().try_for_each(|family| is_found(family, regression_runs))?;
+    regressions.iter().try_for_each(|family| is_found(family, regression_runs, 1.5))?;
     healthy.iter().try_for_each(|family| holds(family, healthy_runs))
 }
 
@@ -96,7 +96,7 @@ fn nor_any_of_the_others() {
 #[test]
 fn every_regression_is_found_soon() {
     for family in families::regressions() {
-        assert_eq!(is_found(&family, 15), Ok(()));
+        assert_eq!(is_found(&family, 15, 1.0), Ok(()));
     }
 }
 

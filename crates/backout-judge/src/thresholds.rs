@@ -2,9 +2,10 @@
 //!
 //! A ratio breaks a limit if it is at or over it (inclusive) over at least `minimum_samples`
 //! requests and `minimum_failures` bad ones. It fails the release only if the baseline does not
-//! suffer too: where the baseline has requests in the same window, the canary's ratio must also lie
-//! four standard errors above the baseline's (pooled two-proportion z, e.g. Agresti 2013, §3.2),
-//! else a fault that both share would be blamed on whichever side crossed the line first.
+//! suffer too: where the baseline has requests in the same window, the canary must have so many of
+//! the bad ones that at equal rates this would happen less than once in a million looks (Chernoff's
+//! bound on the binomial tail, 1952, given how many bad ones there are), else a fault that both
+//! share would be blamed on whichever side crossed the line first.
 //!
 //! "The 95th percentile is at or over T" is decided without a histogram: it holds exactly if fewer
 //! than ceil(0.95 n) of n requests were faster than T (nearest-rank percentile).
@@ -14,8 +15,8 @@ use crate::settings::Settings;
 use crate::windows::{Tally, percent};
 use crate::words;
 
-/// Standard errors between the sides below which a breach counts as possibly shared.
-const SEPARATION: f64 = 4.0;
+/// Minus the log of the odds above which a breach counts as possibly shared: one in a million.
+const SEPARATION: f64 = 13.8;
 
 /// What a window says.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,13 +137,17 @@ fn judge(
     }
 }
 
-/// How far the canary's ratio lies above the baseline's, in standard errors of the difference.
+/// Minus the log of (a bound on) the probability that so many of the bad ones are the canary's if
+/// both sides are equally bad.
 fn separation(own: Ratio, other: Ratio) -> f64 {
-    let (n, m) = (own.total as f64, other.total as f64);
-    let pooled = (own.bad as f64 + other.bad as f64) / (n + m);
-    let error = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
-    let apart = own.bad as f64 / n - other.bad as f64 / m;
-    if error > 0.0 { apart / error } else { 0.0 }
+    let share = own.total as f64 / (own.total as f64 + other.total as f64);
+    let bad = own.bad as f64 + other.bad as f64;
+    let part = own.bad as f64 / bad;
+    if bad == 0.0 || part <= share {
+        return 0.0;
+    }
+    let rest = if part < 1.0 { (1.0 - part) * ((1.0 - part) / (1.0 - share)).ln() } else { 0.0 };
+    bad * (part * (part / share).ln() + rest)
 }
 
 #[cfg(test)]
@@ -183,8 +188,11 @@ mod tests {
     fn a_breach_that_the_baseline_shares_is_no_failure() {
         assert!(matches!(errors((60, 1000), (540, 9000)), Finding::Shared(..)));
         assert!(matches!(errors((60, 1000), (9, 9000)), Finding::Fail(..)));
-        // 5 of 60 against 11 of 540 is 2.9 standard errors: wait for more.
+        // 5 of 60 against 11 of 540: at equal rates that is one in forty.
         assert!(matches!(errors((5, 60), (11, 540)), Finding::Unclear(..)));
+        // 5 of 65 against 1 of 636 is no chance for people, and one in 4000 by the bound.
+        assert!(matches!(errors((5, 65), (1, 636)), Finding::Unclear(..)));
+        assert!(matches!(errors((8, 65), (1, 636)), Finding::Fail(..)));
         // Both over the limit, yet the canary far worse.
         assert!(matches!(errors((500, 1000), (540, 9000)), Finding::Fail(..)));
     }

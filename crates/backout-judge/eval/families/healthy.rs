@@ -5,19 +5,29 @@ use super::Family;
 use crate::eval::rollout::{Answer, Rollout, answer, usual};
 use backout_judge::{Arm, Event, Settings};
 
-const SECONDS: i64 = 600;
+const SECONDS: i64 = 300;
+/// Families in which errors are frequent are shorter.
+const SHORT: i64 = 200;
 const RATE: f64 = 100.0;
 /// The rate of errors that is usual.
 const USUAL: f64 = 0.005;
 
 /// A watch as long as the run, so that its whole budget is spent in it.
-pub(super) fn ten_minutes() -> Settings {
+pub(super) fn five_minutes() -> Settings {
     Settings { watch_ms: SECONDS * 1_000, ..Settings::default() }
 }
 
-/// The same with nothing called harmless: the sharpest null there is.
+/// Nothing called harmless: the sharpest null there is.
 fn strict() -> Settings {
-    Settings { harmless_error_rate: 0.0, harmless_latency_increase: 0.0, ..ten_minutes() }
+    Settings { harmless_error_rate: 0.0, harmless_latency_increase: 0.0, ..short() }
+}
+
+fn five_minutes_strict() -> Settings {
+    Settings { watch_ms: SECONDS * 1_000, ..strict() }
+}
+
+fn short() -> Settings {
+    Settings { watch_ms: SHORT * 1_000, ..Settings::default() }
 }
 
 /// The families of this file.
@@ -26,78 +36,91 @@ pub const ALL: &[Family] = &[
         name: "poisson",
         about: "100 requests/s, 0.5 % errors on both sides, nothing called harmless",
         settings: strict,
+        weight: 3,
         play: poisson,
     },
     Family {
         name: "bursts",
         about: "load and error rate redrawn each second (gamma, shapes 2 and 0.3), the same on both sides",
         settings: strict,
+        weight: 3,
         play: bursts,
     },
     Family {
         name: "diurnal",
-        about: "load, latency and errors swing by 80, 50 and 50 % in a period of ten minutes",
+        about: "load, latency and errors swing by 80, 50 and 50 % once in the watch",
         settings: strict,
+        weight: 3,
         play: diurnal,
     },
     Family {
         name: "shared-fault",
         about: "errors of both sides 10 to 30 times as frequent and answers 3 times as slow for 1 to 2 minutes",
-        settings: ten_minutes,
+        settings: short,
+        weight: 1,
         play: shared_fault,
     },
     Family {
         name: "retry-storm",
         about: "30 % errors of both sides for a minute, each failed request sent again up to three times",
-        settings: ten_minutes,
+        settings: short,
+        weight: 1,
         play: retry_storm,
     },
     Family {
         name: "abusive-client",
         about: "sticky sessions; one of the canary's sends up to half of all requests, half of them fail and it is slow",
         settings: sticky,
+        weight: 1,
         play: abusive_client,
     },
     Family {
         name: "cold-start",
         about: "the canary has 1 % errors and is 5 times as slow for 30 s, with a warm-up of 30 s",
         settings: warming_up,
+        weight: 1,
         play: cold_start,
     },
     Family {
         name: "stages",
-        about: "1, 5, 25, 50, 100 %, two minutes each",
+        about: "1, 5, 25, 50, 100 %, 40 s each",
         settings: strict,
+        weight: 3,
         play: stages,
     },
     Family {
         name: "low-traffic",
         about: "0.1 requests/s or fewer for two hours, 1 % errors, 10 or 50 % on the canary",
         settings: two_hours,
+        weight: 1,
         play: low_traffic,
     },
     Family {
         name: "zero-errors",
         about: "baseline without any error, canary at 0.05 %, half of the default harmless rate; 25 %",
-        settings: ten_minutes,
+        settings: five_minutes,
+        weight: 1,
         play: zero_errors,
     },
     Family {
         name: "pauses",
         about: "no traffic for 20 to 90 s three times, then what waited all at once",
-        settings: strict,
+        settings: five_minutes_strict,
+        weight: 1,
         play: pauses,
     },
     Family {
         name: "harmless-errors",
         about: "2000 requests/s, 0.03 % errors beside none, default settings",
-        settings: ten_minutes,
+        settings: five_minutes,
+        weight: 1,
         play: harmless_errors,
     },
     Family {
         name: "harmless-latency",
-        about: "2000 requests/s, 3 % slower, default settings, two minutes",
-        settings: two_minutes,
+        about: "2000 requests/s, 3 % slower, default settings, 90 s",
+        settings: ninety_seconds,
+        weight: 1,
         play: harmless_latency,
     },
 ];
@@ -105,13 +128,13 @@ pub const ALL: &[Family] = &[
 fn poisson(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    rollout.play(SECONDS, RATE, |rng, _, _| usual(rng, USUAL));
+    rollout.play(SHORT, RATE, |rng, _, _| usual(rng, USUAL));
 }
 
 fn bursts(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    for _ in 0..SECONDS {
+    for _ in 0..SHORT {
         let load = RATE * rollout.rng.gamma(2.0);
         let errors = (0.01 * rollout.rng.gamma(0.3)).min(0.5);
         rollout.play(1, load, |rng, _, _| usual(rng, errors));
@@ -122,8 +145,8 @@ fn diurnal(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
     let began_at = rollout.rng.uniform();
-    for second in 0..SECONDS {
-        let swing = (std::f64::consts::TAU * (began_at + second as f64 / 600.0)).sin();
+    for second in 0..SHORT {
+        let swing = (std::f64::consts::TAU * (began_at + second as f64 / SHORT as f64)).sin();
         let (errors, slower) = (USUAL * (1.0 + 0.5 * swing), 1.0 + 0.5 * swing);
         rollout.play(1, RATE * (1.0 + 0.8 * swing), |rng, _, _| answer(rng, errors, slower));
     }
@@ -132,21 +155,21 @@ fn diurnal(rollout: &mut Rollout) {
 fn shared_fault(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    let before = rollout.rng.between(30.0, 400.0) as i64;
+    let before = rollout.rng.between(10.0, 60.0) as i64;
     let lasts = rollout.rng.between(60.0, 120.0) as i64;
     let errors = USUAL * rollout.rng.between(10.0, 30.0);
     rollout.play(before, RATE, |rng, _, _| usual(rng, USUAL));
     rollout.play(lasts, RATE, |rng, _, _| answer(rng, errors, 3.0));
-    rollout.play(SECONDS - before - lasts, RATE, |rng, _, _| usual(rng, USUAL));
+    rollout.play(SHORT - before - lasts, RATE, |rng, _, _| usual(rng, USUAL));
 }
 
 fn retry_storm(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    let begins = rollout.rng.between(30.0, 400.0) as i64;
+    let begins = rollout.rng.between(10.0, 130.0) as i64;
     // Requests to be sent again in the next readings, by how often they failed.
     let mut again = [0u64; 4];
-    while rollout.now_ms < SECONDS * 1_000 && !rollout.is_over() {
+    while rollout.now_ms < SHORT * 1_000 && !rollout.is_over() {
         let storm = (begins..begins + 60).contains(&(rollout.now_ms / 1_000));
         let errors = if storm { 0.3 } else { USUAL };
         let mut due = std::mem::take(&mut again);
@@ -176,7 +199,7 @@ fn abusive_client(rollout: &mut Rollout) {
     // Sessions fall to the canary at random; the first that did is the abuser.
     let canary: Vec<bool> = (0..2_000).map(|_| rollout.rng.chance(0.05)).collect();
     let abuser = canary.iter().position(|&canary| canary).unwrap_or(0);
-    while rollout.now_ms < SECONDS / 2 * 1_000 && !rollout.is_over() {
+    while rollout.now_ms < SHORT / 2 * 1_000 && !rollout.is_over() {
         for _ in 0..rollout.rng.poisson(RATE * rollout.step_ms as f64 / 1e3) {
             let abuse = rollout.rng.chance(part);
             let other = (rollout.rng.uniform() * canary.len() as f64) as usize;
@@ -198,7 +221,7 @@ fn abusive_client(rollout: &mut Rollout) {
 }
 
 fn warming_up() -> Settings {
-    Settings { warm_up_ms: 30_000, ..ten_minutes() }
+    Settings { warm_up_ms: 30_000, ..short() }
 }
 
 fn cold_start(rollout: &mut Rollout) {
@@ -208,14 +231,14 @@ fn cold_start(rollout: &mut Rollout) {
         Arm::Canary => answer(rng, 0.01, 5.0),
         Arm::Baseline => usual(rng, USUAL),
     });
-    rollout.play(SECONDS / 2, RATE, |rng, _, _| usual(rng, USUAL));
+    rollout.play(SHORT - 30, RATE, |rng, _, _| usual(rng, USUAL));
 }
 
 fn stages(rollout: &mut Rollout) {
     rollout.check();
     for share in [0.01, 0.05, 0.25, 0.5, 1.0] {
         rollout.stage(share);
-        rollout.play(SECONDS / 5, RATE, |rng, _, _| usual(rng, USUAL));
+        rollout.play(SHORT / 5, RATE, |rng, _, _| usual(rng, USUAL));
     }
 }
 
@@ -224,8 +247,7 @@ fn two_hours() -> Settings {
 }
 
 fn low_traffic(rollout: &mut Rollout) {
-    rollout.step_ms = 1_000;
-    rollout.check();
+    rollout.step_ms = 5_000;
     let share = if rollout.rng.chance(0.5) { 0.1 } else { 0.5 };
     rollout.stage(share);
     let rate = rollout.rng.between(0.02, 0.1);
@@ -245,7 +267,7 @@ fn pauses(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
     for _ in 0..3 {
-        let active = rollout.rng.between(60.0, 130.0) as i64;
+        let active = rollout.rng.between(30.0, 50.0) as i64;
         rollout.play(active, RATE, |rng, _, _| usual(rng, USUAL));
         let pause = rollout.rng.between(20.0, 90.0) as i64;
         rollout.play(pause, 0.0, |rng, _, _| usual(rng, USUAL));
@@ -253,7 +275,7 @@ fn pauses(rollout: &mut Rollout) {
         rollout.arrivals(200.0 * RATE, |rng, _, _| usual(rng, USUAL));
         rollout.step();
     }
-    rollout.play(60, RATE, |rng, _, _| usual(rng, USUAL));
+    rollout.play(30, RATE, |rng, _, _| usual(rng, USUAL));
 }
 
 fn harmless_errors(rollout: &mut Rollout) {
@@ -265,14 +287,14 @@ fn harmless_errors(rollout: &mut Rollout) {
     }
 }
 
-fn two_minutes() -> Settings {
-    Settings { watch_ms: 120_000, ..Settings::default() }
+fn ninety_seconds() -> Settings {
+    Settings { watch_ms: 90_000, ..Settings::default() }
 }
 
 fn harmless_latency(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    rollout.play(120, 2_000.0, |rng, arm, _| match arm {
+    rollout.play(90, 2_000.0, |rng, arm, _| match arm {
         Arm::Canary => answer(rng, 0.0, 1.03),
         Arm::Baseline => answer(rng, 0.0, 1.0),
     });

@@ -1,18 +1,23 @@
 //! Families that must not roll back: what goes wrong between the release and the judge.
 
 use super::Family;
-use super::healthy::ten_minutes;
+use super::healthy::five_minutes;
 use crate::eval::rollout::{Rollout, usual};
 use backout_judge::{
     Arm, Budget, CheckOutcome, CheckSample, Counter, Event, MetricId, Settings, Worse,
 };
 
-const SECONDS: i64 = 600;
+const SECONDS: i64 = 300;
+const SHORT: i64 = 200;
 const RATE: f64 = 100.0;
 const USUAL: f64 = 0.005;
 
 fn strict() -> Settings {
-    Settings { harmless_error_rate: 0.0, ..ten_minutes() }
+    Settings { harmless_error_rate: 0.0, ..five_minutes() }
+}
+
+fn short() -> Settings {
+    Settings { watch_ms: SHORT * 1_000, ..strict() }
 }
 
 /// The families of this file.
@@ -20,43 +25,50 @@ pub const ALL: &[Family] = &[
     Family {
         name: "clock-skew",
         about: "times of readings jitter by half a second, and jump back and on by 30 s",
-        settings: strict,
+        settings: short,
+        weight: 1,
         play: clock_skew,
     },
     Family {
         name: "counter-reset",
         about: "totals are scraped each second; each side's start again at zero now and then",
         settings: strict,
+        weight: 1,
         play: counter_reset,
     },
     Family {
         name: "scrape-gap",
         about: "one side can't be read for 10 to 90 s, during which both sides fail more; three times",
-        settings: ten_minutes,
+        settings: five_minutes,
+        weight: 1,
         play: scrape_gap,
     },
     Family {
         name: "twenty-metrics",
         about: "20 metrics of equal distribution beside errors and latency",
-        settings: strict,
+        settings: short,
+        weight: 1,
         play: twenty_metrics,
     },
     Family {
         name: "source-down",
-        about: "metrics have no value, the check can't reach anything and the counters can't be read for the last five minutes",
-        settings: ten_minutes,
+        about: "metrics have no value, the check can't reach anything and the counters can't be read for the second half",
+        settings: five_minutes,
+        weight: 1,
         play: source_down,
     },
     Family {
         name: "repair",
         about: "15 s after an abort: the counters still hold the 500 errors of the release before",
-        settings: ten_minutes,
+        settings: five_minutes,
+        weight: 1,
         play: repair,
     },
     Family {
         name: "first-error",
         about: "50 routes, counters that appear with their first error, routes judged one by one",
         settings: by_route,
+        weight: 1,
         play: first_error,
     },
 ];
@@ -64,9 +76,9 @@ pub const ALL: &[Family] = &[
 fn clock_skew(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
-    let jump_at = rollout.rng.between(60.0, 500.0) as i64;
+    let jump_at = rollout.rng.between(20.0, 120.0) as i64;
     let direction = if rollout.rng.chance(0.5) { 30_000 } else { -30_000 };
-    while rollout.now_ms < SECONDS * 1_000 && !rollout.is_over() {
+    while rollout.now_ms < SHORT * 1_000 && !rollout.is_over() {
         let second = rollout.now_ms / 1_000;
         let jumped = (jump_at..jump_at + 60).contains(&second);
         rollout.skew_ms = rollout.rng.between(-500.0, 500.0) as i64;
@@ -146,7 +158,7 @@ fn twenty_metrics(rollout: &mut Rollout) {
     let add = |n| rollout.judge.add_metric(&format!("metric{n}"), Worse::Higher, 0.0);
     let metrics: Vec<MetricId> = (0..20).filter_map(add).collect();
     rollout.stage(0.2);
-    for second in 0..SECONDS {
+    for second in 0..SHORT {
         if second % 5 == 0 {
             for &metric in &metrics {
                 let (canary, baseline) = (rollout.rng.normal(), rollout.rng.normal());
@@ -201,7 +213,7 @@ fn repair(rollout: &mut Rollout) {
 }
 
 fn by_route() -> Settings {
-    Settings { budget: Budget { routes: 0.25, ..Budget::default() }, ..ten_minutes() }
+    Settings { budget: Budget { routes: 0.25, ..Budget::default() }, ..five_minutes() }
 }
 
 fn first_error(rollout: &mut Rollout) {

@@ -17,6 +17,9 @@ pub struct Family {
     pub about: &'static str,
     /// What the judge is told beforehand.
     pub settings: fn() -> Settings,
+    /// Runs count so many times as many: where much of the budget is spent, 10 000 runs are too few
+    /// to tell 0.0006 from 0.001.
+    pub weight: u64,
     /// Plays it until its end, or until the judge fails.
     pub play: fn(&mut Rollout),
 }

@@ -11,6 +11,7 @@ pub const ALL: &[Family] = &[
         name: "leak-of-errors",
         about: "errors grow evenly from 0.1 to 5 % within 20 minutes",
         settings: delivered,
+        weight: 1,
         play: |rollout| {
             beside(rollout, 1_800, 0.001, |rng, at_ms| {
                 usual(rng, 0.001 + 0.049 * (at_ms as f64 / 1.2e6).min(1.0))
@@ -21,6 +22,7 @@ pub const ALL: &[Family] = &[
         name: "leak-of-latency",
         about: "answers get slower evenly, twice as slow after 20 minutes",
         settings: delivered,
+        weight: 1,
         play: |rollout| {
             beside(rollout, 1_800, 0.001, |rng, at_ms| {
                 answer(rng, 0.001, 1.0 + (at_ms as f64 / 1.2e6).min(1.0))
@@ -31,12 +33,14 @@ pub const ALL: &[Family] = &[
         name: "leak-of-memory",
         about: "memory grows by 5 % of the baseline's a minute; read every 10 s, 10 % of noise, tolerance 20 %",
         settings: delivered,
+        weight: 1,
         play: leak_of_memory,
     },
     Family {
         name: "flapping",
         about: "30 % errors for 5 s of each minute",
         settings: delivered,
+        weight: 1,
         play: |rollout| {
             beside(rollout, 1_800, 0.001, |rng, at_ms| {
                 usual(rng, if at_ms % 60_000 < 5_000 { 0.3 } else { 0.001 })
@@ -47,24 +51,28 @@ pub const ALL: &[Family] = &[
         name: "onset-5min",
         about: "five points more errors from the fifth minute on",
         settings: three_hours,
+        weight: 1,
         play: |rollout| onset(rollout, 5),
     },
     Family {
         name: "onset-30min",
         about: "five points more errors from the 30th minute on",
         settings: three_hours,
+        weight: 1,
         play: |rollout| onset(rollout, 30),
     },
     Family {
         name: "onset-120min",
         about: "five points more errors from the 120th minute on",
         settings: three_hours,
+        weight: 1,
         play: |rollout| onset(rollout, 120),
     },
     Family {
         name: "above-half",
         about: "30 % errors at a weight of 50 % or more, none below: 5, 25, 50 %, two minutes each",
         settings: delivered,
+        weight: 1,
         play: above_half,
     },
 ];
