@@ -89,7 +89,7 @@ impl Engine {
         kept.chain(own).collect()
     }
 
-    /// Starts the daemon again after [`Self::stop`] or [`Self::kill`], and waits until it answers.
+    /// Starts the daemon again after [`Self::stop`], and waits until it answers.
     ///
     /// # Panics
     /// When it does not answer.
@@ -112,17 +112,17 @@ impl Engine {
 
     /// Ends the daemon as a service manager does.
     pub fn stop(&self) {
-        self.end("TERM");
+        self.end();
     }
 
     fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
         self.daemon.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn end(&self, signal: &str) {
+    fn end(&self) {
         let Some(mut daemon) = self.daemon().take() else { return };
         let pid = daemon.child.id().to_string();
-        let _ = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let end = Instant::now() + PATIENCE;
         while matches!(daemon.child.try_wait(), Ok(None)) {
             if Instant::now() > end {
@@ -172,7 +172,7 @@ impl Drop for Engine {
         }
         // With a network its rules go too.
         let _ = self.docker(&["network", "prune", "--force"]);
-        self.end("TERM");
+        self.end();
     }
 }
 

@@ -50,7 +50,7 @@ impl Place {
         let lock = lock.ok_or_else(|| {
             AdapterError::transient("failed to change containers: another process is at it")
         })?;
-        // Compose has asked the engine for something: it is given the time to see that through.
+        // Asked to end, compose lets the engine finish what it has asked it for.
         self.leftover().end(Duration::from_secs(5)).await.map_err(|why| {
             AdapterError::transient(format!("failed to change containers: {why}"))
         })?;

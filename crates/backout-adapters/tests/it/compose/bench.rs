@@ -188,7 +188,7 @@ impl Bench {
         let spec = self.spec();
         let globs = definition_files(&self.folder(), &spec.files, &spec.env_files);
         let mut config = Vec::new();
-        for mut file in LocalConfigFiles::new(&self.folder()).read(&globs).await.unwrap() {
+        for mut file in LocalConfigFiles::new(self.folder()).read(&globs).await.unwrap() {
             if let FileKind::File { blob, .. } = &mut file.meta.kind {
                 *blob = format!("sha256:{}", backout_core::ids::hex(&Sha256::digest(&file.bytes)));
                 self.blobs.0.lock().unwrap().insert(blob.clone(), file.bytes.clone());

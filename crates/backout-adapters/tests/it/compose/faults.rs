@@ -130,3 +130,61 @@ async fn a_container_that_ignores_the_signal_ends_by_its_own_grace_period() {
     assert!(began.elapsed() >= std::time::Duration::from_secs(1), "it was given its second");
     assert_eq!(bench.observe(Slot::A, &release).await.running, Running::No);
 }
+
+/// A folder that nobody can write to, until it is dropped.
+struct ReadOnly(std::path::PathBuf);
+
+impl ReadOnly {
+    fn new(folder: std::path::PathBuf) -> Self {
+        let mount = |args: &[&str]| {
+            let mut command = std::process::Command::new("mount");
+            assert!(command.args(args).arg(&folder).status().unwrap().success(), "{args:?}");
+        };
+        mount(&["--bind", &folder.display().to_string()]);
+        mount(&["-o", "remount,ro,bind"]);
+        Self(folder)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_that_can_not_be_written_changes_nothing() {
+    let bench = Bench::with_images(true);
+    let (v1, v2) = (bench.release("v1").await, bench.release("v2").await);
+    bench.start(Slot::A, &v1, 1).await.unwrap();
+    let before = bench.containers(&format!("{}-b", bench.project()));
+    {
+        let _read_only = ReadOnly::new(bench.state_dir());
+        let error = bench.start(Slot::B, &v2, 2).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            error.class == ErrorClass::Transient && text.contains("ead-only file system"),
+            "{text}"
+        );
+        assert_eq!(bench.answer(Slot::A, &v1).await, "v1");
+        assert_eq!(bench.containers(&format!("{}-b", bench.project())), before);
+    }
+    bench.start(Slot::B, &v2, 2).await.unwrap();
+    assert_eq!(bench.answer(Slot::B, &v2).await, "v2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_other_side_holds_is_never_given_twice() {
+    let bench = Bench::with_images(true);
+    let (v1, v2) = (bench.release("v1").await, bench.release("v2").await);
+    bench.start(Slot::A, &v1, 1).await.unwrap();
+    bench.start(Slot::B, &v2, 2).await.unwrap();
+    let (a, b) =
+        (bench.observe(Slot::A, &v1).await.address, bench.observe(Slot::B, &v2).await.address);
+    assert!(a.is_some() && b.is_some() && a != b, "{a:?} {b:?}");
+    // A container that is started again by the engine is found where it was.
+    let container = format!("{}-b-web-1", bench.project());
+    bench.engine.expect(&["restart", "-t", "1", &container]);
+    assert_eq!(bench.answer(Slot::B, &v2).await, "v2");
+    assert_eq!(bench.observe(Slot::B, &v2).await.address, b);
+}

@@ -1,5 +1,7 @@
 //! Images are kept, and what is kept is told truly.
 
+use std::slice::from_ref;
+
 use backout_adapters::artifact::{ImageArtifacts, Keep};
 use backout_core::ids::{LedgerId, Slot};
 use backout_core::ports::{ArtifactStore, ErrorClass};
@@ -48,7 +50,7 @@ async fn a_copy_survives_everything_and_is_loaded_when_it_is_needed() {
     bench.start(Slot::A, &release, 1).await.unwrap();
     assert_eq!(bench.answer(Slot::A, &release).await, "v1");
     bench.stop(Slot::A, &release).await;
-    assert_eq!(bench.images().prune(&[]).await.unwrap(), [artifact.digest.clone()]);
+    assert_eq!(bench.images().prune(&[]).await.unwrap(), *from_ref(&artifact.digest));
     let left = std::fs::read_dir(bench.state_dir().join("images")).unwrap().count();
     assert_eq!(left, 0, "the copy goes with the last that needs it");
 }
@@ -67,12 +69,12 @@ async fn prune_takes_only_our_own_and_only_what_nobody_needs() {
     // Twice is once.
     images.pin(&old.path, &old.digest).await.unwrap();
     assert_eq!(images.prune(&[old.digest.clone(), new.digest.clone()]).await.unwrap(), [""; 0]);
-    assert_eq!(images.prune(&[new.digest.clone()]).await.unwrap(), [old.digest.clone()]);
+    assert_eq!(images.prune(from_ref(&new.digest)).await.unwrap(), *from_ref(&old.digest));
     assert!(images.verify(&old.digest).await.is_err());
     images.verify(&new.digest).await.unwrap();
     others.verify(&old.digest).await.unwrap();
     bench.engine.expect(&["image", "inspect", &bench.image("v1")]);
-    assert_eq!(images.prune(&[new.digest.clone()]).await.unwrap(), [""; 0]);
+    assert_eq!(images.prune(from_ref(&new.digest)).await.unwrap(), [""; 0]);
     others.prune(&[]).await.unwrap();
 }
 

@@ -34,7 +34,7 @@ async fn a_release_is_restored_whole_with_files_environment_and_data() {
     bench.start(Slot::A, &v2, 2).await.unwrap();
     assert_eq!(bench.answer(Slot::A, &v2).await, "v2");
     assert!(env(&bench).contains("LIMIT=2"));
-    assert_eq!(bench.containers(&project), [container.clone()]);
+    assert_eq!(bench.containers(&project), *std::slice::from_ref(&container));
     let seen = bench.observe(Slot::A, &v1).await;
     assert_ne!(seen.release.as_ref(), Some(&v1.id), "half of nothing is v1 now");
 

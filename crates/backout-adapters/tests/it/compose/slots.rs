@@ -41,37 +41,12 @@ async fn two_releases_share_volumes_and_what_belongs_to_neither() {
     let web = format!("{beside}-web-1");
     assert_eq!(bench.engine.expect(&["exec", &web, "/bin/busybox", "cat", "/uploads/cat"]), "cat");
     // Each side finds the database by its name, and itself by its own.
-    assert_eq!(
-        bench.engine.expect(&[
-            "exec",
-            &web,
-            "/bin/busybox",
-            "wget",
-            "-qO-",
-            "http://db:8080/health"
-        ]),
-        "v1"
-    );
-    assert_eq!(
-        bench.engine.expect(&[
-            "exec",
-            &web,
-            "/bin/busybox",
-            "wget",
-            "-qO-",
-            "http://web:8080/health"
-        ]),
-        "v2"
-    );
-    let old_web = [
-        "exec",
-        &format!("{first}-web-1"),
-        "/bin/busybox",
-        "wget",
-        "-qO-",
-        "http://web:8080/health",
-    ];
-    assert_eq!(bench.engine.expect(&old_web), "v1");
+    let asked = |from: &str, host: &str| {
+        let url = format!("http://{host}:8080/health");
+        bench.engine.expect(&["exec", from, "/bin/busybox", "wget", "-qO-", &url])
+    };
+    assert_eq!((asked(&web, "db"), asked(&web, "web")), ("v1".to_owned(), "v2".to_owned()));
+    assert_eq!(asked(&format!("{first}-web-1"), "web"), "v1");
 
     let occupied = bench.start(Slot::A, &v2, 3).await.unwrap_err();
     assert!(
