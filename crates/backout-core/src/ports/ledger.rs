@@ -199,7 +199,9 @@ pub trait Ledger: Send + Sync {
     /// Commits, in order, all or nothing; checks the epoch in the same transaction.
     ///
     /// # Errors
-    /// On any error nothing was written.
+    /// On any error nothing was written, but for one: `Unavailable` says so when the answer of a server was lost and
+    /// could not be found out in time. Then either all of it is there or nothing, and whoever goes on sees which: the
+    /// same commit once more conflicts where it is.
     async fn commit(&self, lease: &Lease, commits: &[Commit]) -> Result<(), AppendError>;
 
     /// All environments known, or those of one app.
