@@ -63,9 +63,11 @@ impl AdminError {
             Self::ForeignProxy { .. } => Certainty::Permanent,
             Self::Lost(_) | Self::TimedOut | Self::Protocol(_) => Certainty::Unknown,
             Self::Refused(fault) => match fault {
-                Fault::Busy | Fault::Stopping | Fault::PortInUse { .. } | Fault::NotIdle { .. } => {
-                    Certainty::Transient
-                }
+                Fault::Busy
+                | Fault::Stopping
+                | Fault::PortInUse { .. }
+                | Fault::NotIdle { .. }
+                | Fault::TripFiring { .. } => Certainty::Transient,
                 Fault::NotPersisted { .. } => Certainty::Unknown,
                 _ => Certainty::Permanent,
             },

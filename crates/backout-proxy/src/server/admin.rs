@@ -1,11 +1,21 @@
 //! The admin socket: one JSON document a line, from this user or root only.
 
-use std::{cell::Cell, io, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io::{self, Cursor},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
-use rustix::process::geteuid;
+use rustix::{
+    net::{RecvFlags, recv},
+    process::geteuid,
+};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Chain},
     net::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -18,8 +28,13 @@ use super::{control::Control, subscribe};
 use crate::wire::{Body, Command, Fault, LINE_BYTES_MAX, PROTOCOL_VERSION, Request, Response};
 
 const CONNECTIONS_MAX: usize = 64;
+/// A command fits into this, as a rule.
+const FIRST_BYTES: usize = 8 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One admin connection's reading half, with what was there before anybody waited for it.
+pub(crate) type Reader = BufReader<Chain<Cursor<Vec<u8>>, OwnedReadHalf>>;
 
 /// One admin connection's writing half.
 pub(crate) struct Peer {
@@ -53,13 +68,31 @@ pub(crate) async fn serve(control: Rc<Control>, listener: UnixListener) {
         }
         let (control, open) = (control.clone(), open.clone());
         open.set(open.get() + 1);
-        spawn_local(async move {
+        begin_at_once(async move {
             if let Err(error) = converse(&control, stream, open.get() > CONNECTIONS_MAX).await {
                 tracing::debug!(%error, "an admin connection broke off");
             }
             open.set(open.get() - 1);
-        });
+        })
+        .await;
     }
+}
+
+/// Goes as far as it can now, and on in a task of its own: a command must not wait for its turn among requests
+/// that are answered by the weights which it changes.
+async fn begin_at_once(task: impl Future<Output = ()> + 'static) {
+    let mut task = Box::pin(task);
+    if poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx).is_pending())).await {
+        spawn_local(task);
+    }
+}
+
+/// What has come already: a fresh connection is told to be readable only when the loop comes round again.
+fn here_already(stream: &UnixStream) -> Vec<u8> {
+    let mut bytes = vec![0; FIRST_BYTES];
+    let came = recv(stream, &mut bytes, RecvFlags::DONTWAIT).map_or(0, |(came, _)| came);
+    bytes.truncate(came);
+    bytes
 }
 
 fn is_allowed(stream: &UnixStream) -> bool {
@@ -67,8 +100,9 @@ fn is_allowed(stream: &UnixStream) -> bool {
 }
 
 async fn converse(control: &Rc<Control>, stream: UnixStream, too_many: bool) -> io::Result<()> {
+    let first = here_already(&stream);
     let (read, write) = stream.into_split();
-    let mut read = BufReader::new(read);
+    let mut read = BufReader::new(Cursor::new(first).chain(read));
     let mut peer = Peer { write };
     if too_many {
         return peer.say(0, Body::Error(Fault::Busy)).await;
@@ -148,7 +182,7 @@ async fn carry_out(control: &Rc<Control>, command: Command) -> Result<Value, Fau
 }
 
 /// Resolves when the peer has closed, whatever else it sends.
-pub(crate) async fn closed(read: &mut BufReader<OwnedReadHalf>) {
+pub(crate) async fn closed(read: &mut Reader) {
     let mut scrap = [0_u8; 256];
     while let Ok(1..) = read.read(&mut scrap).await {}
 }

@@ -118,6 +118,7 @@ impl Control {
 
     fn replace(self: &Rc<Self>, record: &mut Record, put: &PutArgs) -> Result<(), Fault> {
         check_put(record, put)?;
+        trip::settle(record, put)?;
         let socket = if record.stored.listen == put.listen && record.listener.is_some() {
             None
         } else {
@@ -133,7 +134,6 @@ impl Control {
             .filter(|side| put.weights.get(side).is_none_or(|percent| *percent == 0))
             .filter_map(|side| record.route.table().sides[side.index()].clone())
             .collect();
-        trip::settle(record);
         let stored = self.stored(put, Some(record));
         let goes_on = record.trial.is_some() && record.stored.trip == stored.trip;
         record.stored = stored;

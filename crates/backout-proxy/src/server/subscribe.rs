@@ -2,14 +2,10 @@
 
 use std::{io, rc::Rc, time::Duration};
 
-use tokio::{
-    io::BufReader,
-    net::unix::OwnedReadHalf,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    admin::{self, Peer},
+    admin::{self, Peer, Reader},
     control::Control,
 };
 use crate::wire::{Body, Fault};
@@ -21,7 +17,7 @@ const GAP: Duration = Duration::from_millis(10);
 /// Tells a subscriber until it closes, the route ends or the proxy stops.
 pub(crate) async fn stream(
     control: &Rc<Control>,
-    read: &mut BufReader<OwnedReadHalf>,
+    read: &mut Reader,
     peer: &mut Peer,
     id: u64,
     key: &str,

@@ -16,7 +16,7 @@ use super::{
     persist::{StoredTrip, Tests},
     trial::Trial,
 };
-use crate::wire::{DeadManOutcome, PutArgs, TripFired, Weights};
+use crate::wire::{DeadManOutcome, Fault, PutArgs, TripFired, Weights};
 
 /// What went well is taken in at this pace; a failure at once.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -51,10 +51,16 @@ pub(crate) fn armed(
     (Some(trip), Some(Tests { deployment, begun }))
 }
 
-/// Before the weights change: what was counted so far was drawn by the old ones.
-pub(crate) fn settle(record: &mut Record) {
-    if let Some(trial) = &mut record.trial {
-        trial.look(now_ms());
+/// Before the weights change: what was counted so far was drawn by the old ones. Where that is beyond doubt
+/// already, nobody gives the side on trial anything more.
+pub(crate) fn settle(record: &mut Record, put: &PutArgs) -> Result<(), Fault> {
+    let alarm = record.trial.as_mut().and_then(|trial| trial.look(now_ms()));
+    let side = record.stored.trip.as_ref().map(|trip| trip.arm.stable.other());
+    match (alarm, side) {
+        (Some(_), Some(side)) if put.weights.get(&side).is_some_and(|percent| *percent > 0) => {
+            Err(Fault::TripFiring { side })
+        }
+        _ => Ok(()),
     }
 }
 

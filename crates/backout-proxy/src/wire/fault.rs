@@ -59,6 +59,14 @@ pub enum Fault {
         /// What it did.
         fired: Box<TripFired>,
     },
+    /// The trip is about to fire: it asks the stable side. Ask again in a moment.
+    #[error(
+        "failed to command the route: its trip is about to take side {side} out; try again in a moment"
+    )]
+    TripFiring {
+        /// The side on trial.
+        side: SideName,
+    },
     /// There is no armed dead-man to renew.
     #[error("failed to renew the dead-man: none is armed; put the weights together with one")]
     NotArmed,

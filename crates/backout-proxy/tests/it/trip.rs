@@ -200,6 +200,46 @@ async fn with_both_sides_bad_it_moves_nothing_and_says_so() {
     assert_eq!(proxy.admin.put(back).await.unwrap().weights, weights(100, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_asks_the_stable_side_nobody_gives_the_bad_one_more() {
+    let (asked, may_answer) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let slow = {
+        let (asked, may_answer) = (asked.clone(), may_answer.clone());
+        Upstream::start(move |request: Request<Incoming>| {
+            let (asked, may_answer) = (asked.clone(), may_answer.clone());
+            async move {
+                if request.uri().path() == "/healthz" {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    drop(may_answer.acquire().await);
+                }
+                text(200, "a")
+            }
+        })
+        .await
+    };
+    let b = failing("b", every(1)).await;
+    let proxy = Proxy::start().await;
+    let mut args = tripwired(split(slow.addr, b.addr, 20));
+    args.sides.get_mut(&SideName::A).unwrap().check_path = Some("/healthz".to_owned());
+    let addr = proxy.put(args.clone()).await;
+    let mut conn = Conn::open(addr).await;
+    while asked.load(Ordering::SeqCst) == 0 {
+        conn.get("/").await;
+    }
+    for (a, b) in [(50, 50), (0, 100)] {
+        let more = PutArgs { weights: weights(a, b), ..args.clone() };
+        let refused = proxy.admin.put(more).await;
+        let firing = Fault::TripFiring { side: SideName::B };
+        assert!(
+            matches!(&refused, Err(AdminError::Refused(fault)) if *fault == firing),
+            "{refused:?}"
+        );
+    }
+    may_answer.add_permits(100);
+    assert_eq!(fired(&proxy).await.weights, weights(100, 0));
+}
+
 /// The stored number of the running test.
 fn tests_begun(proxy: &Proxy) -> u64 {
     let text = std::fs::read_to_string(proxy.dir.join("routes.json")).unwrap();
