@@ -76,7 +76,16 @@ pub enum EngineError {
     Ledger(#[from] LedgerError),
     /// The journal.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
+}
+
+impl From<JournalError> for EngineError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Ledger(error) => EngineError::Ledger(error),
+            other => EngineError::Journal(other),
+        }
+    }
 }
 
 impl From<Refused> for EngineError {

@@ -29,21 +29,25 @@ pub(super) async fn run(global: &Global, args: &AuditExport) -> Result<u8, Comma
 async fn export(global: &Global, args: &AuditExport, opened: &Opened) -> Result<u8, CommandError> {
     let id = opened.ledger.as_dyn().id().await.map_err(|error| session::ledger_error(&error))?;
     let keeper = Keeper::new(&opened.state.path, &id);
-    let known = match trust::remembered(&keeper, &[]) {
-        None => Vec::new(),
-        Some(Kept::Known(known)) => vec![known],
-        Some(Kept::Bad(finding)) => {
-            return Err(CommandError::failed(format!(
-                "refused to sign the log: {}",
-                finding.message
-            ))
-            .hint(format!(
-                "see to it, then move {} away to begin anew",
-                keeper.checkpoint_path().display()
-            )));
-        }
-    };
     let path = place(&args.to, &id)?;
+    let mut kept = Vec::from_iter(
+        trust::remembered(&keeper, &[]).map(|kept| (kept, keeper.checkpoint_path())),
+    );
+    if path.exists() {
+        // What is written over must be the beginning of what is written.
+        kept.push((trust::given(&keeper, &path, &[])?, path.clone()));
+    }
+    let mut known = Vec::new();
+    for (kept, from) in kept {
+        match kept {
+            Kept::Known(checkpoint) => known.push(checkpoint),
+            Kept::Bad(finding) => {
+                let message = format!("refused to sign the log: {}", finding.message);
+                let hint = format!("see to it, then move {} away to begin anew", from.display());
+                return Err(CommandError::failed(message).hint(hint));
+            }
+        }
+    }
     match audit::export(opened.ledger.as_dyn(), &keeper, &path, &known, seed).await {
         Ok(exported) => {
             show(global.format, &exported, &id, &path);
