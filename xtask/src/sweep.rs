@@ -14,7 +14,10 @@ const PARTS: &[(&str, &str)] = &[
     ("boundaries", "sweep::killed_at_any_boundary"),
     ("calls", "sweep::killed_before_any_system_call"),
     ("take-overs", "sweep::takeover"),
+    ("power", "sweep::power"),
+    ("refused", "sweep::refused"),
     ("mutants", "sweep::mutants"),
+    ("children", "kills::children"),
     ("races", "races::"),
     ("loops", "kills::loops"),
 ];

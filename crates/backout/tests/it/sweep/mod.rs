@@ -29,6 +29,9 @@ use scene::{Before, SCENES};
 pub use scene::{Scene, scene_of};
 pub use tracer::{Call, Fate, trace};
 
+/// Scenes of a sample: to know the points of one takes a run of it.
+const SAMPLED_SCENES: usize = 9;
+
 /// Boundaries that a command passes, in order.
 fn boundaries(scene: &Scene) -> Vec<String> {
     let world = scene.prepared();
@@ -83,8 +86,12 @@ pub fn kept(world: &World) {
 /// One world a point; those of scripts are copied, since only files are in them.
 fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -> Kill) -> Summary {
     let mut jobs = Vec::new();
-    let scenes: Vec<&Scene> = SCENES.iter().filter(|scene| options.wants(scene.name)).collect();
+    let mut scenes: Vec<&Scene> = SCENES.iter().filter(|scene| options.wants(scene.name)).collect();
     assert!(!scenes.is_empty(), "no scene is called {:?}", options.kind);
+    if options.sample.is_some() {
+        let drawn = Draw::of(options.seed, "scenes").some_of(scenes.len(), SAMPLED_SCENES);
+        scenes = drawn.into_iter().map(|nth| scenes[nth - 1]).collect();
+    }
     for scene in scenes {
         let names = places(scene);
         let can_copy = scene.is_script() && scene.before != Before::Holding;
@@ -113,7 +120,7 @@ fn sweep(options: &Options, places: fn(&Scene) -> Vec<String>, kill: fn(usize) -
 
 #[test]
 fn killed_at_any_boundary_every_operation_comes_to_an_end() {
-    let options = Options::from_env(2, Duration::from_secs(80));
+    let options = Options::from_env(4, Duration::from_secs(60));
     let summary = sweep(&options, boundaries, Kill::Boundary);
     summary.tell("boundaries", "killed");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
@@ -125,7 +132,7 @@ fn killed_at_any_boundary_every_operation_comes_to_an_end() {
 
 #[test]
 fn killed_before_any_system_call_every_operation_comes_to_an_end() {
-    let options = Options::from_env(3, Duration::from_secs(80));
+    let options = Options::from_env(5, Duration::from_secs(60));
     let summary = sweep(&options, calls, Kill::Call);
     summary.tell("system calls", "killed");
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
