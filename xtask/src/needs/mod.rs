@@ -92,6 +92,20 @@ const COMPONENTS: &[Component] = &[
         install: Install::Apt(&["strace"]),
     },
     Component {
+        name: "systemd-analyze",
+        needed_by: &["test"],
+        why: "checks the unit of the controller",
+        find: Find::Answers("systemd-analyze", &["--version"]),
+        install: Install::Apt(&["systemd"]),
+    },
+    Component {
+        name: "python3",
+        needed_by: &["test"],
+        why: "holds a lock of the ledger, as any other program may",
+        find: Find::Answers("python3", &["-c", "import sqlite3"]),
+        install: Install::Apt(&["python3"]),
+    },
+    Component {
         name: "prometheus",
         needed_by: &["test"],
         why: "a source of metrics to read from",
