@@ -113,7 +113,11 @@ fn chart_lines(account: &JudgeAccount, width: usize) -> Vec<String> {
         let power =
             account.threshold.max(1.0).log10() + 1.0 - row as f64 * powers / (rows - 1) as f64;
         let whole = (power - power.round()).abs() < 1e-6;
-        let label = if whole { e_value(10f64.powf(power.round())) } else { String::new() };
+        let label = match power.round() as i32 {
+            _ if !whole => String::new(),
+            power @ ..0 => 10f64.powi(power).to_string(),
+            power => format!("{:.0}", 10f64.powi(power)),
+        };
         out.push(format!("{label:>LABEL_WIDTH$} |{line}"));
     }
     let span_ms = u64::try_from(last.0.saturating_sub(first.0)).unwrap_or(0);
@@ -134,12 +138,10 @@ fn budget(account: &JudgeAccount, width: usize) -> Vec<String> {
         ]);
     }
     let percent = account.false_rollback_probability * 100.0;
-    let mut out = vec![
-        String::new(),
-        format!(
-            "At most {percent} % of harmless releases are taken back by these tests, all together:"
-        ),
-    ];
+    let bound =
+        format!("At most {percent} % of harmless releases are taken back by these tests together:");
+    let mut out = vec![String::new()];
+    out.extend(Text::from(bound).wrapped(width).iter().map(Text::styled));
     out.extend(table.render(2, width, false));
     out.push(format!("  together {}", e_value(account.e_value)));
     out

@@ -150,7 +150,11 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
     }
     let number =
         |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if pattern.contains("(ms|s|m|h|d)") {
+    if pattern.contains("KiB") {
+        crate::config::scalar::parse_quantity(text).is_ok()
+    } else if pattern.contains("[smh]") {
+        crate::config::scalar::parse_rate(text).is_ok()
+    } else if pattern.contains("(ms|s|m|h|d)") {
         super::super::parse_duration_ms(text).is_ok()
     } else if pattern.contains("%?$") {
         number(text.trim_end_matches('%'))
