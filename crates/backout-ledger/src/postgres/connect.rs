@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What is worth another try to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// A server that starts, or is full for the moment.
+    /// A server that starts, is full for the moment, or breaks off.
     Starting,
     /// Also one that does not listen: it did a moment ago.
     Cut,
@@ -48,7 +48,9 @@ pub(super) async fn open_patiently(
             Err(Refused::Open(error)) => return Err(error),
             Err(Refused::Failure(failure)) => failure,
         };
-        let worth = failure.may_pass() || (patience == Patience::Cut && failure.is_cut());
+        let worth = failure.may_pass()
+            || failure.is_broken_off()
+            || (patience == Patience::Cut && failure.is_cut());
         if !worth || Instant::now() + PAUSE >= deadline {
             return Err(failure.meaning(url).into());
         }

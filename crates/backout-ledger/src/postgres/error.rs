@@ -53,6 +53,15 @@ impl Failure {
         }
     }
 
+    /// Somebody was there, and the connection broke.
+    pub(super) fn is_broken_off(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        matches!(self, Self::Sql(sqlx::Error::Io(error)) if matches!(
+            error.kind(),
+            Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe
+        ))
+    }
+
     /// Whether the connection can be used further, outside of a transaction.
     pub(super) fn leaves_connection(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(_))) && !self.is_cut()

@@ -26,7 +26,7 @@ use crate::sqlite::{OpenError, OpenMode};
 use crate::surroundings::Surroundings;
 
 /// Further tries of what can be done twice, after its connection was cut.
-pub(super) const RETRIES: u32 = 2;
+pub(super) const RETRIES: u32 = 4;
 
 /// Between two questions for the same commit.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -202,10 +202,16 @@ impl Server {
         connection: &mut PgConnection,
         mark: i64,
     ) -> Result<(i64, u64), sqlx::Error> {
+        // Once by each writer: nobody asks for what a process committed a day ago.
+        let tidy = match mark {
+            1 => "DELETE FROM writers WHERE seen_ms < now_ms() - 86400000;",
+            _ => "",
+        };
         // One message: the server does it all before it answers. `writer` is hexadecimal.
         let sql = format!(
             "BEGIN;
              SELECT 1 FROM ledger WHERE only_row = 1 FOR UPDATE;
+             {tidy}
              INSERT INTO writers (id, last, seen_ms) VALUES ('{}', {mark}, now_ms())
                  ON CONFLICT (id) DO UPDATE SET last = excluded.last, seen_ms = excluded.seen_ms;
              SELECT format, now_ms() AS now_ms FROM ledger WHERE only_row = 1",

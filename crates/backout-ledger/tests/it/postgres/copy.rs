@@ -144,8 +144,11 @@ async fn the_old_ledger_is_kept_from_everybody() {
         };
         assert_eq!(to, url.to_string());
     }
-    // Once more is the same; elsewhere is another ledger.
-    copy(folder.path(), &url).await.unwrap();
+    // Once more is the same, also when it has gone on; elsewhere is another ledger.
+    let moved = PostgresLedger::connect(&url, OpenMode::ReadWrite).await.unwrap();
+    moved.put_blob(b"since").await.unwrap();
+    assert_eq!(rows(&copy(folder.path(), &url).await.unwrap(), "blobs"), 4);
+    assert_eq!(shared().sql(&database, "SELECT count(*) FROM backout.blobs"), "5");
     let Err(CopyError::Refused(why)) = copy(folder.path(), &target().1).await else {
         panic!("it was copied twice")
     };
