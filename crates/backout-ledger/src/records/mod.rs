@@ -23,7 +23,7 @@ use store::Store;
 pub const MAX_BLOB_BYTES: usize = 10 * 1024 * 1024;
 
 /// Tries of a transaction whose connection is cut each time.
-const MAX_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 5;
 
 /// Term of a lease.
 pub const DEFAULT_TERM_MS: u64 = 15_000;
