@@ -9,6 +9,7 @@ mod registry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak, mpsc};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// A running daemon.
 pub struct Engine {
     temp: tempfile::TempDir,
+    /// The addresses that its containers get.
+    pool: String,
     daemon: Mutex<Option<Daemon>>,
 }
 
@@ -59,7 +62,8 @@ impl Engine {
         let compose =
             compose_plugin().expect("Docker Compose v2: run `cargo xtask test` to install it");
         std::os::unix::fs::symlink(compose, plugins.join("docker-compose")).expect("a link");
-        let engine = Self { temp, daemon: Mutex::new(None) };
+        let engine = Self { temp, pool: next_pool(), daemon: Mutex::new(None) };
+        engine.let_through("-I");
         engine.start();
         engine
     }
@@ -97,14 +101,14 @@ impl Engine {
         let mut daemon = self.daemon();
         assert!(daemon.is_none(), "it runs already");
         let end = Instant::now() + PATIENCE;
-        // Daemons set up the packet filter of the machine, and one of them at a time can.
+        // One at a time looks for free addresses.
         let _alone = alone();
         while !self.docker(&["version"]).status.success() {
             let running = daemon.as_mut().is_some_and(|d| matches!(d.child.try_wait(), Ok(None)));
             assert!(Instant::now() < end, "dockerd does not answer: {}", self.log());
             if !running {
                 let _ = std::fs::remove_file(self.temp.path().join("pid"));
-                *daemon = Some(spawn(self.temp.path()));
+                *daemon = Some(spawn(self.temp.path(), &self.pool));
             }
             std::thread::sleep(POLL);
         }
@@ -113,6 +117,15 @@ impl Engine {
     /// Ends the daemon as a service manager does.
     pub fn stop(&self) {
         self.end();
+    }
+
+    /// Adds or takes away the one rule that lets its containers reach each other, also where another daemon has
+    /// forbidden all that it does not know.
+    fn let_through(&self, how: &str) {
+        let rule = ["FORWARD", "-s", &self.pool, "-d", &self.pool, "-j", "ACCEPT"];
+        let mut command = Command::new("iptables");
+        command.args(["--wait", how]).args(rule).env("PATH", with_system_folders());
+        let _ = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
     }
 
     fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
@@ -170,10 +183,22 @@ impl Drop for Engine {
         if !ids.is_empty() {
             let _ = self.docker(&[&["rm", "-f"], &ids[..]].concat());
         }
-        // With a network its rules go too.
-        let _ = self.docker(&["network", "prune", "--force"]);
         self.end();
+        self.let_through("-D");
     }
+}
+
+/// Another one for each engine, far from what daemons usually take.
+fn next_pool() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("10.{}.0.0/16", 130 + number % 120)
+}
+
+/// Daemons live in folders that are not on everybody's `PATH`.
+fn with_system_folders() -> String {
+    let system = "/usr/local/sbin:/usr/sbin:/sbin";
+    std::env::var("PATH").map_or(system.to_owned(), |path| format!("{path}:{system}"))
 }
 
 /// Held by whoever starts a daemon, over all test programs of this machine.
@@ -184,15 +209,13 @@ fn alone() -> Option<std::fs::File> {
     Some(file)
 }
 
-fn spawn(folder: &Path) -> Daemon {
+fn spawn(folder: &Path, pool: &str) -> Daemon {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .expect("a log");
     let path = |name: &str| folder.join(name).display().to_string();
-    // Far from what other daemons of this machine use; the daemon itself avoids networks that are in use.
-    let pool = format!("base=10.{}.0.0/16,size=26", 130 + std::process::id() % 90);
     let args = [
         "--pdeathsig".to_owned(),
         "TERM".to_owned(),
@@ -207,8 +230,11 @@ fn spawn(folder: &Path) -> Daemon {
         format!("unix://{}", path("socket")),
         "--bridge".to_owned(),
         "none".to_owned(),
+        // The chains of the machine belong to nobody here: two daemons would take each other's rules away. Ports on
+        // loopback are served by docker-proxy without them.
+        "--iptables=false".to_owned(),
         "--default-address-pool".to_owned(),
-        pool,
+        format!("base={pool},size=26"),
         "--shutdown-timeout".to_owned(),
         "3".to_owned(),
     ];
@@ -216,9 +242,7 @@ fn spawn(folder: &Path) -> Daemon {
     let (sent, started) = mpsc::channel();
     std::thread::spawn(move || {
         let mut command = Command::new("setpriv");
-        let system = "/usr/local/sbin:/usr/sbin:/sbin";
-        let paths = std::env::var("PATH").map_or(system.to_owned(), |p| format!("{p}:{system}"));
-        command.args(args).env("PATH", paths).stdin(Stdio::null());
+        command.args(args).env("PATH", with_system_folders()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a handle")).stderr(log);
         let child = command.spawn().expect("setpriv of util-linux");
         let _ = sent.send(child);

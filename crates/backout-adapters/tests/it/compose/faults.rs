@@ -94,7 +94,7 @@ async fn a_start_that_is_cut_off_anywhere_can_come_again() {
     let bench = Bench::with_images(false);
     bench.write("compose.yaml", &format!("{WEB}  db:\n    image: ${{IMAGE}}:v1\n    init: true\n"));
     let release = bench.release("v1").await;
-    for cut_after_ms in [1, 40, 90, 150, 250, 400, 700] {
+    for cut_after_ms in [40, 150, 300, 600] {
         let cut = std::time::Duration::from_millis(cut_after_ms);
         // Dropped, it ends what it runs.
         let _ = tokio::time::timeout(cut, bench.start(Slot::A, &release, 1)).await;
