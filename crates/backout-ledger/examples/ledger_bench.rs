@@ -84,7 +84,7 @@ async fn journal_sqlite(folder: &Path) -> Outcome<()> {
         .synchronous(SqliteSynchronous::Full)
         .connect()
         .await?;
-    sqlx::query("CREATE TABLE entries (id INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT")
+    sqlx::query("CREATE TABLE bare (id INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT")
         .execute(&mut raw)
         .await?;
     let text = text(&leased)?;
@@ -94,7 +94,7 @@ async fn journal_sqlite(folder: &Path) -> Outcome<()> {
         let began = Instant::now();
         for _ in 0..COMMITS {
             let mut transaction = raw.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("INSERT INTO entries (json) VALUES ($1)")
+            sqlx::query("INSERT INTO bare (json) VALUES ($1)")
                 .bind(text.as_str())
                 .execute(&mut *transaction)
                 .await?;
@@ -112,7 +112,7 @@ async fn journal_postgres() -> Outcome<()> {
     let url: DatabaseUrl = address.parse()?;
     let leased = leased(PostgresLedger::connect(&url, OpenMode::ReadWrite).await?).await?;
     let mut raw = PgConnection::connect(&address).await?;
-    let table = "CREATE TABLE entries (id BIGSERIAL PRIMARY KEY, json TEXT NOT NULL)";
+    let table = "CREATE TABLE bare (id BIGSERIAL PRIMARY KEY, json TEXT NOT NULL)";
     sqlx::query(table).execute(&mut raw).await?;
     let text = text(&leased)?;
     let (mut all_ours, mut all_bare, mut length) = (Duration::ZERO, Duration::ZERO, 1);
@@ -121,7 +121,7 @@ async fn journal_postgres() -> Outcome<()> {
         let began = Instant::now();
         for _ in 0..COMMITS {
             let mut transaction = raw.begin().await?;
-            sqlx::query("INSERT INTO entries (json) VALUES ($1)")
+            sqlx::query("INSERT INTO bare (json) VALUES ($1)")
                 .bind(text.as_str())
                 .execute(&mut *transaction)
                 .await?;

@@ -12,15 +12,15 @@ use backout_testkit::postgres::{Cut, Proxy, shared};
 use super::harness::{connect, fresh};
 use crate::harness::logged;
 
-/// Short, so that the test is; the server's own are in the same proportion.
+/// Short, so that the test is, and long enough for a machine under load.
 fn impatient() -> Limits {
     Limits {
-        connect: Duration::from_millis(400),
-        reconnect: Duration::from_millis(500),
-        statement: Duration::from_millis(500),
+        connect: Duration::from_secs(2),
+        reconnect: Duration::from_secs(2),
+        statement: Duration::from_secs(2),
         large: Duration::from_secs(5),
         lock: Duration::from_secs(4),
-        settle: Duration::from_millis(800),
+        settle: Duration::from_secs(4),
     }
 }
 
@@ -72,7 +72,7 @@ async fn a_holder_in_a_hole_writes_nothing_and_is_replaced_after_its_term() {
 async fn a_commit_into_the_hole_is_whole_or_not_there_and_locks_nobody_out() {
     let harness = fresh().await;
     let proxy = Proxy::new(shared());
-    let limits = Limits { lock: Duration::from_millis(800), ..impatient() };
+    let limits = Limits { lock: Duration::from_secs(2), ..impatient() };
     let ledger = connect(&proxy.url(harness.database()), harness.world(), limits).await;
     let leased = Leased::new(&harness).await;
     leased.open("one").await;

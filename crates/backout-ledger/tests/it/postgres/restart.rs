@@ -1,7 +1,7 @@
 //! The server ends at once, as with `pg_ctl stop -m immediate`, while somebody writes, and comes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backout_core::ports::{AppendError, Ledger};
@@ -12,10 +12,14 @@ use backout_testkit::postgres::{PostgresServer, Setup};
 
 use crate::harness::logged;
 
-/// Goes on while the server restarts under it. Returns how many commits were acknowledged and how many were refused.
-async fn append_all_the_time(leased: Leased, stop: Arc<AtomicBool>) -> (Leased, u64, u64) {
+/// Goes on while the server restarts under it, and counts commits that were acknowledged.
+async fn append_all_the_time(
+    leased: Leased,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+) -> Leased {
     let operation = samples::operation("one");
-    let (mut length, mut done, mut refused) = (1, 0, 0);
+    let mut length = 1;
     while !stop.load(Ordering::SeqCst) {
         let commit = leased.entries("one", length, &["a", "b"]);
         let result = leased.ledger.commit(&leased.lease, &[commit]).await;
@@ -35,9 +39,22 @@ async fn append_all_the_time(leased: Leased, stop: Arc<AtomicBool>) -> (Leased, 
         assert!(found == length || found == length + 2, "{found} after {length}");
         assert_eq!(found, expected.unwrap_or(found), "{result:?}");
         length = found;
-        if result.is_ok() { done += 1 } else { refused += 1 }
+        if result.is_ok() {
+            done.fetch_add(1, Ordering::SeqCst);
+        }
     }
-    (leased, done, refused)
+    leased
+}
+
+/// Waits until two more commits were acknowledged.
+async fn goes_on(done: &AtomicU64) {
+    let before = done.load(Ordering::SeqCst);
+    let more = async {
+        while done.load(Ordering::SeqCst) < before + 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), more).await.expect("the writer goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,18 +70,20 @@ async fn what_was_acknowledged_survives_crashes_of_the_server() {
     let leased = Leased { ledger, lease, holder };
     leased.open("one").await;
     let stop = Arc::new(AtomicBool::new(false));
-    let writer = tokio::spawn(append_all_the_time(leased, stop.clone()));
+    let done = Arc::new(AtomicU64::new(0));
+    let writer = tokio::spawn(append_all_the_time(leased, stop.clone(), done.clone()));
     for round in 0..6_u64 {
-        tokio::time::sleep(Duration::from_millis(60 + round * 37)).await;
+        goes_on(&done).await;
+        // At another point of a commit each time.
+        tokio::time::sleep(Duration::from_micros(round * 370)).await;
         tokio::task::block_in_place(|| {
             server.stop_at_once();
             server.start_again();
         });
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    goes_on(&done).await;
     stop.store(true, Ordering::SeqCst);
-    let (leased, done, refused) = writer.await.unwrap();
-    assert!(done > 20, "{done} done, {refused} refused");
+    let leased = writer.await.unwrap();
     let length = leased.ledger.journal_length(&samples::operation("one")).await.unwrap();
     let ledger = PostgresLedger::connect(&url, OpenMode::ReadOnly).await.unwrap();
     assert_eq!(logged(&ledger).await, length);
