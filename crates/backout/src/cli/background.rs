@@ -1,6 +1,7 @@
 //! The long-lived processes: `proxy` and the hidden `supervise`.
 
 use super::args::{self, Global};
+use super::serve::log;
 use super::session;
 use crate::error::CommandError;
 use crate::exit_code;
@@ -12,6 +13,8 @@ pub fn proxy(global: &Global, args: &args::Proxy) -> Result<u8, CommandError> {
         // A session of its own: the terminal of whoever started it has no hold on it.
         let _ = rustix::process::setsid();
     }
+    // Into `proxy.log` beside its routes, where it was started by a deploy.
+    log::begin(global);
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => {

@@ -1,7 +1,7 @@
 //! `backout serve`: the standing controller.
 
 mod fleet;
-mod log;
+pub(super) mod log;
 mod manager;
 mod unit;
 

@@ -1,6 +1,8 @@
 //! The log: lines on standard error, as text or as JSON.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
@@ -11,13 +13,14 @@ pub fn begin(global: &Global) {
     let level = if global.verbose > 0 { "debug" } else { "info" };
     // What other crates have to say is for `-v`.
     let directives = format!(
-        "warn,backout={level},backout_engine={level},backout_ledger={level},backout_adapters={level}"
+        "warn,backout={level},backout_engine={level},backout_ledger={level},backout_adapters={level},\
+         backout_proxy={level}"
     );
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
-        .with_writer(std::io::stderr)
+        .with_writer(|| Sparing)
         .with_ansi(colour)
         .with_target(false);
     // A second beginning in one process keeps the first.
@@ -25,4 +28,56 @@ pub fn begin(global: &Global) {
         Format::Json => lines.json().flatten_event(true).try_init(),
         Format::Table => lines.try_init(),
     };
+}
+
+/// Lines an hour at most: what goes wrong with every request must not fill the disk.
+const LINES_PER_HOUR: u32 = 2_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// When this hour began, and its lines so far.
+type Lines = Option<(Instant, u32)>;
+
+fn hour() -> std::sync::MutexGuard<'static, Lines> {
+    static LINES: Mutex<Lines> = Mutex::new(None);
+    LINES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Counts one more line; whether it may be written.
+fn may_write(lines: &mut Lines, now: Instant) -> bool {
+    let (began, count) = lines.get_or_insert((now, 0));
+    if now.saturating_duration_since(*began) >= HOUR {
+        (*began, *count) = (now, 0);
+    }
+    *count = count.saturating_add(1);
+    *count <= LINES_PER_HOUR
+}
+
+/// Standard error, a line at a time, and no more than so many.
+struct Sparing;
+
+impl Write for Sparing {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if may_write(&mut hour(), Instant::now()) {
+            io::stderr().write_all(line)?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lines_ends_and_the_next_hour_begins_anew() {
+        let (mut lines, now) = (None, Instant::now());
+        let written = (0..10_000).filter(|_| may_write(&mut lines, now)).count();
+        assert_eq!(written, LINES_PER_HOUR as usize);
+        assert!(!may_write(&mut lines, now + HOUR / 2));
+        assert!(may_write(&mut lines, now + HOUR));
+    }
 }

@@ -63,6 +63,25 @@ fn a_proxy_that_dies_and_can_not_come_back_ends_no_stage() {
 }
 
 #[test]
+fn a_proxy_that_runs_and_can_not_listen_is_told() {
+    let world = World::new(&Yaml::blue_green());
+    world.deployed("v1");
+    kill_the_proxy(&world);
+    let taken = wait_for("its port", || TcpListener::bind(("127.0.0.1", world.listen)).ok());
+    // As a unit of the system starts it again.
+    let proxy = world.spawn(&["proxy"]);
+    let words = "the router runs, but users are not served";
+    wait_until("the word of it", || world.status()["warnings"].to_string().contains(words));
+    let doctor = world.run(&["doctor"]);
+    let said = format!("{}{}", doctor.stdout, doctor.stderr);
+    assert!(said.contains("users are not served") && said.contains("in use"), "{said}");
+    drop(taken);
+    wait_until("users again", || world.get("/").is_ok());
+    wait_until("silence", || !world.status()["warnings"].to_string().contains(words));
+    drop(proxy);
+}
+
+#[test]
 fn a_proxy_that_died_between_deploys_is_missed_and_started() {
     let world = World::new(&Yaml::blue_green());
     world.deployed("v1");
