@@ -51,12 +51,12 @@ fn understand(project: &str, finished: &Finished) -> Result<(), AdapterError> {
         Ended::Exited(_) if is_no_engine(&words) => Err(AdapterError::unknown(format!(
             "failed to start project {project}: the Docker daemon went away: {words}"
         ))),
+        // What the engine could not do just now it may be able to do the next time: some of it may have happened.
         Ended::Exited(_) => {
-            let error =
-                AdapterError::permanent(format!("failed to start project {project}: {words}"));
+            let error = format!("failed to start project {project}: {words}");
             Err(match hint(&words) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
+                Some(hint) => AdapterError::permanent(error).with_hint(hint),
+                None => AdapterError::unknown(error),
             })
         }
         Ended::Signalled(signal) => Err(AdapterError::unknown(format!(
@@ -85,6 +85,9 @@ fn hint(words: &str) -> Option<&'static str> {
     if says(&["no space left on device", "read-only file system"]) {
         return Some("Docker can't write: look at its disk");
     }
+    if says(&["OCI runtime create failed", "executable file not found", "invalid", "undefined"]) {
+        return Some("correct the compose file, or the image");
+    }
     None
 }
 
@@ -99,4 +102,35 @@ fn last_words(finished: &Finished) -> String {
     let lines: Vec<&str> =
         all.lines().filter(|line| !progress(line) && !line.trim().is_empty()).collect();
     if lines.is_empty() { all } else { lines.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use backout_core::ports::ErrorClass;
+
+    use super::*;
+    use crate::host::Captured;
+
+    fn error(said: &str) -> AdapterError {
+        let mut stderr = Captured::new(4096);
+        stderr.push(said.as_bytes());
+        let took = Duration::from_secs(1);
+        let finished = Finished { ended: Ended::Exited(1), stdout: Captured::new(1), stderr, took };
+        understand("shop", &finished).unwrap_err()
+    }
+
+    #[test]
+    fn what_another_try_may_mend_is_tried_again() {
+        let progress = " Container shop-web-1  Creating\n Network shop_default  Created\n";
+        for (said, class) in [
+            ("Bind for 127.0.0.1:80 failed: port is already allocated", ErrorClass::Permanent),
+            ("OCI runtime create failed: exec: \"x\": not found in $PATH", ErrorClass::Permanent),
+            ("driver failed: iptables failed: No chain by that name.", ErrorClass::Unknown),
+            ("Cannot connect to the Docker daemon at unix:///x.", ErrorClass::Unknown),
+        ] {
+            let error = error(&format!("{progress}{said}"));
+            assert_eq!(error.class, class, "{error}");
+            assert!(error.message.contains(said) && !error.message.contains("Creating"), "{error}");
+        }
+    }
 }
