@@ -217,7 +217,8 @@ fn script_target() {
 fn compose() {
     let engine = backout_testkit::docker::Engine::own();
     for version in ["1.0.0", "1.1.0"] {
-        engine.web(&format!("shop/web:{version}"), version);
+        let serve = ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"];
+        engine.image(&format!("shop/web:{version}"), &[("www/health", version)], &serve);
     }
     let mut reader = Reader::new();
     reader.2 = engine.env();
