@@ -257,6 +257,9 @@ async fn create(state: &Path, file: &Path) -> Result<(), OpenError> {
     let mut connection = connect(state, options).await?;
     migrations::run(state, &mut connection).await?;
     write_identity(state, &mut connection).await?;
+    // Closing copies the log back, too, but says nothing when that fails: the renamed file would be half a ledger.
+    let copied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await;
+    copied.map_err(|error| ledger_error(state, &error))?;
     connection.close().await.map_err(|error| ledger_error(state, &error))?;
     handle.sync_all().map_err(io_error)?;
     fs_err::rename(&build, file).map_err(io_error)?;

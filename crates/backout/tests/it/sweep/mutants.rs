@@ -8,11 +8,14 @@ use crate::kills::loops;
 use crate::races::{clock, stages, stopped};
 use crate::support::World;
 
+/// Switches the mistake on in a world, or leaves it off.
+type Make<'a> = &'a dyn Fn(&World);
+
 /// A mistake, and the part of the proofs that must fail with it.
 struct Mutant {
     name: &'static str,
     /// Prepares a world; then, with the mistake in its commands, tries what must hold.
-    proof: fn(&dyn Fn(&World)),
+    proof: fn(Make<'_>),
 }
 
 const MUTANTS: &[Mutant] = &[
@@ -44,34 +47,34 @@ const MUTANTS: &[Mutant] = &[
     Mutant { name: "folder_not_synced", proof: |make| in_a(make, power::is_careful) },
 ];
 
-fn killed_at(make: &dyn Fn(&World), scene: &str, boundary: &'static str) {
+fn killed_at(make: Make<'_>, scene: &str, boundary: &'static str) {
     let scene = scene_of(scene);
     let world = scene.prepared();
     make(&world);
     run::point(&scene, &world, &[Kill::Named(boundary)]);
 }
 
-fn in_a(make: &dyn Fn(&World), proof: fn(&World)) {
+fn in_a(make: Make<'_>, proof: fn(&World)) {
     let world = scene_of("script deploy").prepared();
     make(&world);
     proof(&world);
 }
 
-fn crashes(make: &dyn Fn(&World)) {
+fn crashes(make: Make<'_>) {
     let scene = scene_of("script rollback");
     let world = scene.prepared();
     make(&world);
     loops::crash_in(&scene, &world, "start");
 }
 
-fn is_woken(make: &dyn Fn(&World)) {
+fn is_woken(make: Make<'_>) {
     let scene = scene_of("script stages deploy then rollback");
     let world = scene.prepared();
     make(&world);
     assert_eq!(stopped::wakes(&scene, &world, "after_effect/start:1"), 0);
 }
 
-fn has_another_time(make: &dyn Fn(&World)) {
+fn has_another_time(make: Make<'_>) {
     let world = stages("20m");
     make(&world);
     clock::is_not_stolen(&world, &["+1h"]);

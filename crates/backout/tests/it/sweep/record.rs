@@ -175,7 +175,7 @@ impl Recorder {
 
 impl Watch for Recorder {
     fn about_to(&mut self, call: &Call) -> Fate {
-        if call.nth % self.every == 0 {
+        if call.nth.is_multiple_of(self.every) {
             let copy = self.outside.with_file_name(format!("outside.{}", call.nth));
             fs::create_dir(&copy).unwrap();
             super::scene::copy(&self.outside, &copy);
