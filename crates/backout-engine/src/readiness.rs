@@ -278,6 +278,11 @@ pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>
         }
     }
     let mut digests = BTreeSet::new();
+    // What was ordered is copied already, and stands in no row of a release yet.
+    for order in cx.ledger.orders(None).await?.into_iter().filter_map(|request| request.order) {
+        let artifacts = order.release.content.artifacts.into_iter();
+        digests.extend(artifacts.filter(|artifact| artifact.kept).map(|artifact| artifact.digest));
+    }
     for id in releases {
         if let Some(release) = cx.ledger.release_by_id(&id).await? {
             digests.extend(

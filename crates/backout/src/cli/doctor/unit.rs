@@ -71,6 +71,12 @@ impl Unit {
         std::iter::once(self.folder()).chain(system).map(|folder| folder.join(&self.name)).collect()
     }
 
+    /// Where `serve --print-unit` is told to be put.
+    fn controllers(&self) -> Vec<PathBuf> {
+        let folders = std::iter::once(self.folder()).chain(SYSTEM.iter().map(PathBuf::from));
+        folders.map(|folder| folder.join("backout.service")).collect()
+    }
+
     fn is_enabled(&self) -> bool {
         ["multi-user.target.wants", "default.target.wants"].iter().any(|wants| {
             std::fs::symlink_metadata(self.folder().join(wants).join(&self.name)).is_ok()
@@ -104,6 +110,10 @@ impl Unit {
     }
 }
 
+fn runs_a_controller(unit: &Path) -> bool {
+    std::fs::read_to_string(unit).is_ok_and(|text| text.contains("serve --headless"))
+}
+
 /// Whether what runs comes back after a reboot; with the unit, if it has to be installed.
 pub fn check(unit: Unit, place: &Place) -> (Option<Item>, Option<Unit>) {
     let name = "after_reboot";
@@ -121,6 +131,10 @@ pub fn check(unit: Unit, place: &Place) -> (Option<Item>, Option<Unit>) {
                 (Some(Item::warning(name, message).fix(unit.enable())), None)
             }
         };
+    }
+    if let Some(path) = unit.controllers().into_iter().find(|path| runs_a_controller(path)) {
+        let message = format!("{} runs a controller, which starts it again", path.display());
+        return (Some(Item::pass(name, message)), None);
     }
     let message =
         format!("nothing starts it again by itself: install {}, or run at boot", unit.name);

@@ -193,7 +193,7 @@ fn another_folder_is_refused() {
 #[test]
 fn a_person_at_a_terminal_hands_over() {
     let yaml = Yaml::long_hold();
-    let router = yaml.router.replace("} }", ", dead_man: 3s } }");
+    let router = yaml.router.replace("} }", ", dead_man: 8s } }");
     let world = World::new(&Yaml { router, ..yaml });
     world.deployed("v1");
     let controller = world.controller();
@@ -209,7 +209,7 @@ fn a_person_at_a_terminal_hands_over() {
     assert_eq!(status["watched_by"], status["controller"]);
     assert!(controller.says("was handed over, and is taken up"), "{}", controller.stderr());
     // Longer than the dead-man would wait if nobody renewed it.
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_secs(10));
     assert_eq!(world.status()["operation"]["step"], "hold_50");
     world.run(&["promote"]).expect(0);
     world.wait_for_status(2, &["stable"]);

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::kills::{at_each, ended_well, quick};
-use crate::support::{Service, World, Yaml, wait_until};
+use crate::support::{World, Yaml, wait_until};
 
 const DEPLOY_V2: [&str; 4] = ["deploy", "--version", "v2", "--yes"];
 
@@ -87,18 +87,15 @@ fn it_watches_a_bake_that_nobody_watches() {
 fn a_bake_that_goes_bad_is_taken_back_by_the_controller() {
     let world = World::new(&Yaml::blue_green());
     world.deployed("v1");
-    world.configure(&Yaml::blue_green().bake("10m"));
-    // Healthy until the file is there.
-    let flags = "--health-body health";
-    world.write("health", r#"{"status":"healthy"}"#);
-    world.build(Service { flags, ..Service::default() });
+    world.configure(&Yaml::blue_green().bake("10m").impatient());
     let deploy = world.deploying("v2");
     world.wait_for_step("bake");
     deploy.signal(Signal::KILL);
     deploy.wait();
     let controller = world.controller();
-    wait_until("the controller to watch", || controller.says("is taken up"));
-    world.write("health", r#"{"status":"unhealthy"}"#);
+    wait_until("the controller to watch", || controller.says("the watch sees"));
+    // It hangs from now on.
+    world.program_of("v2").signal(Signal::STOP);
     let bad = world.wait_for_status(2, &["rolled_back"]);
     assert_eq!(bad["rejected"], true, "{bad:#}");
     world.wait_for_rest();
