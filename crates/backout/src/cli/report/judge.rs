@@ -69,7 +69,11 @@ pub fn lines(account: &JudgeAccount, width: usize, now: Timestamp) -> Vec<String
     {
         say(&format!("missing: {missing}"));
     }
-    for warning in account.verdict.warnings.iter().filter(|w| **w != account.verdict.evidence) {
+    // What failed it says more than what was on the way there.
+    let warns = account.verdict.level != Level::Failing;
+    for warning in
+        account.verdict.warnings.iter().filter(|w| warns && **w != account.verdict.evidence)
+    {
         say(&format!("warning: {warning}"));
     }
     say(&seen(account, now));
@@ -108,16 +112,8 @@ fn chart_lines(account: &JudgeAccount, width: usize) -> Vec<String> {
         String::new(),
         format!("Evidence against it (e-value; from {} on it fails)", e_value(account.threshold)),
     ];
-    for (row, line) in drawn.iter().enumerate() {
-        // One label per power of ten; the top is one power above the line.
-        let power =
-            account.threshold.max(1.0).log10() + 1.0 - row as f64 * powers / (rows - 1) as f64;
-        let whole = (power - power.round()).abs() < 1e-6;
-        let label = match power.round() as i32 {
-            _ if !whole => String::new(),
-            power @ ..0 => 10f64.powi(power).to_string(),
-            power => format!("{:.0}", 10f64.powi(power)),
-        };
+    let labels = labels(account.threshold, rows);
+    for (label, line) in labels.iter().zip(&drawn) {
         out.push(format!("{label:>LABEL_WIDTH$} |{line}"));
     }
     let span_ms = u64::try_from(last.0.saturating_sub(first.0)).unwrap_or(0);
@@ -125,6 +121,22 @@ fn chart_lines(account: &JudgeAccount, width: usize) -> Vec<String> {
     out.push(format!("{:>LABEL_WIDTH$} +{}", "", "-".repeat(columns)));
     out.push(format!("{:>LABEL_WIDTH$}  {legend}", ""));
     out
+}
+
+/// One label per power of ten, and the line's own. The top is one power above the line, the bottom 0.01.
+fn labels(threshold: f64, rows: usize) -> Vec<String> {
+    let top = threshold.max(1.0).log10() + 1.0;
+    let row = |power: f64| ((top - power) / (top + 2.0) * (rows - 1) as f64).round() as usize;
+    let mut labels = vec![String::new(); rows];
+    for power in -2..=top.floor() as i32 {
+        let text = match power {
+            ..0 => 10f64.powi(power).to_string(),
+            _ => format!("{:.0}", 10f64.powi(power)),
+        };
+        labels[row(f64::from(power)).min(rows - 1)] = text;
+    }
+    labels[row(top - 1.0).min(rows - 1)] = e_value(threshold);
+    labels
 }
 
 fn budget(account: &JudgeAccount, width: usize) -> Vec<String> {
