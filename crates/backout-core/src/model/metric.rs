@@ -30,9 +30,9 @@ impl Measure {
     #[must_use]
     pub fn expressions(&self) -> Vec<&str> {
         match self {
-            Measure::Value(one)
-            | Measure::Rate(one)
-            | Measure::Latency { histogram: one, .. } => vec![one],
+            Measure::Value(one) | Measure::Rate(one) | Measure::Latency { histogram: one, .. } => {
+                vec![one]
+            }
             Measure::Ratio { bad, total } => vec![bad, total],
         }
     }

@@ -41,13 +41,12 @@ impl TargetBench for Targets {
 #[tokio::test]
 async fn the_fake_target_obeys_the_suite() {
     check_target(&Targets(FakeTarget::new(ledger("a")))).await;
-    let in_place =
-        Capabilities {
-            side_by_side: false,
-            replaces_in_place: true,
-            addressable: false,
-            sees_foreign: false,
-        };
+    let in_place = Capabilities {
+        side_by_side: false,
+        replaces_in_place: true,
+        addressable: false,
+        sees_foreign: false,
+    };
     let target = FakeTarget::new(ledger("a")).with_capabilities(in_place);
     check_target(&Targets(target.clone())).await;
     target.assert_clean();
