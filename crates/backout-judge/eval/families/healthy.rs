@@ -57,14 +57,14 @@ pub const ALL: &[Family] = &[
         name: "shared-fault",
         about: "errors of both sides 10 to 30 times as frequent and answers 3 times as slow for 1 to 2 minutes",
         settings: short,
-        weight: 1,
+        weight: 3,
         play: shared_fault,
     },
     Family {
         name: "retry-storm",
         about: "30 % errors of both sides for a minute, each failed request sent again up to three times",
         settings: short,
-        weight: 1,
+        weight: 3,
         play: retry_storm,
     },
     Family {
