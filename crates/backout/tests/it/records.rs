@@ -236,7 +236,10 @@ fn a_newer_ledger_is_left_alone_in_the_middle_of_an_operation() {
     ] {
         let ran = world.run(verb).expect(1);
         let said = format!("{}{}", ran.stdout, ran.stderr);
-        assert!(said.contains("9999") && said.contains("use the newer backout"), "{verb:?}: {said}");
+        assert!(
+            said.contains("9999") && said.contains("use the newer backout"),
+            "{verb:?}: {said}"
+        );
     }
     assert_eq!(fs::read(state.join("ledger.db")).unwrap(), before, "not a byte was changed");
     assert!(!world.folder().join("out").exists());
