@@ -8,10 +8,10 @@ use backout_core::ids::{
     Slot, Version,
 };
 use backout_core::model::{
-    Artifact, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, HealthSpec, OnNoData, Policy,
-    ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent, RestartPolicy, RollbackPolicy,
-    RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown, Stage, Strategy, Surface,
-    TargetKind, TargetSpec, Trigger,
+    Artifact, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, GitMove, GitSpec, HealthSpec,
+    OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent, RestartPolicy,
+    RollbackPolicy, RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown, Stage, Strategy,
+    Surface, TargetKind, TargetSpec, Trigger,
 };
 use backout_core::plan::{Live, PlanContext, RollbackWish, Side, Situation};
 use backout_core::ports::{Capabilities, Running};
@@ -84,6 +84,8 @@ impl Setup {
             (script, Routing::Script, How::Canary),
             // Replaces in place and knows each side's address.
             (compose, Routing::None, How::Recreate),
+            // Replaces in place and has no address.
+            (TargetKind::Git, Routing::None, How::Recreate),
         ];
         let shapes = [Shape::Web, Shape::WebAndWorker];
         let all = sorts.iter().flat_map(|(target, routing, how)| {
@@ -119,11 +121,12 @@ impl Setup {
                 (self.routing == Routing::Script, self.routing != Routing::Script)
             }
             TargetKind::Compose => (routed, !routed),
+            TargetKind::Git => (false, true),
         };
         Capabilities {
             side_by_side,
             replaces_in_place,
-            addressable: self.target != TargetKind::Script,
+            addressable: !matches!(self.target, TargetKind::Script | TargetKind::Git),
             sees_foreign: self.target != TargetKind::Process,
         }
     }
@@ -212,6 +215,19 @@ impl Setup {
                 timeout_ms: 60_000,
                 services: vec![service.to_owned()],
                 stop_grace_ms: 0,
+            }),
+            TargetKind::Git => TargetSpec::Git(GitSpec {
+                repository: service.to_owned(),
+                revision: "v1".to_owned(),
+                by: GitMove::Checkout,
+                submodules: false,
+                remote: None,
+                protocols: Vec::new(),
+                push: None,
+                last_stable: "last-stable".to_owned(),
+                post_checkout: Vec::new(),
+                timeout_ms: 60_000,
+                commit: "0123456789012345678901234567890123456789".to_owned(),
             }),
         };
         let depends_on = needs.iter().map(|text| name(text)).collect();

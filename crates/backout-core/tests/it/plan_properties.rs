@@ -30,12 +30,16 @@ fn releases(setup: Setup) -> BTreeMap<&'static str, Arc<Release>> {
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
-    let targets =
-        prop_oneof![Just(TargetKind::Process), Just(TargetKind::Script), Just(TargetKind::Compose)];
+    let targets = prop_oneof![
+        Just(TargetKind::Process),
+        Just(TargetKind::Script),
+        Just(TargetKind::Compose),
+        Just(TargetKind::Git)
+    ];
     let hows = prop_oneof![Just(How::Recreate), Just(How::BlueGreen), Just(How::Canary)];
     (targets, any::<bool>(), hows).prop_map(|(target, routed, how)| {
         let routing = match (target, routed) {
-            (_, false) => Routing::None,
+            (_, false) | (TargetKind::Git, _) => Routing::None,
             (TargetKind::Process | TargetKind::Compose, true) => Routing::Builtin,
             (TargetKind::Script, true) => Routing::Script,
         };

@@ -132,6 +132,7 @@ async fn watch_step(
         router.look_after(scope, journal, watcher).await?;
         recorder.look_after(scope.cx, watcher).await;
         account.look_after(scope, journal, watcher).await;
+        note_sources(scope, journal, watcher).await?;
         if let Held::Lost(why) = scope.keeper.held() {
             return Ok(WatchEnd::Lost(why));
         }
@@ -144,22 +145,12 @@ async fn watch_step(
         }
         if asked.elapsed() >= REQUESTS_PERIOD {
             asked = Instant::now();
-            let lease = &scope.keeper.lease;
-            consume_requests(scope.cx, journal, lease, Some(&mode)).await?;
-            if journal.state.yield_to.is_some() {
-                return Ok(WatchEnd::Yield);
-            }
-            if let Some(failure) =
-                journal.state.failing.clone().filter(|_| journal.plan.can_be_taken_back())
-            {
-                return Ok(WatchEnd::Failing(failure));
+            if let Some(end) = asked_to(scope, journal, &mode).await? {
+                return Ok(end);
             }
         }
         if let Some(end) = interrupted(scope.cx, journal) {
             return Ok(end);
-        }
-        for message in watcher.figures.notes() {
-            warn(scope, journal, message).await?;
         }
         if told.is_none_or(|at| at.elapsed() >= READING_PERIOD) {
             told = Some(Instant::now());
@@ -187,6 +178,32 @@ async fn watch_step(
             Step::Stay(_) => {}
         }
     }
+}
+
+/// What metric sources have to say, once each.
+async fn note_sources(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    watcher: &mut Watcher,
+) -> Result<(), JournalError> {
+    for message in watcher.figures.notes() {
+        warn(scope, journal, message).await?;
+    }
+    Ok(())
+}
+
+/// What people have asked for meanwhile.
+async fn asked_to(
+    scope: &WatchScope<'_>,
+    journal: &mut Journal,
+    mode: &WatchMode,
+) -> Result<Option<WatchEnd>, JournalError> {
+    consume_requests(scope.cx, journal, &scope.keeper.lease, Some(mode)).await?;
+    if journal.state.yield_to.is_some() {
+        return Ok(Some(WatchEnd::Yield));
+    }
+    let failing = journal.state.failing.clone().filter(|_| journal.plan.can_be_taken_back());
+    Ok(failing.map(WatchEnd::Failing))
 }
 
 /// A router that streams no counters does what it was told last.

@@ -16,7 +16,7 @@ pub enum LedgerPlace {
     /// A file in this folder.
     Folder(PathBuf),
     /// This database.
-    Database(DatabaseUrl),
+    Database(Box<DatabaseUrl>),
 }
 
 impl LedgerPlace {
@@ -26,7 +26,7 @@ impl LedgerPlace {
     /// When its address is not one; it is not repeated.
     pub fn new(state_dir: &Path, database: Option<&str>) -> Result<Self, UrlError> {
         match database.filter(|url| !url.is_empty()) {
-            Some(url) => url.parse().map(Self::Database),
+            Some(url) => url.parse().map(|url| Self::Database(Box::new(url))),
             None => Ok(Self::Folder(state_dir.to_owned())),
         }
     }

@@ -195,7 +195,7 @@ impl TargetBench for Repository {
 
 /// Files beside commits, as the binary puts them together.
 pub fn with_files(repository: &Repository) -> backout_adapters::artifact::AllArtifacts {
-    let files = FileArtifacts::new(&repository.tree(), &repository.beside("state"));
+    let files = FileArtifacts::new(repository.tree(), &repository.beside("state"));
     let others: Vec<(&'static str, Arc<dyn backout_core::ports::ArtifactStore>)> =
         vec![(backout_adapters::artifact::GIT_SCHEME, Arc::new(repository.artifacts()))];
     backout_adapters::artifact::AllArtifacts::new(Arc::new(files), others)
