@@ -51,7 +51,7 @@ fn every_verb_is_there_and_shows_examples() {
     assert_eq!(
         verbs,
         "init adopt doctor deploy rollback status history inspect promote pause resume retry abort recover resolve down \
-         check audit judge schema completions proxy demo"
+         check audit ledger judge schema completions serve proxy demo"
             .split_whitespace()
             .collect::<Vec<_>>()
     );
@@ -180,13 +180,13 @@ fn a_deploy_needs_a_version() {
 #[test]
 fn what_later_versions_add_is_not_accepted() {
     for line in [
-        "deploy --version 1 --detach",
         "deploy --from staging",
         "rollback --at 10:00",
         "rollback --progressive",
         "init --ci github",
         "watch",
         "serve",
+        "serve --api",
         "drill",
     ] {
         refused(line);
