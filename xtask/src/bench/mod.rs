@@ -169,7 +169,7 @@ mod tests {
         assert!(
             Options::parse(&["cpu"])
                 .unwrap_err()
-                .contains("build, proxy-switch, proxy-cpu, ledger, status, trip, not `cpu`")
+                .contains("build, proxy-switch, proxy-cpu, ledger, status, compose, trip, not `cpu`")
         );
     }
 }

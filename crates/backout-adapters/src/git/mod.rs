@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backout_core::ports::AdapterError;
 
-use crate::host::{self, CommandLine, Ended, Finished, Leftover, Output, StartError};
+use crate::host::{self, Announced, CommandLine, Ended, Finished, Leftover, Output, StartError};
 
 /// Reading never holds anybody up for longer.
 pub(crate) const LOOK: Duration = Duration::from_secs(30);
@@ -72,6 +72,12 @@ impl Git {
         let mut env = self.env.clone();
         // An empty list would allow none, an absent one git's own choice.
         env.push(("GIT_ALLOW_PROTOCOL".into(), self.protocols.clone().into()));
+        let words = format!("git {}", args.join(" "));
+        let announced = noted.map(|noted| noted.announce(&words)).transpose();
+        let announced = announced.map_err(|e| {
+            AdapterError::transient(format!("failed to write down that `{words}` starts: {e}"))
+        })?;
+        env.extend(announced.iter().map(Announced::variable));
         let settings = ALWAYS.iter().flat_map(|setting| ["-c", *setting]);
         let line = CommandLine {
             program: PathBuf::from("git"),
@@ -84,10 +90,9 @@ impl Git {
             keep: KEEP_BYTES,
             output: Output::Pipe,
         };
-        let words = format!("git {}", args.join(" "));
         let ran = host::run_noting(line, |pid| {
-            if let Some(noted) = noted {
-                noted.note(pid, &words);
+            if let Some(announced) = &announced {
+                announced.note(pid);
             }
         })
         .await;

@@ -110,13 +110,6 @@ impl Leftover {
         })
     }
 
-    /// Notes a call that has just started. Without the note the call is right all the same; only a kill now could
-    /// leave it running unseen.
-    pub fn note(&self, pid: u32, words: &str) {
-        let (path, token) = (self.path.clone(), String::new());
-        Announced { path, words: words.to_owned(), token }.note(pid);
-    }
-
     /// The noted call has ended.
     pub fn forget(&self) {
         let _ = remove_file_if_there(&self.path);

@@ -19,6 +19,6 @@ pub use command::{CommandLine, END_GRACE, Ended, Finished, Output, StartError, r
 pub use confine::{ConfineError, resolve_inside};
 pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};
-pub use leftover::Leftover;
+pub use leftover::{Announced, Leftover};
 pub use lock::FileLock;
 pub use ports::{free_port, is_free_port};

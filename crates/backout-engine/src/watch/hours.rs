@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 const HOUR_MS: i64 = 3_600_000;
 /// A week of them.
 const MAX_HOURS: usize = 168;
+/// One more than may stay.
+const MAX_KEPT: usize = MAX_HOURS + 1;
 /// A shorter past is no reference; the judge asks for as much.
 const NEEDED: u64 = 1_000;
 
@@ -78,13 +80,17 @@ impl Hours {
 
     /// Requests that ended.
     pub fn served(&mut self, arm: Arm, at_ms: i64, requests: u64, failed: u64) {
-        let key = (arm == Arm::Canary, at_ms.div_euclid(HOUR_MS));
-        let hour = self.seen.entry(key).or_default();
+        let canary = arm == Arm::Canary;
+        let hour = self.seen.entry((canary, at_ms.div_euclid(HOUR_MS))).or_default();
         hour.requests = hour.requests.saturating_add(requests);
         hour.failed = hour.failed.saturating_add(failed);
         // A side that nobody takes out for a week.
-        while self.seen.len() > 2 * MAX_HOURS {
-            self.seen.pop_first();
+        let of_side = |seen: &BTreeMap<(bool, i64), Hour>| {
+            let mut keys = seen.range((canary, i64::MIN)..=(canary, i64::MAX)).map(|(key, _)| *key);
+            (keys.next(), 1 + keys.count())
+        };
+        while let (Some(oldest), MAX_KEPT..) = of_side(&self.seen) {
+            self.seen.remove(&oldest);
         }
     }
 

@@ -98,9 +98,9 @@ impl Database {
         }
     }
 
-    /// Closes the file. Dropping does the same in the background.
-    pub(super) async fn close(self) -> Result<(), LedgerError> {
-        match self.connection.into_inner() {
+    /// Closes the file, once whoever uses it is done. Dropping does the same in the background.
+    pub(super) async fn close(&self) -> Result<(), LedgerError> {
+        match self.connection.lock().await.take() {
             Some(opened) => {
                 opened.connection.close().await.map_err(|error| ledger_error(&self.folder, &error))
             }

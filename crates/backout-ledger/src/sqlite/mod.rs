@@ -95,7 +95,7 @@ impl SqliteLedger {
     ///
     /// # Errors
     /// When SQLite can't close it; all that was acknowledged is durable all the same.
-    pub async fn close(self) -> Result<(), LedgerError> {
+    pub async fn close(&self) -> Result<(), LedgerError> {
         self.store.close().await
     }
 

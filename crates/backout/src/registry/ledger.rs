@@ -3,12 +3,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backout_core::ports::Ledger;
 use backout_ledger::{DatabaseUrl, OpenError, OpenMode, PostgresLedger, SqliteLedger, UrlError};
 
 /// Variable that names the database of the ledger.
 pub const DATABASE_VARIABLE: &str = "BACKOUT_DATABASE_URL";
+
+/// A commit that is under way at the end is waited for; it is bounded itself.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the ledger is. Shown without any password.
 #[derive(Debug, Clone)]
@@ -90,13 +94,12 @@ impl OpenLedger {
         }
     }
 
-    /// Closes it in order, if nobody else uses it. All that was acknowledged is durable all the same.
+    /// Closes it in order, whoever else still has it: the process is about to end. All that was acknowledged is durable
+    /// all the same.
     pub async fn close(self) {
         match self {
             Self::File(ledger) => {
-                if let Some(ledger) = Arc::into_inner(ledger) {
-                    let _ = ledger.close().await;
-                }
+                let _ = tokio::time::timeout(CLOSE_PATIENCE, ledger.close()).await;
             }
             Self::Database(ledger) => {
                 if let Some(ledger) = Arc::into_inner(ledger) {

@@ -39,7 +39,11 @@ pub(super) async fn up(
     call.timeout = timeout;
     let words = call.words();
     let leftover = place.leftover();
-    let finished = options.docker.run_noting(call, |pid| leftover.note(pid, &words)).await?;
+    let announced = leftover.announce(&words).map_err(|e| {
+        AdapterError::transient(format!("failed to write down that `{words}` starts: {e}"))
+    })?;
+    call.env.push(announced.variable());
+    let finished = options.docker.run_noting(call, |pid| announced.note(pid)).await?;
     leftover.forget();
     understand(project, &finished)
 }

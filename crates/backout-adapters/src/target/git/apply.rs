@@ -158,6 +158,11 @@ impl<'a> Move<'a> {
         let mut env = call_environment(&self.target.options.env, &context);
         env.retain(|(name, _)| name != "COMMIT_SHA");
         env.push(("COMMIT_SHA".into(), self.spec.commit.clone().into()));
+        let what = format!("`{program}` after the move");
+        let call = self.leftover.announce(&what).map_err(|e| {
+            AdapterError::transient(format!("failed to write down that {what} starts: {e}"))
+        })?;
+        env.push(call.variable());
         let path =
             if program.contains('/') { self.git.tree().join(program) } else { program.into() };
         let line = CommandLine {
@@ -171,8 +176,7 @@ impl<'a> Move<'a> {
             keep: KEEP_BYTES,
             output: Output::Pipe,
         };
-        let what = format!("`{program}` after the move");
-        let ran = host::run_noting(line, |pid| self.leftover.note(pid, &what)).await;
+        let ran = host::run_noting(line, |pid| call.note(pid)).await;
         self.leftover.forget();
         let finished = ran.map_err(|error| match error {
             StartError::Other(..) => AdapterError::transient(error.to_string()),

@@ -16,6 +16,7 @@ fn it_has_every_field_that_was_promised() {
         keys(status),
         [
             "config_drift",
+            "controller",
             "dead_man",
             "deployment",
             "findings",
@@ -31,6 +32,7 @@ fn it_has_every_field_that_was_promised() {
             "since",
             "slots",
             "status",
+            "trip",
             "unwatched_since",
             "version",
             "warnings",
