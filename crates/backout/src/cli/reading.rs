@@ -124,13 +124,14 @@ impl Reader {
         session::not_known(global, &self.places[0].loaded, &self.state).await
     }
 
-    /// Closes the ledger and waits for it.
+    /// Closes the ledger and waits for it; one with a log that somebody else left stays open to the end of the process.
     pub async fn close(self) {
         let Self { places, ledger, log_was_there, .. } = self;
         drop(places);
         let Some(ledger) = ledger else { return };
         if log_was_there {
-            ANCHOR.get_or_init(|| ledger.clone());
+            ANCHOR.get_or_init(|| ledger);
+            return;
         }
         ledger.close().await;
     }
