@@ -167,9 +167,9 @@ mod tests {
         assert_eq!(options, Options { name: Some("proxy-cpu".into()), may_install: false });
         assert_eq!(Options::parse(&options.words()).unwrap(), options);
         assert!(
-            Options::parse(&["cpu"])
-                .unwrap_err()
-                .contains("build, proxy-switch, proxy-cpu, ledger, status, compose, trip, not `cpu`")
+            Options::parse(&["cpu"]).unwrap_err().contains(
+                "build, proxy-switch, proxy-cpu, ledger, status, compose, trip, not `cpu`"
+            )
         );
     }
 }
