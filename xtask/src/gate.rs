@@ -51,20 +51,10 @@ impl Area {
                 cargo(&[&what[..], &["--", "-D", "warnings"]].concat())
             }
             Self::Deny => advisories::check(),
-            Self::Test => test(),
+            Self::Test => cargo(&["test", "--workspace", "--locked"]),
             Self::Docs => docs::check(),
         }
     }
-}
-
-/// Tests of processes, proxies and databases wait more than they compute: some at once for each core.
-fn test() -> Outcome<()> {
-    let mut command = run::cargo(&["test", "--workspace", "--locked"])?;
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        command.env("RUST_TEST_THREADS", (cores * 3).to_string());
-    }
-    run::run(command)
 }
 
 /// What the command line asked for.

@@ -79,16 +79,22 @@ impl<'a> Move<'a> {
         let identity = ["-c", "user.name=backout", "-c", "user.email=backout@localhost"];
         let args: Vec<&str> = identity.into_iter().chain(["stash", "create", &words]).collect();
         let saved = self.git.look(&args).await?;
-        if !saved.is_empty() {
-            let name =
-                format!("refs/backout/{}/set-aside/{}", reference(self.unit), self.cx.operation);
-            self.change(&["update-ref", &name, &saved]).await?;
-            self.warnings.push(format!(
-                "changes that no commit held were set aside ({}): `git stash apply {}` brings them back",
-                dirty::sentence(&changed),
-                saved.get(..12).unwrap_or(&saved)
-            ));
+        if saved.is_empty() {
+            // Nothing is thrown away that is not kept somewhere.
+            return Err(AdapterError::permanent(format!(
+                "failed to set changes of `{}` aside: {}",
+                self.spec.repository,
+                dirty::sentence(&changed)
+            ))
+            .with_hint("commit or stash them, and try again"));
         }
+        let name = format!("refs/backout/{}/set-aside/{}", reference(self.unit), self.cx.operation);
+        self.change(&["update-ref", &name, &saved]).await?;
+        self.warnings.push(format!(
+            "changes that no commit held were set aside ({}): `git stash apply {}` brings them back",
+            dirty::sentence(&changed),
+            saved.get(..12).unwrap_or(&saved)
+        ));
         self.change(&["reset", "--quiet", "--hard", "HEAD"]).await
     }
 
