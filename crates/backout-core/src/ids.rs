@@ -39,6 +39,9 @@ fn is_host(value: &str) -> bool {
     (1..=255).contains(&value.len())
         && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@-:[]".contains(&b))
         && !value.starts_with('-')
+        // After a login the name begins anew.
+        && !value.contains("@-")
+        && value.bytes().any(|b| b.is_ascii_alphanumeric())
 }
 
 fn is_token(value: &str) -> bool {
@@ -102,7 +105,7 @@ id!(/** What one `backout.yaml` describes. */ AppName, "app name", is_label, "us
 id!(/** A deployable part of an app. */ ServiceName, "service name", is_label, "use a-z, 0-9 and -, at most 63, not starting with -");
 id!(/** A named place where an app runs. */ EnvironmentName, "environment name", is_environment, "use letters, digits, - and _, at most 63");
 id!(/** A version label given by people or CI. */ Version, "version", is_version, "use letters, digits and . _ + - : @, at most 128, not starting with - or .");
-id!(/** Where commands run; `local` is this machine. */ HostName, "host name", is_host, "use an ssh host name");
+id!(/** Where commands run; `local` is this machine. */ HostName, "host name", is_host, "use a name that ssh knows: letters, digits and . _ - : @ [ ], not starting with -");
 id!(/** Hash of a release's content: `rel_` and hex digits. */ ReleaseId, "release id", is_token, "use letters, digits, - and _");
 id!(/** Global id of a deployment: `dep_…`. */ DeploymentId, "deployment id", is_token, "use letters, digits, - and _");
 id!(/** Id of one journaled operation: `op_…`. */ OperationId, "operation id", is_token, "use letters, digits, - and _");
@@ -115,6 +118,12 @@ impl HostName {
     #[must_use]
     pub fn local() -> Self {
         Self("local".to_owned())
+    }
+
+    /// Whether it is this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0 == "local"
     }
 }
 

@@ -8,6 +8,7 @@ use backout_core::model::Release;
 use backout_core::ports::{
     AdapterError, Capabilities, Exit, Observed, Receipt, Running, StepCx, Target, TargetAction,
 };
+use jiff::Timestamp;
 
 use crate::faults::FaultPlan;
 use crate::target_fake_state::State;
@@ -15,7 +16,7 @@ use crate::target_fake_state::State;
 /// A call that reached the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetCall {
-    /// `start` or `stop`.
+    /// `start`, `confirm` or `stop`.
     pub verb: &'static str,
     /// Where.
     pub unit: Unit,
@@ -38,8 +39,11 @@ pub struct TargetCall {
 impl TargetCall {
     pub(crate) fn new(action: &TargetAction, cx: &StepCx) -> Self {
         let (verb, unit, release, deployment, restore) = match action {
-            TargetAction::Start { unit, release, deployment, restore } => {
+            TargetAction::Start { unit, release, deployment, restore, .. } => {
                 ("start", unit, release, Some(*deployment), *restore)
+            }
+            TargetAction::Confirm { unit, release, deployment } => {
+                ("confirm", unit, release, Some(*deployment), false)
             }
             TargetAction::Stop { unit, release, .. } => ("stop", unit, release, None, false),
         };
@@ -66,7 +70,8 @@ impl TargetCall {
 ///
 /// Two effects at a time on one unit, a start where another release runs, a start beside another where that
 /// is not possible, an older epoch, and a step id with another meaning are *violations*: the call fails, and
-/// [`FakeTarget::assert_clean`] panics. Faults are named `start`, `stop`, `observe` and `obstacles`.
+/// [`FakeTarget::assert_clean`] panics. Faults are named `start`, `confirm`, `stop`, `observe`
+/// and `obstacles`.
 #[derive(Clone)]
 pub struct FakeTarget {
     state: Arc<Mutex<State>>,
@@ -156,6 +161,11 @@ impl FakeTarget {
         self.state().units.clear();
     }
 
+    /// The host of a unit takes its guarded change back, as it does when no confirmation comes. False: nothing was armed.
+    pub fn take_back(&self, unit: &Unit, at: Timestamp) -> bool {
+        self.state().take_back(unit, at)
+    }
+
     /// Something outside of Backout stands in the way.
     pub fn put_in_the_way(&self, unit: &Unit, what: &str) {
         self.state().obstacles.entry(unit.clone()).or_default().push(what.to_owned());
@@ -211,6 +221,7 @@ impl Target for FakeTarget {
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         let (verb, unit) = match action {
             TargetAction::Start { unit, .. } => ("start", unit.clone()),
+            TargetAction::Confirm { unit, .. } => ("confirm", unit.clone()),
             TargetAction::Stop { unit, .. } => ("stop", unit.clone()),
         };
         let busy = {

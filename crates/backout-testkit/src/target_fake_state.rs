@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use backout_core::ids::{LedgerId, ReleaseId, Unit};
 use backout_core::model::{EnvValue, Release, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Exit, Marker, Observed, Receipt, Running, StepCx, TargetAction,
+    AdapterError, Capabilities, Exit, GuardState, HostGuard, Marker, Observed, Receipt, Running,
+    StepCx, TargetAction,
 };
 use jiff::Timestamp;
 
@@ -26,6 +28,8 @@ pub(crate) struct State {
     pub failing: BTreeMap<ReleaseId, i32>,
     pub obstacles: BTreeMap<Unit, Vec<String>>,
     pub next_pid: u32,
+    /// What runs again once the host has taken the guarded change of a unit back.
+    pub back_to: BTreeMap<Unit, Option<Arc<Release>>>,
 }
 
 impl State {
@@ -47,6 +51,7 @@ impl State {
             failing: BTreeMap::new(),
             obstacles: BTreeMap::new(),
             next_pid: 1000,
+            back_to: BTreeMap::new(),
         }
     }
 
@@ -93,9 +98,23 @@ impl State {
         cx: &StepCx,
     ) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, .. } => {
-                self.start(unit, release, *deployment, cx)
+            TargetAction::Start { unit, release, deployment, revert, .. } => {
+                if revert.is_some() && unit.host.is_local() {
+                    return Err(self.violation(format!("a guard of {unit}, on this machine")));
+                }
+                let receipt = self.start(unit, release, *deployment, cx)?;
+                self.back_to.remove(unit);
+                if let Some(now) = self.units.get_mut(unit) {
+                    let state = GuardState::Armed;
+                    now.guard =
+                        revert.as_ref().map(|_| HostGuard { deployment: *deployment, state });
+                }
+                if let Some(revert) = revert {
+                    self.back_to.insert(unit.clone(), revert.back_to.clone());
+                }
+                Ok(receipt)
             }
+            TargetAction::Confirm { unit, deployment, .. } => self.confirm(unit, *deployment),
             TargetAction::Stop { unit, release, .. } => self.stop(unit, release),
         }
     }
@@ -171,6 +190,39 @@ impl State {
         }
         self.units.insert(unit.clone(), now);
         Ok(Receipt { message: format!("started {unit}"), ..Receipt::default() })
+    }
+
+    fn confirm(&mut self, unit: &Unit, deployment: u64) -> Result<Receipt, AdapterError> {
+        let now = self.units.get_mut(unit).and_then(|now| now.guard.as_mut());
+        let Some(guard) = now.filter(|guard| guard.deployment == deployment) else {
+            return Err(self.violation(format!("a confirmation of {unit} that nobody waits for")));
+        };
+        if let GuardState::Reverted(at) = guard.state {
+            return Err(AdapterError::permanent(format!(
+                "failed to confirm {unit}: {} took it back at {at}",
+                unit.host
+            )));
+        }
+        guard.state = GuardState::Confirmed;
+        Ok(Receipt { message: format!("confirmed {unit}"), ..Receipt::default() })
+    }
+
+    pub(crate) fn take_back(&mut self, unit: &Unit, at: Timestamp) -> bool {
+        let Some(now) = self.units.get_mut(unit) else { return false };
+        let Some(guard) = now.guard.clone().filter(|guard| guard.state == GuardState::Armed) else {
+            return false;
+        };
+        let guard = HostGuard { state: GuardState::Reverted(at), ..guard };
+        *now = match self.back_to.remove(unit).flatten() {
+            Some(release) => Observed {
+                version: Some(release.content.version.clone()),
+                release: Some(release.id.clone()),
+                guard: Some(guard),
+                ..now.clone()
+            },
+            None => Observed { guard: Some(guard), ..Observed::nothing() },
+        };
+        true
     }
 
     fn stop(&mut self, unit: &Unit, release: &Release) -> Result<Receipt, AdapterError> {

@@ -53,6 +53,7 @@ async fn apply_start(
         release: Arc::clone(release),
         deployment: number,
         restore: false,
+        revert: None,
     };
     bench.target().apply(&action, &bench.cx(step)).await.map(|_| ()).map_err(|e| e.class)
 }
@@ -151,6 +152,7 @@ async fn what_runs_can_be_restored(bench: &dyn TargetBench) {
         release: Arc::clone(&release),
         deployment: 4,
         restore: true,
+        revert: None,
     };
     bench.target().apply(&action, &bench.cx("restore")).await.expect("restored");
     let observed = observe(bench, Slot::A, &release).await;

@@ -6,6 +6,7 @@ mod artifacts;
 pub mod audit;
 mod config_files;
 mod error;
+mod host;
 mod ledger;
 mod metric;
 mod probe;
@@ -17,6 +18,9 @@ mod target;
 pub use artifacts::{ArtifactDigest, ArtifactStore};
 pub use config_files::{ConfigFiles, DiskFile};
 pub use error::{AdapterError, ErrorClass};
+pub use host::{
+    GuardState, Host, HostChange, HostCommand, HostEnded, HostGuard, HostOutput, HostRevert,
+};
 pub use ledger::{
     AppendError, Change, ClaimError, Commit, ControllerView, Holder, Lease, LeaseView, Ledger,
     LedgerError, OutboxMessage,
@@ -30,6 +34,6 @@ pub use router::{
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use synthetic::{Synthetic, SyntheticOutcome};
 pub use target::{
-    Capabilities, Exit, Marker, Observed, OwnHealth, PartsOf, Receipt, Running, Target,
+    Capabilities, Exit, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Revert, Running, Target,
     TargetAction,
 };

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::AdapterError;
+use super::host::HostGuard;
 use super::step_cx::StepCx;
 use crate::ids::{LedgerId, ReleaseId, Unit, Version};
 use crate::model::{Artifact, ConfigFile, Release, Service};
@@ -101,6 +102,9 @@ pub struct Observed {
     pub tail: Option<String>,
     /// The ledger that manages it.
     pub marker: Option<Marker>,
+    /// The guard of its last change: what its host did, or will do, by itself.
+    #[serde(default)]
+    pub guard: Option<HostGuard>,
 }
 
 impl Observed {
@@ -121,6 +125,7 @@ impl Observed {
             orphaned: false,
             tail: None,
             marker: None,
+            guard: None,
         }
     }
 
@@ -129,6 +134,15 @@ impl Observed {
     pub fn unknown() -> Self {
         Self { running: Running::Unknown, ..Self::nothing() }
     }
+}
+
+/// A host takes the change back by itself unless [`TargetAction::Confirm`] reaches it in time.
+#[derive(Debug, Clone)]
+pub struct Revert {
+    /// What it goes back to; `None`: nothing runs then.
+    pub back_to: Option<Arc<Release>>,
+    /// Counted from the end of the change, milliseconds.
+    pub within_ms: u64,
 }
 
 /// An idempotent effect on a unit.
@@ -144,6 +158,17 @@ pub enum TargetAction {
         deployment: u64,
         /// Going back: a script is called with `rollback` where the plan replaces in place.
         restore: bool,
+        /// Armed before the change is made. Only for units on other hosts.
+        revert: Option<Revert>,
+    },
+    /// The change that a guarded start has made stays. Idempotent; refused as permanent once the host has taken it back.
+    Confirm {
+        /// Where.
+        unit: Unit,
+        /// What was started.
+        release: Arc<Release>,
+        /// The deployment it was started for.
+        deployment: u64,
     },
     /// Make nothing run in the unit. The release is handed in so that its definition says how.
     Stop {
@@ -179,6 +204,17 @@ pub struct Receipt {
     /// For later steps.
     #[serde(default)]
     pub data: serde_json::Value,
+}
+
+/// A text of an incident bundle: the last of a log, or a state in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedText {
+    /// Of letters, digits, `.`, `-` and `_`; unique for its unit.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// What came before it is missing, so that its first line may be half a line.
+    pub cut: bool,
 }
 
 /// Runs services.
@@ -218,6 +254,20 @@ pub trait Target: Send + Sync {
     /// Transient; users do not depend on it.
     async fn mark_stable(&self, _unit: &Unit, _release: &Release) -> Result<(), AdapterError> {
         Ok(())
+    }
+
+    /// Last words of `release` in `unit`, for an incident bundle: logs, each at most `limit_bytes`, and what else
+    /// tells why it failed. Values of secrets are taken out by the caller. Nothing is changed.
+    ///
+    /// # Errors
+    /// Transient when nothing can be told now.
+    async fn evidence(
+        &self,
+        _unit: &Unit,
+        _release: &Release,
+        _limit_bytes: usize,
+    ) -> Result<Vec<NamedText>, AdapterError> {
+        Ok(Vec::new())
     }
 
     /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.

@@ -66,6 +66,9 @@ pub struct Global {
     /// State folder [default: BACKOUT_STATE_DIR, or a folder of this user]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Keep the history of other hosts on this machine only
+    #[arg(long, global = true)]
+    pub local_ledger: bool,
     /// Only the ledger in the state folder, whatever the environment names.
     #[arg(skip)]
     pub own_ledger: bool,

@@ -20,6 +20,7 @@ mod rollback;
 mod schema;
 mod serve;
 pub mod session;
+mod shared_ledger;
 mod signals;
 mod status;
 mod values;

@@ -84,6 +84,7 @@ impl DemoFolder {
             yes: true,
             verbose: 0,
             state_dir: Some(self.path.join("state")),
+            local_ledger: false,
             own_ledger: true,
         }
     }

@@ -7,6 +7,7 @@ mod git;
 mod health;
 mod metrics;
 mod service;
+mod ssh;
 mod strategy;
 mod target;
 mod written;
@@ -22,6 +23,7 @@ pub use health::{
 };
 pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
 pub use service::RawService;
+pub use ssh::RawSsh;
 pub use strategy::{RawCanary, RawOnNoData, RawStage, RawStrategy};
 pub use target::{RawCompose, RawPort, RawProcess, RawScript, RawTarget};
 pub use written::{At, Entries, EnvText, OneOrMany};
@@ -43,8 +45,10 @@ pub struct Raw {
     pub environments: Option<Entries<Raw>>,
     /// Only within an environment: people must give a reason for a rollback here.
     pub production: Option<bool>,
-    /// Where it runs; this version runs on this machine only.
+    /// Where it runs: names that ssh knows, and `local` for this machine. Default: this machine.
     pub hosts: Option<Vec<At<String>>>,
+    /// How the other machines under `hosts` are reached.
+    pub ssh: Option<At<RawSsh>>,
     /// Globs of config files that are versioned with every release and restored with it.
     pub config: Option<Vec<At<String>>>,
     /// Names of keys whose values are redacted, never recorded, and keep today's value on a rollback.

@@ -3,6 +3,7 @@
 mod compose;
 mod git;
 mod health;
+mod hosts;
 mod judge;
 mod metrics;
 mod policy;
@@ -13,10 +14,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backout_core::ids::{AppName, EnvironmentKey, EnvironmentName, InvalidId, ServiceName};
+use backout_core::ids::{
+    AppName, EnvironmentKey, EnvironmentName, HostName, InvalidId, ServiceName,
+};
 use backout_core::model::{Policy, Service};
 use backout_core::ports::{Secret, Secrets};
 
+pub use hosts::SshSettings;
 pub use metrics::{Auth, MetricsFrom, MetricsSettings, SyntheticSettings};
 
 use super::errors::Problem;
@@ -32,6 +36,10 @@ pub struct Settings {
     pub key: EnvironmentKey,
     /// How Backout acts.
     pub policy: Policy,
+    /// Where it runs, in the order of the file, at least one.
+    pub hosts: Vec<HostName>,
+    /// How those that are not this machine are reached.
+    pub ssh: SshSettings,
     /// What runs; part of the next release.
     pub services: BTreeMap<ServiceName, Service>,
     /// Where metrics come from, by service.
@@ -158,7 +166,8 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
     };
     let environment =
         found.name(given.environment.at, EnvironmentName::new(given.environment.text.as_str()));
-    check_hosts(raw, &mut found);
+    let hosts = hosts::hosts(raw, &mut found);
+    let ssh = hosts::ssh(raw, &hosts, &mut found);
     let secret_names = secret_names(raw, &mut found);
     let config_globs = config_globs(raw, &mut found);
     let project = compose::default_project(app.as_ref(), environment.as_ref());
@@ -169,6 +178,7 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
     let mut metrics = BTreeMap::new();
     if let (Some(services), Some(policy)) = (&services, &policy) {
         services::check_together(raw, services, policy, &mut found);
+        hosts::check_remote(raw, &hosts, policy, &mut found);
         metrics = metrics::metrics(raw, services, policy, &policy.secrets, &mut found);
     }
     let synthetic = metrics::synthetic(raw, &mut found);
@@ -180,6 +190,8 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
             Ok(Settings {
                 key: EnvironmentKey { app, environment },
                 policy,
+                hosts,
+                ssh,
                 services,
                 metrics,
                 synthetic,
@@ -192,29 +204,6 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
             })
         }
         _ => Err(found.problems),
-    }
-}
-
-/// Names by which this machine may be meant.
-fn is_this_machine(host: &str) -> bool {
-    let uname = rustix::system::uname();
-    matches!(host, "local" | "localhost" | "127.0.0.1" | "::1")
-        || uname.nodename().to_str() == Ok(host)
-}
-
-fn check_hosts(raw: &Raw, found: &mut Findings) {
-    for host in raw.hosts.iter().flatten().filter(|host| !is_this_machine(&host.value)) {
-        found.refuse_at(
-            host.at,
-            format!(
-                "host `{}` is not this machine, and this version runs on this machine only",
-                host.value
-            ),
-            "remove `hosts`, or write `hosts: [local]`",
-        );
-    }
-    if let Some(second) = raw.hosts.iter().flatten().nth(1) {
-        found.refuse_at(second.at, "this version runs on one host only", "write `hosts: [local]`");
     }
 }
 

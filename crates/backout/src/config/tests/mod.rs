@@ -1,4 +1,5 @@
 mod arbitrary;
 mod examples;
+mod hosts;
 mod loading;
 mod refused;
