@@ -168,6 +168,15 @@ impl Rollout {
         self.latency[side].clear();
     }
 
+    /// The same for a reading of which a part was lost, on either side.
+    pub fn show_unattributed(&mut self, arm: Arm) {
+        let side = usize::from(arm == Arm::Baseline);
+        let [ok, failed] = std::mem::take(&mut self.counts[side]);
+        let (at_ms, latency) = (self.told_ms(), &self.latency[side]);
+        self.judge.observe(Event::Unattributed { at_ms, arm, ok, failed, latency });
+        self.latency[side].clear();
+    }
+
     /// Ends the reading: shows both sides to the judge and lets time go on.
     pub fn step(&mut self) {
         self.show(Arm::Canary);

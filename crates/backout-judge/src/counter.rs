@@ -8,6 +8,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counter {
     last: Option<f64>,
+    was_reset: bool,
 }
 
 impl Counter {
@@ -16,12 +17,19 @@ impl Counter {
     pub fn read(&mut self, total: Option<f64>) -> Option<f64> {
         let total = total.filter(|total| total.is_finite() && *total >= 0.0);
         let last = self.last.replace(total.unwrap_or(0.0));
+        self.was_reset = last.zip(total).is_some_and(|(last, total)| total < last);
         match (last, total) {
             (_, None) => None,
             (None, Some(_)) => None,
             (Some(last), Some(total)) if total < last => Some(total),
             (Some(last), Some(total)) => Some(total - last),
         }
+    }
+
+    /// Whether the last reading showed a reset: what was counted between the reading before and the reset is lost.
+    /// Show what the reading brought as [`Unattributed`](crate::Event::Unattributed).
+    pub fn was_reset(&self) -> bool {
+        self.was_reset
     }
 }
 
@@ -34,7 +42,9 @@ mod tests {
         let mut counter = Counter::default();
         assert_eq!(counter.read(Some(100.0)), None);
         assert_eq!(counter.read(Some(107.0)), Some(7.0));
+        assert!(!counter.was_reset());
         assert_eq!(counter.read(Some(3.0)), Some(3.0));
+        assert!(counter.was_reset());
         assert_eq!(counter.read(Some(f64::NAN)), None);
         let mut appears = Counter::default();
         assert_eq!(appears.read(None), None);

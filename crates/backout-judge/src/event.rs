@@ -47,6 +47,39 @@ pub enum Worse {
     Lower,
 }
 
+/// What is known of a metric's values beforehand, and so what of it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Nothing: how often the canary's value is the worse one.
+    #[default]
+    Any,
+    /// No value lies outside of these: the mean of the difference.
+    Bounded {
+        /// The smallest value there can be.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// The noise of one reading is sub-Gaussian of this scale: the mean of the difference.
+    SubGaussian {
+        /// The standard deviation of a normal distribution with tails at least as heavy.
+        sigma: f64,
+    },
+}
+
+impl Shape {
+    /// What can't be is nothing known.
+    pub(crate) fn checked(self) -> Self {
+        let possible = match self {
+            Shape::Any => true,
+            Shape::Bounded { min, max } => min.is_finite() && max.is_finite() && min < max,
+            Shape::SubGaussian { sigma } => sigma.is_finite() && sigma > 0.0,
+        };
+        if possible { self } else { Shape::Any }
+    }
+}
+
 /// How one scheduled check went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckOutcome {
@@ -124,8 +157,9 @@ pub enum Event<'a> {
         latency: &'a [(u64, u64)],
     },
     /// One request of a session that stays on its side (sticky routing). Each session counts once
-    /// per kind of event, so that one abusive client is worth one event. Show a side's requests
-    /// either this way or as [`Requests`](Event::Requests), never both.
+    /// per kind of event, and comparisons leave the worst session of the canary out, so that one abusive
+    /// client takes nothing back (see `sequential::sessions`). The share in force is then that of
+    /// sessions. Show the requests of both sides this way or as [`Requests`](Event::Requests), never both.
     Session {
         /// When it ended.
         at_ms: i64,
@@ -137,6 +171,21 @@ pub enum Event<'a> {
         ok: bool,
         /// How long it took, if known.
         latency_us: Option<u64>,
+    },
+    /// Requests that ended while the split changed, so that nobody can tell by which share they were drawn; or
+    /// those of a reading of which a part was lost. Limits and traffic count them, comparisons do not. Show those
+    /// of both sides this way, as one reading; what waits for its other side is given up with them.
+    Unattributed {
+        /// When the counters were read.
+        at_ms: i64,
+        /// The side that served them.
+        arm: Arm,
+        /// How many went well.
+        ok: u64,
+        /// How many failed.
+        failed: u64,
+        /// Latencies as (microseconds, count).
+        latency: &'a [(u64, u64)],
     },
     /// This side's counters could not be read. Until its next [`Requests`](Event::Requests), which
     /// covers the gap, the other side's requests wait for it: a gap is neither health nor failure.
@@ -239,6 +288,7 @@ impl Event<'_> {
             | Event::Requests { at_ms, .. }
             | Event::Session { at_ms, .. }
             | Event::Unread { at_ms, .. }
+            | Event::Unattributed { at_ms, .. }
             | Event::Route { at_ms, .. }
             | Event::Reference { at_ms, .. }
             | Event::Metric { at_ms, .. }

@@ -1,11 +1,11 @@
 //! The judge itself: takes events in, keeps the first failure.
 
 use crate::checks::{Availability, Check};
-use crate::event::{Arm, CheckId, CheckSample, Event, MetricId, Worse};
+use crate::event::{Arm, CheckId, CheckSample, Event, MetricId, Shape, Worse};
 use crate::exits::{Exit, Exits};
 use crate::limits::MetricLimit;
 use crate::mutants::{self, Mutant};
-use crate::sequential::Comparison;
+use crate::sequential::{Comparison, SessionKind};
 use crate::settings::Settings;
 use crate::thresholds::{self, Finding};
 use crate::trace::Trace;
@@ -93,6 +93,17 @@ impl Judge {
         self.comparison.add_metric(name, worse, tolerance)
     }
 
+    /// The same for a metric of whose values something is known.
+    pub fn add_shaped_metric(
+        &mut self,
+        name: &str,
+        worse: Worse,
+        tolerance: f64,
+        shape: Shape,
+    ) -> Option<MetricId> {
+        self.comparison.add_shaped_metric(name, worse, tolerance, shape)
+    }
+
     /// Gives a metric fixed limits beside the comparison. `worse` as it was made known with.
     pub fn limit_metric(
         &mut self,
@@ -124,6 +135,12 @@ impl Judge {
             }
             Event::Session { arm, session, ok, latency_us, .. } => {
                 self.take_session(arm, session, ok, latency_us);
+            }
+            Event::Unattributed { arm, ok, failed, latency, .. } => {
+                self.comparison.unattributed(self.now_ms, arm, ok, failed);
+                self.end_gap(arm);
+                self.tally(arm, ok, failed, latency);
+                self.unsettled = true;
             }
             Event::Unread { .. } if mutants::is(Mutant::GapIsSilence) => {}
             Event::Unread { arm, .. } => {
@@ -164,7 +181,8 @@ impl Judge {
         self.traffic.stage_began(self.now_ms);
     }
 
-    fn take_requests(&mut self, arm: Arm, ok: u64, failed: u64, latency: &[(u64, u64)]) {
+    /// This side could be read again.
+    fn end_gap(&mut self, arm: Arm) {
         if self.unread_ms[arm.index()].take().is_some() {
             self.traffic.restart_gap(self.now_ms);
             self.comparison.wait(self.now_ms, self.is_waiting());
@@ -174,17 +192,36 @@ impl Judge {
                 }
             }
         }
+    }
+
+    fn take_requests(&mut self, arm: Arm, ok: u64, failed: u64, latency: &[(u64, u64)]) {
+        self.end_gap(arm);
         self.tally(arm, ok, failed, latency);
         self.comparison.requests(self.now_ms, arm, ok, failed, latency);
         self.unsettled = true;
     }
 
     fn take_session(&mut self, arm: Arm, session: u64, ok: bool, latency_us: Option<u64>) {
+        self.end_gap(arm);
+        self.traffic.by_session = true;
         let at_ms = self.now_ms;
         let (ok, failed) = self.comparison.session_request(at_ms, arm, session, ok, latency_us);
-        let latency = latency_us.filter(|_| ok > 0).map(|us| [(us, 1)]);
+        let latency = latency_us
+            .filter(|us| ok > 0 && self.is_new_for_limits(session, *us))
+            .map(|us| [(us, 1)]);
         self.tally(arm, ok, failed, latency.as_ref().map_or(&[], |one| &one[..]));
         self.unsettled = true;
+    }
+
+    /// A session that is slow by a fixed limit is slow once, whatever it sends.
+    fn is_new_for_limits(&mut self, session: u64, us: u64) -> bool {
+        let limit = self.settings.thresholds.response_time_ms;
+        let ms = us as f64 / 1_000.0;
+        if ms >= limit.fail {
+            self.comparison.is_first_of_session(session, SessionKind::SlowToFail)
+        } else {
+            ms < limit.warn || self.comparison.is_first_of_session(session, SessionKind::SlowToWarn)
+        }
     }
 
     /// Whether one side's requests could not be read and the other's wait for them.

@@ -54,7 +54,7 @@ mod eval;
 extern crate self as backout_judge;
 
 pub use counter::Counter;
-pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event, MetricId, Worse};
+pub use event::{Arm, CheckId, CheckOutcome, CheckSample, Event, MetricId, Shape, Worse};
 pub use judge::Judge;
 pub use settings::{Budget, ConsecutiveFailures, Limit, Settings, Thresholds};
 pub use trace::Trace;

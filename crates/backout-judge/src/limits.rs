@@ -105,7 +105,7 @@ impl MetricLimit {
 }
 
 /// A number with at most four digits that matter, or whole.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || value.abs() >= 1_000.0 {
         return format!("{value:.0}");
     }

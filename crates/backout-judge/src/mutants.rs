@@ -24,6 +24,8 @@ pub(crate) enum Mutant {
     LargestOfAll,
     /// A session counts each time.
     SessionsCountEachTime,
+    /// The worst session counts like the others.
+    NoSessionLeftOut,
     /// A side that could not be read had no requests.
     GapIsSilence,
     /// The warm-up never ends.

@@ -45,6 +45,7 @@ const MOST: &[(&str, f64)] = &[
     ("leak-of-errors", 2_700.0),
     ("leak-of-latency", 4_000.0),
     ("leak-of-memory", 9_000.0),
+    ("saturation", 2_600.0),
     ("flapping", 30.0),
     ("onset-5min", 220.0),
     ("onset-30min", 220.0),

@@ -39,6 +39,8 @@ pub(crate) struct Traffic {
     gap_baseline: u64,
     gap_began_ms: i64,
     canary_in_stage: bool,
+    /// Requests come by session: one busy client may be all the traffic there is.
+    pub by_session: bool,
 }
 
 impl Traffic {
@@ -52,6 +54,7 @@ impl Traffic {
             gap_baseline: 0,
             gap_began_ms: now_ms,
             canary_in_stage: false,
+            by_session: false,
         }
     }
 
@@ -117,7 +120,7 @@ impl Traffic {
     /// The canary gets nothing while the baseline gets plenty.
     pub fn starved(&self, now_ms: i64, settings: &Settings) -> Option<Failure> {
         let enough = self.gap_baseline >= u64::from(settings.minimum_samples).max(1);
-        if !enough || settings.sticky_sessions {
+        if !enough || settings.sticky_sessions || self.by_session {
             return None;
         }
         let lasted_ms = now_ms.saturating_sub(self.gap_began_ms);

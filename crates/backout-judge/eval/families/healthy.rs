@@ -71,7 +71,7 @@ pub const ALL: &[Family] = &[
         name: "abusive-client",
         about: "sticky sessions; one of the canary's sends up to half of all requests, half of them fail and it is slow",
         settings: sticky,
-        weight: 1,
+        weight: 3,
         play: abusive_client,
     },
     Family {

@@ -4,7 +4,7 @@ use super::Family;
 use super::healthy::five_minutes;
 use crate::eval::rollout::{Rollout, usual};
 use backout_judge::{
-    Arm, Budget, CheckOutcome, CheckSample, Counter, Event, MetricId, Settings, Worse,
+    Arm, Budget, CheckOutcome, CheckSample, Counter, Event, MetricId, Settings, Shape, Worse,
 };
 
 const SECONDS: i64 = 300;
@@ -31,7 +31,7 @@ pub const ALL: &[Family] = &[
     },
     Family {
         name: "counter-reset",
-        about: "totals are scraped each second; each side's start again at zero now and then",
+        about: "totals are scraped each second; each side's start again at zero now and then, and what was not scraped is lost",
         settings: strict,
         weight: 1,
         play: counter_reset,
@@ -47,8 +47,15 @@ pub const ALL: &[Family] = &[
         name: "twenty-metrics",
         about: "20 metrics of equal distribution beside errors and latency",
         settings: short,
-        weight: 1,
+        weight: 6,
         play: twenty_metrics,
+    },
+    Family {
+        name: "known-shapes",
+        about: "10 metrics within bounds, with equal means and a canary that is usually above; 10 of known noise",
+        settings: short,
+        weight: 1,
+        play: known_shapes,
     },
     Family {
         name: "source-down",
@@ -96,8 +103,8 @@ struct Scraped {
 }
 
 impl Scraped {
-    /// Adds what happened since, and reads both counters of a side.
-    fn scrape(&mut self, rollout: &mut Rollout, side: usize, more: [u64; 2]) {
+    /// Adds what happened since, and reads both counters of a side. Says whether they had started again at zero.
+    fn scrape(&mut self, rollout: &mut Rollout, side: usize, more: [u64; 2]) -> bool {
         let arm = [Arm::Canary, Arm::Baseline][side];
         for (kind, more) in more.into_iter().enumerate() {
             self.totals[side][kind] += more as f64;
@@ -106,6 +113,7 @@ impl Scraped {
             let [ok, failed] = if kind == 0 { [increase, 0] } else { [0, increase] };
             rollout.bulk(arm, ok, failed);
         }
+        self.counters[side].iter().any(Counter::was_reset)
     }
 }
 
@@ -117,15 +125,27 @@ fn counter_reset(rollout: &mut Rollout) {
     while rollout.now_ms < SECONDS * 1_000 && !rollout.is_over() {
         rollout.arrivals_in_bulk(RATE, [USUAL; 2]);
         let counts = rollout.take_counts();
+        let mut unread = [false; 2];
+        let mut lost = false;
         for (side, more) in counts.into_iter().enumerate() {
             if rollout.rng.chance(0.02) {
-                // What was counted since the last scrape is lost with the process.
+                // What was counted since the last scrape is lost with the process, which does not answer now.
                 scraped.totals[side] = [0.0; 2];
+                unread[side] = true;
             } else {
-                scraped.scrape(rollout, side, more);
+                lost |= scraped.scrape(rollout, side, more);
             }
         }
-        rollout.step();
+        for (arm, unread) in [Arm::Canary, Arm::Baseline].into_iter().zip(unread) {
+            let at_ms = rollout.told_ms();
+            match (unread, lost) {
+                (true, _) => rollout.judge.observe(Event::Unread { at_ms, arm }),
+                // As the engine does: a reading in which a total fell does not cover its time.
+                (false, true) => rollout.show_unattributed(arm),
+                (false, false) => rollout.show(arm),
+            }
+        }
+        rollout.pass();
     }
 }
 
@@ -164,6 +184,32 @@ fn twenty_metrics(rollout: &mut Rollout) {
                 let (canary, baseline) = (rollout.rng.normal(), rollout.rng.normal());
                 rollout.metric(metric, Some(canary), Some(baseline));
             }
+        }
+        rollout.play(1, RATE, |rng, _, _| usual(rng, USUAL));
+    }
+}
+
+/// Usually a little above the baseline, and now and then far below: the means are equal.
+fn known_shapes(rollout: &mut Rollout) {
+    rollout.check();
+    let mut add = |n: usize, shape: Shape| {
+        let name = format!("metric{n}");
+        rollout.judge.add_shaped_metric(&name, Worse::Higher, 0.0, shape)
+    };
+    let bounds = Shape::Bounded { min: 0.0, max: 1.0 };
+    let bounded: Vec<MetricId> = (0..10).filter_map(|n| add(n, bounds)).collect();
+    let noise = Shape::SubGaussian { sigma: 3.0 };
+    let noisy: Vec<MetricId> = (10..20).filter_map(|n| add(n, noise)).collect();
+    rollout.stage(0.2);
+    for _ in 0..SHORT {
+        for &metric in &bounded {
+            let canary = if rollout.rng.chance(0.1) { 0.05 } else { 0.55 };
+            let baseline = rollout.rng.between(0.4, 0.6);
+            rollout.metric(metric, Some(canary), Some(baseline));
+        }
+        for &metric in &noisy {
+            let (canary, baseline) = (rollout.rng.normal(), rollout.rng.normal());
+            rollout.metric(metric, Some(50.0 + 3.0 * canary), Some(50.0 + 3.0 * baseline));
         }
         rollout.play(1, RATE, |rng, _, _| usual(rng, USUAL));
     }

@@ -3,7 +3,7 @@
 use super::Family;
 use super::regressions::{RATE, beside, delivered};
 use crate::eval::rollout::{Rollout, answer, usual};
-use backout_judge::{Arm, Settings, Worse};
+use backout_judge::{Arm, Settings, Shape, Worse};
 
 /// The families of this file.
 pub const ALL: &[Family] = &[
@@ -69,6 +69,13 @@ pub const ALL: &[Family] = &[
         play: |rollout| onset(rollout, 120),
     },
     Family {
+        name: "saturation",
+        about: "nine of ten workers busy beside half of them: between 0 and 1; read every 5 s, tolerance 10 %",
+        settings: delivered,
+        weight: 1,
+        play: saturation,
+    },
+    Family {
         name: "above-half",
         about: "30 % errors at a weight of 50 % or more, none below: 5, 25, 50 %, two minutes each",
         settings: delivered,
@@ -88,6 +95,24 @@ fn leak_of_memory(rollout: &mut Rollout) {
         let baseline = 100.0 + 10.0 * rollout.rng.normal();
         rollout.metric(memory, Some(canary), Some(baseline));
         rollout.play(10, RATE, |rng, _, _| usual(rng, 0.001));
+        if rollout.is_over() {
+            break;
+        }
+    }
+}
+
+fn saturation(rollout: &mut Rollout) {
+    let bounds = Shape::Bounded { min: 0.0, max: 1.0 };
+    let busy = rollout.judge.add_shaped_metric("busy", Worse::Higher, 0.1, bounds);
+    let busy = busy.expect("the first metric before the first reading");
+    rollout.check();
+    rollout.stage(0.1);
+    for _ in 0..240 {
+        let part =
+            |rollout: &mut Rollout, mean: f64| (mean + 0.1 * rollout.rng.normal()).clamp(0.0, 1.0);
+        let (canary, baseline) = (part(rollout, 0.9), part(rollout, 0.5));
+        rollout.metric(busy, Some(canary), Some(baseline));
+        rollout.play(5, RATE, |rng, _, _| usual(rng, 0.001));
         if rollout.is_over() {
             break;
         }

@@ -1,6 +1,6 @@
 //! B1, B1a, B1c: how many requests of the canary until a fault in errors is found.
 
-use super::{Effort, canary_requests, delays, percent};
+use super::{Effort, canary_requests, canary_sessions, delays, percent};
 use crate::eval::rng::Rng;
 use crate::eval::rollout::{Answer, usual};
 use crate::eval::stats::{floor, floor_by_sides, median, whole_errors as whole};
@@ -97,7 +97,7 @@ pub fn whole_budget(effort: &Effort) -> Vec<Table> {
     let about = format!(
         "The same with everything on (errors, the past and latency, restarts over three hours), {} runs a row, four times as many from five points on. \
          Goals: 1.9 floors and 4 requests; at 50 points 6 requests. With the default harmless error rate and latency \
-         increase beside: 2.3 floors and 4. α 0.001 is beyond what was asked for.",
+         increase beside: 2.3 floors and 4. α 0.001 has no goal: it shows what a smaller budget costs.",
         effort.runs
     );
     let columns = [
@@ -141,8 +141,13 @@ fn row_of_budget(
     let goal = |times: f64| if points < 0.5 { times * floor + 4.0 } else { 6.0 };
     let reached = |found: Option<f64>, goal: f64| found.is_some_and(|found| found <= goal);
     let met = reached(found, goal(1.9)) && reached(with_defaults, goal(2.3));
+    let has_goal = alpha >= 0.01;
+    let stated = |times: f64| match has_goal {
+        true => format!("≤ {:.0}", goal(times).floor()),
+        false => "–".to_owned(),
+    };
     table.add(
-        Some(met),
+        has_goal.then_some(met),
         vec![
             alpha.to_string(),
             percent(share),
@@ -151,9 +156,78 @@ fn row_of_budget(
             number(found),
             number(Some(floor)),
             ratio(found.map(|found| found / floor)),
-            format!("≤ {:.0}", goal(1.9).floor()),
+            stated(1.9),
             number(with_defaults),
-            format!("≤ {:.0}", goal(2.3).floor()),
+            stated(2.3),
+        ],
+    );
+}
+
+/// B1s: what it costs that sessions count, and that the worst is left out.
+pub fn sessions(effort: &Effort) -> Vec<Table> {
+    let about = format!(
+        "What it costs that sessions count once and that the worst of the canary's is left out: median sessions of the canary \
+         (one request each) until failing, beside requests without sessions. Everything on, nothing harmless, α 0.01, {} runs \
+         a row, four times as many from five points on. k: fewest that fail, all of the canary, at which everything on fails. Single requests are bound \
+         by B1a; sessions have no goal.",
+        effort.runs
+    );
+    let columns = [
+        "share",
+        "baseline",
+        "more",
+        "k requests",
+        "k sessions",
+        "requests",
+        "sessions",
+        "more by",
+    ];
+    let mut table = Table::new("B1s", about, &columns);
+    for share in [0.05, 0.1, 0.5] {
+        for baseline in [0.001, 0.01] {
+            for points in [0.01, 0.05, 0.5] {
+                row_of_sessions(effort, &mut table, share, (baseline, points));
+            }
+        }
+    }
+    vec![table]
+}
+
+fn row_of_sessions(effort: &Effort, table: &mut Table, share: f64, (baseline, points): (f64, f64)) {
+    let effort = &often(effort, points);
+    let settings = strict(0.01);
+    let world = more(baseline, points);
+    let by_request = median(&delays(effort, &settings, share, MOST, &world));
+    let by_session = median(&workers::run(effort.threads, effort.runs, |run| {
+        let mut rng = Rng::new(effort.seed + run);
+        canary_sessions(&settings, &mut rng, share, MOST, &world)
+    }));
+    let fewest = |one: &dyn Fn(&mut Comparison, u64)| {
+        let mut comparison = Comparison::new(&settings);
+        comparison.weight(share);
+        (1..100).find(|number| {
+            one(&mut comparison, *number);
+            comparison.settle().is_some()
+        })
+    };
+    let requests = fewest(&|comparison, number| {
+        comparison.requests(number as i64, Arm::Canary, 0, 1, &[]);
+    });
+    let sessions = fewest(&|comparison, number| {
+        comparison.session_request(number as i64, Arm::Canary, number, false, None);
+    });
+    let whole = |fewest: Option<u64>| fewest.map_or("–".to_owned(), |fewest| fewest.to_string());
+    table.add(
+        None,
+        vec![
+            percent(share),
+            percent(baseline),
+            format!("+{}", percent(points)),
+            whole(requests),
+            whole(sessions),
+            number(by_request),
+            number(by_session),
+            ratio(by_request.zip(by_session).map(|(requests, sessions)| sessions / requests)),
         ],
     );
 }

@@ -40,6 +40,7 @@ pub const ALL: &[Figure] = &[
     Figure { name: "B5", measure: speed::measure },
     Figure { name: "B1", measure: detection::bare },
     Figure { name: "B1a", measure: detection::whole_budget },
+    Figure { name: "B1s", measure: detection::sessions },
     Figure { name: "B1c", measure: detection::whole_errors },
     Figure { name: "B1b", measure: peers::measure },
     Figure { name: "B4", measure: onset::measure },
@@ -67,6 +68,32 @@ pub fn canary_requests(
         let arm = if rng.chance(share) { Arm::Canary } else { Arm::Baseline };
         canary += u64::from(arm == Arm::Canary);
         request(&mut comparison, number * STEP_MS, arm, world(rng, arm));
+        if comparison.settle().is_some() {
+            return Some(canary as f64);
+        }
+        if canary >= most {
+            break;
+        }
+    }
+    None
+}
+
+/// The same with each request a session of its own.
+pub fn canary_sessions(
+    settings: &Settings,
+    rng: &mut Rng,
+    share: f64,
+    most: u64,
+    world: impl Fn(&mut Rng, Arm) -> Answer,
+) -> Option<f64> {
+    let mut comparison = Comparison::new(settings);
+    comparison.weight(share);
+    let mut canary = 0u64;
+    for number in 1.. {
+        let arm = if rng.chance(share) { Arm::Canary } else { Arm::Baseline };
+        canary += u64::from(arm == Arm::Canary);
+        let Answer { failed, us } = world(rng, arm);
+        comparison.session_request(number * STEP_MS, arm, number as u64, !failed, Some(us));
         if comparison.settle().is_some() {
             return Some(canary as f64);
         }

@@ -5,7 +5,7 @@ use super::{Effort, delays, percent};
 use crate::eval::rng::Rng;
 use crate::eval::rollout::usual;
 use crate::eval::rules::{Rule, second};
-use crate::eval::stats::median;
+use crate::eval::stats::{floor, median};
 use crate::eval::table::{Table, number, ratio};
 use crate::eval::workers;
 use backout_judge::Arm;
@@ -31,12 +31,13 @@ pub fn measure(effort: &Effort) -> Vec<Table> {
         "Median requests of the canary until failing, 5 % of 100 requests/s, α 0.01, everything on, nothing harmless; beside \
          models of other tools' rules (see `eval/rules.rs` for each rule and its source), {} runs a row (four times as many of ours). The best is the \
          fastest of the documented ones that take back at most 5 % of the healthy releases within an hour at that baseline. \
-         Goals: 5 times fewer at one point, 22 times at five.",
+         Goals: 5 times fewer at one point, 22 times at five. *Floor*: log(1/α)/KL, of a test that knew both rates; no test \
+         can have more than best/floor.",
         effort.runs
     );
     let mut columns = vec!["baseline", "more", "ours"];
     columns.extend(Rule::ALL.map(Rule::name));
-    columns.extend(["best/ours", "goal"]);
+    columns.extend(["floor", "best/floor", "best/ours", "goal"]);
     let mut table = Table::new("B1b", about, &columns);
     let faults = [0.01, 0.05, 0.5];
     for baseline in [0.001, 0.01] {
@@ -44,7 +45,7 @@ pub fn measure(effort: &Effort) -> Vec<Table> {
         let mut healthy =
             vec![percent(baseline), "healthy, taken back".to_owned(), "≤ 1 %".to_owned()];
         healthy.extend(rules.iter().map(|rule| percent(rule.false_alarms)));
-        healthy.extend(["–".to_owned(), "–".to_owned()]);
+        healthy.extend(["–"; 4].map(str::to_owned));
         table.add(None, healthy);
         for (index, points) in faults.into_iter().enumerate() {
             let world = |rng: &mut Rng, arm: Arm| {
@@ -60,6 +61,9 @@ pub fn measure(effort: &Effort) -> Vec<Table> {
             let met = goal.map(|goal| ours.is_some() && fewer.is_none_or(|fewer| fewer >= goal));
             let mut cells = vec![percent(baseline), format!("+{}", percent(points)), number(ours)];
             cells.extend(rules.iter().map(|rule| number(rule.found[index])));
+            let floor = floor(0.01, baseline + points, baseline);
+            cells.push(number(Some(floor)));
+            cells.push(ratio(Some(best / floor).filter(|most| most.is_finite())));
             let none = ours.filter(|_| best.is_infinite()).map(|_| "∞".to_owned());
             cells.push(none.unwrap_or_else(|| ratio(fewer)));
             cells.push(goal.map_or("–".to_owned(), |goal| format!("≥ {goal}")));

@@ -11,12 +11,21 @@ use super::scalar::ScalarTest;
 use super::schedule::{Begun, Schedule};
 use super::sessions::Sessions;
 use super::share::ShareGuard;
-use crate::event::{Arm, MetricId, Worse};
+use crate::event::{Arm, MetricId, Shape, Worse};
 use crate::mutants::{self, Mutant};
 use crate::settings::{Budget, Settings};
 
 /// The kind of event that a session's first failed request is; the others are quantiles.
 const FAILED: u64 = u64::MAX;
+
+/// Kinds of events of sessions beside those that are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SessionKind {
+    /// A request as slow as a fixed limit that warns.
+    SlowToWarn = 32,
+    /// A request as slow as a fixed limit that fails.
+    SlowToFail = 33,
+}
 
 /// A reading of both sides that is not judged yet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,6 +187,9 @@ impl Comparison {
     ) -> (u64, u64) {
         let side = arm.index();
         let mut reading = self.reading_at(at_ms);
+        if self.sessions.is_none() {
+            self.leave_one_out();
+        }
         let sessions = self.sessions.get_or_insert_with(|| Box::new(Sessions::new()));
         reading.total[side] += 1;
         let counted = if ok {
@@ -201,6 +213,44 @@ impl Comparison {
         }
         self.reading = Some(reading);
         counted
+    }
+
+    /// What counts from now on are sessions, and the worst of the canary's is left out.
+    fn leave_one_out(&mut self) {
+        if let Some(errors) = &mut self.errors {
+            errors.leave_one_out();
+        }
+        if let Some(history) = &mut self.history {
+            history.leave_one_out();
+        }
+        if let Some(latency) = &mut self.latency {
+            latency.leave_one_out();
+        }
+    }
+
+    /// Whether this session does this for the first time, for rules that are no comparisons.
+    pub(crate) fn is_first_of_session(&mut self, session: u64, kind: SessionKind) -> bool {
+        let sessions = self.sessions.get_or_insert_with(|| Box::new(Sessions::new()));
+        sessions.is_first(session, kind as u64)
+    }
+
+    /// Takes requests in that ended while the split changed, or of which a part was lost: no comparison can use them,
+    /// nor what waits for its other side. Gives up nothing but speed.
+    pub fn unattributed(&mut self, at_ms: i64, arm: Arm, ok: u64, failed: u64) {
+        if self.waiting {
+            self.reading = None;
+        } else {
+            self.settle();
+        }
+        let mut seen = [0; 2];
+        seen[arm.index()] = ok.saturating_add(failed);
+        let mut failures = [0; 2];
+        failures[arm.index()] = failed;
+        self.ledger.seen(seen, failures);
+        self.routes_from_ms = self.routes_from_ms.max(at_ms.saturating_add(1));
+        if seen[0] > 0 && self.first_canary_ms.is_none() {
+            self.first_canary_ms = Some(at_ms);
+        }
     }
 
     /// While true, what comes in is kept as one reading: a side's counters could not be read, and
@@ -244,10 +294,21 @@ impl Comparison {
     /// errors leave of the budget, so they must be known before the first reading: `None` after it,
     /// or from the 65th on.
     pub fn add_metric(&mut self, name: &str, worse: Worse, tolerance: f64) -> Option<MetricId> {
+        self.add_shaped_metric(name, worse, tolerance, Shape::Any)
+    }
+
+    /// The same for a metric of whose values something is known.
+    pub fn add_shaped_metric(
+        &mut self,
+        name: &str,
+        worse: Worse,
+        tolerance: f64,
+        shape: Shape,
+    ) -> Option<MetricId> {
         if self.first_reading_ms.is_some() || self.reading.is_some() || self.scalars.len() >= 64 {
             return None;
         }
-        self.scalars.push(ScalarTest::new(name, worse, tolerance));
+        self.scalars.push(ScalarTest::new(name, worse, tolerance, shape));
         Some(MetricId(self.scalars.len() as u32 - 1))
     }
 

@@ -32,27 +32,38 @@ const ODDS_PRIOR: [f64; 6] = [1.0 / 6.0; 6];
 /// The test of one count metric.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorTest {
-    against_baseline: Option<Mixture<8>>,
+    against_baseline: Mixture<8>,
     share: f64,
-    against_harmless: Option<Mixture<6>>,
+    against_harmless: Mixture<6>,
     tolerance: f64,
+    /// The first share is known, and with it the weights.
+    begun: bool,
     comparing: bool,
+    has_harmless_rate: bool,
 }
 
 impl ErrorTest {
     pub fn new(harmless_rate: f64, tolerance: f64) -> Self {
-        let against_harmless = (harmless_rate > 0.0 && harmless_rate < 1.0).then(|| {
-            let mut mixture = Mixture::new(&ODDS_PRIOR);
-            mixture.set_rate(&ODDS, harmless_rate);
-            mixture
-        });
+        let has_harmless_rate = harmless_rate > 0.0 && harmless_rate < 1.0;
+        let mut against_harmless = Mixture::new(&ODDS_PRIOR);
+        if has_harmless_rate {
+            against_harmless.set_rate(&ODDS, harmless_rate);
+        }
         ErrorTest {
-            against_baseline: None,
+            against_baseline: Mixture::new(&[0.0; 8]),
             share: 0.0,
             against_harmless,
             tolerance: tolerance.max(0.0),
+            begun: false,
             comparing: false,
+            has_harmless_rate,
         }
+    }
+
+    /// Each event of the canary is a session of its own from now on, and the worst is left out.
+    pub fn leave_one_out(&mut self) {
+        self.against_baseline.leave_one_out();
+        self.against_harmless.leave_one_out();
     }
 
     /// The share of requests in force from now on. At 0 or 1 there is nothing to compare.
@@ -60,10 +71,10 @@ impl ErrorTest {
         self.comparing = share > 0.0 && share < 1.0;
         if self.comparing {
             self.share = share;
-            let null = 1.0 + self.tolerance;
-            self.against_baseline
-                .get_or_insert_with(|| Mixture::new(&prior(&RISK_PRIORS, share, self.tolerance)))
-                .set_share(&RISKS, share, null);
+            if !std::mem::replace(&mut self.begun, true) {
+                self.against_baseline.begin(&prior(&RISK_PRIORS, share, self.tolerance));
+            }
+            self.against_baseline.set_share(&RISKS, share, 1.0 + self.tolerance);
         }
     }
 
@@ -72,11 +83,12 @@ impl ErrorTest {
         if mass <= 0.0 {
             return;
         }
-        if let Some(mixture) = &mut self.against_baseline {
-            mixture.start(mass, &prior(&RESTART_PRIORS, self.share, self.tolerance));
+        if self.begun {
+            let prior = prior(&RESTART_PRIORS, self.share, self.tolerance);
+            self.against_baseline.start(mass, &prior);
         }
-        if let Some(mixture) = &mut self.against_harmless {
-            mixture.start(mass, &ODDS_PRIOR);
+        if self.has_harmless_rate {
+            self.against_harmless.start(mass, &ODDS_PRIOR);
         }
     }
 
@@ -92,27 +104,24 @@ impl ErrorTest {
         }
         let ignored = mutants::is(Mutant::BaselineErrorsIgnored);
         let baseline_failed = if ignored { 0 } else { baseline_failed };
-        if let Some(mixture) = &mut self.against_baseline
-            && (canary_failed > 0 || baseline_failed > 0)
-        {
-            mixture.record(canary_failed, baseline_failed);
+        if canary_failed > 0 || baseline_failed > 0 {
+            self.against_baseline.record(canary_failed, baseline_failed);
         }
-        if let Some(mixture) = &mut self.against_harmless
-            && (canary_failed > 0 || canary_ok > 0)
-        {
-            mixture.record(canary_failed, canary_ok);
+        if self.has_harmless_rate && (canary_failed > 0 || canary_ok > 0) {
+            self.against_harmless.record(canary_failed, canary_ok);
         }
     }
 
     /// The e-value.
     pub fn value(&self, from_start: f64) -> f64 {
-        let against_baseline =
-            self.against_baseline.as_ref().map_or(1.0, |mixture| mixture.value(from_start));
-        match &self.against_harmless {
-            Some(_) if mutants::is(Mutant::NoHarmlessRate) => against_baseline,
-            Some(mixture) => against_baseline.min(mixture.value(from_start)),
-            None => against_baseline,
+        if !self.begun {
+            return 1.0;
         }
+        let against_baseline = self.against_baseline.value(from_start);
+        if !self.has_harmless_rate || mutants::is(Mutant::NoHarmlessRate) {
+            return against_baseline;
+        }
+        against_baseline.min(self.against_harmless.value(from_start))
     }
 }
 

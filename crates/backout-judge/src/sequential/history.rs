@@ -44,6 +44,11 @@ impl HistoryTest {
         }
     }
 
+    /// Each failure is a session of its own from now on, and the worst is left out.
+    pub fn leave_one_out(&mut self) {
+        self.mixture.leave_one_out();
+    }
+
     pub fn set_reference(&mut self, total: u64, failed: u64) {
         if total < NEEDED {
             return;

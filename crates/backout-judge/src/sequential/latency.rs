@@ -78,6 +78,11 @@ impl LatencyTest {
         }
     }
 
+    /// Each slow event of the canary is a session of its own from now on, and the worst is left out.
+    pub fn leave_one_out(&mut self) {
+        self.tests.iter_mut().for_each(Mixture::leave_one_out);
+    }
+
     /// Restarts worth `mass` begin.
     pub fn start(&mut self, mass: f64) {
         for test in &mut self.tests {

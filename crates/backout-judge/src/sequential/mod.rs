@@ -6,6 +6,7 @@ mod errors;
 mod evidence;
 mod history;
 mod latency;
+mod mean;
 mod mixture;
 mod no_worse;
 mod routes;
@@ -19,8 +20,13 @@ mod vectors;
 
 pub use combine::{Alarm, EValues, Part};
 pub use comparison::Comparison;
+pub(crate) use comparison::SessionKind;
 
-/// Bytes of state of a count metric and of a latency metric.
-pub fn state_bytes() -> [usize; 2] {
-    [size_of::<errors::ErrorTest>(), size_of::<latency::LatencyTest>()]
+/// Bytes of state of a count metric, of a latency metric and of any other.
+pub fn state_bytes() -> [usize; 3] {
+    [
+        size_of::<errors::ErrorTest>(),
+        size_of::<latency::LatencyTest>(),
+        size_of::<scalar::ScalarTest>(),
+    ]
 }

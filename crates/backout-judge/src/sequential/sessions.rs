@@ -4,7 +4,22 @@
 //! probability ρ: it does, once. Each session therefore counts at most once per kind of event (its
 //! first failed request; its first one slower than a quantile). Arms are drawn per session without
 //! regard to how it behaves, so under the null the arms of the sessions counted are independent
-//! draws with probability ρ, and a single abusive client is worth a single event.
+//! draws with probability ρ.
+//!
+//! That is a promise about sessions as they are drawn, and none about one of which it is *known* that it is the
+//! canary's: a client that abuses the service is a single event, but one that nothing on the other
+//! side stands against. The null is therefore wider: *all sessions but one of the canary's*, whichever it is and
+//! whatever it does, are as in the null above. Let a be that session, and E⁻ˢ the e-value of all sessions but s. E⁻ᵃ
+//! is a supermartingale under this null, since a is not in it. What is compared with 1/α is
+//!
+//! ```text
+//! E* ≤ min over s of E⁻ˢ ≤ E⁻ᵃ
+//! ```
+//!
+//! so that by Ville's inequality it ever reaches 1/α with probability at most α, without knowing a (a minimum over
+//! the parts of a union is how *harmless* works too). `mixture` has the recursion. E* leaves out the worst event of each
+//! alternative of each metric by itself, which only makes it smaller. It costs the delay of one more session that fails;
+//! a single session is never evidence, and two are the fewest that are.
 //!
 //! Memory is a pair of Bloom filters (Bloom 1970) of fixed size. A new session taken for one seen
 //! before (about one in eight at the fullest) is left out on either side alike, which costs speed,

@@ -5,7 +5,9 @@
 //! makes one the other: with Gauss–Legendre nodes as alternatives and the prior's density in the
 //! weights, the finite mixture equals the integral.
 
+use super::mean::{ALPHA, BoundedMean, normal_bound};
 use super::mixture::Mixture;
+use super::scalar::{bets, shifts};
 use crate::eval::howard_ramdas::{Band, BetaBinomial, quantile_evidence};
 use crate::eval::stats::ln_gamma;
 use serde_json::Value;
@@ -110,12 +112,61 @@ fn rates_agree_with_confseq() {
 fn bets_agree_with_confseq() {
     for vector in vectors("bets") {
         let mut mixture = Mixture::new(&[1.0]);
-        mixture.set_bets(&[number(&vector["stake"])]);
+        let stake = number(&vector["stake"]);
         let outcomes = numbers(&vector["outcomes"]);
         for (outcome, wanted) in outcomes.into_iter().zip(numbers(&vector["capital"])) {
-            mixture.record(outcome as u64, 1 - outcome as u64);
+            mixture.multiply(&bets(&[stake], 2.0 * outcome - 1.0, 1.0));
             assert_close(mixture.value(1.0), wanted, &vector);
         }
+    }
+}
+
+#[test]
+fn bets_on_means_agree_with_confseq() {
+    for vector in vectors("bounded_bets") {
+        let (part, m) = (number(&vector["part"]), number(&vector["m"]));
+        let mut mixture = Mixture::new(&[1.0]);
+        for (value, wanted) in numbers(&vector["values"]).iter().zip(numbers(&vector["capital"])) {
+            // What is bet on is the distance from the null, which is never below -m.
+            mixture.multiply(&bets(&[part], value - m, m));
+            assert_close(mixture.value(1.0), wanted, &vector);
+        }
+    }
+}
+
+#[test]
+fn bounded_means_agree_with_confseq() {
+    for vector in vectors("bounded_mean") {
+        assert_eq!(number(&vector["alpha"]), ALPHA);
+        let mut mean = BoundedMean::default();
+        for (value, wanted) in numbers(&vector["values"]).into_iter().zip(numbers(&vector["lower"]))
+        {
+            mean.record(value);
+            assert_close(mean.lower(), wanted, &vector);
+        }
+    }
+}
+
+#[test]
+fn normal_mixtures_agree_with_confseq() {
+    const N: usize = 256;
+    for vector in vectors("normal_mixture") {
+        let [s, v, v_opt, alpha] = ["s", "v", "v_opt", "alpha"].map(|name| number(&vector[name]));
+        assert_close(normal_bound(v, alpha, v_opt), number(&vector["bound"]), &vector);
+        // The package's one-sided prior: half a normal distribution of variance 1/rho.
+        let log = 2.0 * (1.0 / (2.0 * alpha)).ln();
+        let rho = v_opt / (log + log.ln_1p());
+        let reach = 12.0 / rho.sqrt();
+        let nodes = quadrature::<N>();
+        let half = (2.0 * rho / std::f64::consts::PI).sqrt();
+        let prior = nodes.map(|(part, weight)| {
+            weight * reach * half * (-rho * (part * reach).powi(2) / 2.0).exp()
+        });
+        let mut mixture = Mixture::new(&prior);
+        // One observation of variance v.
+        let noises = v.sqrt();
+        mixture.multiply(&shifts(&nodes.map(|(part, _)| part * reach * noises), s, noises));
+        assert_close(mixture.value(1.0).ln(), number(&vector["log"]), &vector);
     }
 }
 

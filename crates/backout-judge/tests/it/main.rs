@@ -6,5 +6,6 @@ mod others;
 mod properties;
 mod reference;
 mod rollout;
+mod sessions;
 mod sim;
 mod ville;

@@ -16,7 +16,7 @@ import numpy as np
 
 np.float_ = np.float64  # confseq 0.0.11 names a type that NumPy 2 no longer has
 
-from confseq import betting, boundaries, quantiles
+from confseq import betting, boundaries, predmix, quantiles
 from savvi.multinomial import Multinomial
 
 rng = np.random.default_rng(20261121)
@@ -67,6 +67,28 @@ def bets(stake, outcomes):
     return {"stake": stake, "outcomes": outcomes, "capital": [float(c) for c in capital]}
 
 
+def bounded_bets(part, m, values):
+    """The same on values between 0 and 1 against a mean of m: the part of the largest bet, which is 1/m."""
+    x = np.array(values)
+    capital = betting.betting_mart(
+        x, m, lambdas_fn_positive=lambda x, m: np.repeat(part / m, len(x)),
+        lambdas_fn_negative=lambda x, m: np.repeat(0.0, len(x)), theta=1, trunc_scale=1.0)
+    return {"part": part, "m": m, "values": values, "capital": [float(c) for c in capital]}
+
+
+def bounded_mean(alpha, values):
+    """Waudby-Smith and Ramdas 2024, theorem 2: the empirical-Bernstein lower confidence sequence."""
+    lower = predmix.predmix_empbern_lower_cs(np.array(values), alpha=alpha)
+    return {"alpha": alpha, "values": values, "lower": [float(l) for l in lower]}
+
+
+def normal_mixture(s, v, v_opt, alpha):
+    """Howard, Ramdas, McAuliffe, Sekhon 2021: one-sided log mixture and two-sided boundary."""
+    return {"s": s, "v": v, "v_opt": v_opt, "alpha": alpha,
+            "log": float(boundaries.normal_log_mixture(s, v, v_opt, alpha, True)),
+            "bound": float(boundaries.normal_mixture_bound(v, alpha, v_opt, alpha, False))}
+
+
 def batches(share, risk, count):
     theta = risk * share / (risk * share + 1 - share)
     sizes = rng.integers(1, 6, count)
@@ -101,6 +123,20 @@ out = {
     "bets": [
         bets(stake, [int(x) for x in rng.binomial(1, chance, 30)])
         for stake in (0.2, 0.5, 0.8) for chance in (0.5, 0.8)
+    ],
+    # Drawn last, so that what stands above stays as it was.
+    "bounded_bets": [
+        bounded_bets(part, m, [round(float(x), 6) for x in rng.beta(a, b, 30)])
+        for part in (0.1, 0.6, 0.9) for m, a, b in ((0.5, 2, 2), (0.55, 0.3, 0.2))
+    ],
+    "bounded_mean": [
+        bounded_mean(0.05, [round(float(x), 6) for x in rng.beta(a, b, count)])
+        for a, b, count in ((2, 2, 60), (8, 1, 200), (0.2, 0.2, 80), (50, 50, 300), (1, 30, 40), (9, 9, 5))
+    ],
+    "normal_mixture": [
+        normal_mixture(s, v, v_opt, alpha)
+        for s, v in ((0.0, 1.0), (12.0, 20.0), (-5.0, 9.0), (60.0, 150.0))
+        for v_opt, alpha in ((30.0, 0.05), (250.0, 0.01))
     ],
 }
 print(json.dumps(out, separators=(",", ":")).replace("},{", "},\n{"))
