@@ -107,6 +107,8 @@ pub struct Context {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Config files on disk.
     pub config_files: Arc<dyn ConfigFiles>,
+    /// Where incident bundles are kept; none: nowhere.
+    pub incidents: Option<std::path::PathBuf>,
     /// This process.
     pub holder: Holder,
     /// Who asks: `user@host`.

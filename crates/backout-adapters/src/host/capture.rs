@@ -1,6 +1,8 @@
 //! Output of a command, bounded: its beginning and its end are kept, the middle is counted.
 
 use std::collections::VecDeque;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 /// First and last bytes of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +76,16 @@ impl Captured {
         let bytes = self.bytes();
         printable(&bytes[bytes.len().saturating_sub(max)..])
     }
+}
+
+/// The last bytes of a file; `None` if there is none that can be read.
+pub(crate) fn last_bytes(path: &Path, max: usize) -> Option<Vec<u8>> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(max as u64))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(max as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Text for people: replaces what is no UTF-8, and drops control characters but line ends and tabs.

@@ -13,7 +13,7 @@ pub mod procfs;
 
 pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
 pub use capture::Captured;
-pub(crate) use capture::printable;
+pub(crate) use capture::{last_bytes, printable};
 pub(crate) use command::start_error;
 pub use command::{CommandLine, END_GRACE, Ended, Finished, Output, StartError, run, run_noting};
 pub use confine::{ConfineError, resolve_inside};

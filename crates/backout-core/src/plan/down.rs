@@ -1,6 +1,7 @@
 //! The plan that stops what runs: `down`, and the way back of a first deployment.
 
 use super::builder::Builder;
+use super::evidence::Moment;
 use super::situation::{PlanContext, Situation};
 use super::step::{Live, Nature, Plan, TrafficStep};
 use crate::ids::Slot;
@@ -38,6 +39,8 @@ pub fn plan_down(
         }
         RouterPolicy::None => {}
     }
+    let left = taken_back.as_ref().map(|(left, ..)| left);
+    b.keep_evidence(cx, situation, left, Moment::AfterTraffic);
     for (slot, side) in &situation.slots {
         b.stop_side(side, *slot, |_| true);
     }

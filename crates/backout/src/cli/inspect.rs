@@ -1,6 +1,7 @@
 //! `backout inspect`.
 
 mod gather;
+mod incident;
 
 use std::io::Write as _;
 
@@ -47,6 +48,9 @@ async fn show(global: &Global, args: &args::Inspect, reader: &Reader) -> Result<
     } else {
         let mut inspected = find(&args.what, reader, ledger).await?;
         gather::all(ledger, &mut inspected, args.show_history)
+            .await
+            .map_err(|error| session::ledger_error(&error))?;
+        incident::find(&reader.state.path.join("incidents"), ledger, &mut inspected)
             .await
             .map_err(|error| session::ledger_error(&error))?;
         (report::document(&inspected), report::lines(&inspected, text::terminal_width()))

@@ -6,6 +6,7 @@
 
 mod apply;
 mod dirty;
+mod evidence;
 mod note;
 mod push;
 
@@ -18,8 +19,8 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
 use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Marker, Observed, PartsOf, Receipt, Running, StepCx, Target,
-    TargetAction,
+    AdapterError, Capabilities, Marker, NamedText, Observed, PartsOf, Receipt, Running, StepCx,
+    Target, TargetAction,
 };
 
 use crate::artifact::GIT_SCHEME;
@@ -196,11 +197,21 @@ impl Target for GitTarget {
         self.mark_commit(self.spec(unit, Some(release))?).await
     }
 
+    async fn evidence(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        limit_bytes: usize,
+    ) -> Result<Vec<NamedText>, AdapterError> {
+        evidence::evidence(&self.git(self.spec(unit, Some(release))?), limit_bytes).await
+    }
+
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore } => {
+            TargetAction::Start { unit, release, deployment, restore, .. } => {
                 apply::start(self, unit, release, *deployment, *restore, cx).await
             }
+            TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
             TargetAction::Stop { unit, release, .. } => apply::stop(self, unit, release, cx).await,
         }
     }

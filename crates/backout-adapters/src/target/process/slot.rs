@@ -1,6 +1,6 @@
 //! The folder of one slot of one service.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::spec::{FORMAT, SlotSpec, Status, StopOrder};
 use crate::host::{
-    FileLock, create_private_dirs, read_bounded, remove_file_if_there, write_atomic,
+    FileLock, create_private_dirs, last_bytes, read_bounded, remove_file_if_there, write_atomic,
 };
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -201,15 +201,6 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AdapterError
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_atomic(path, &serde_json::to_vec_pretty(value)?, 0o600)
-}
-
-fn last_bytes(path: &Path, max: usize) -> Option<Vec<u8>> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(max as u64))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(max as u64).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 /// Refuses a slot that another ledger manages.

@@ -32,7 +32,9 @@ impl Sim {
             | Action::PinArtifacts { .. }
             | Action::EnsureRouter
             | Action::Drain { .. }
+            | Action::Confirm { .. }
             | Action::Prune
+            | Action::KeepEvidence { .. }
             | Action::Watch { .. } => {}
         }
         let key = op.plan.effect_key(&op.plan.steps[step]);
@@ -110,7 +112,9 @@ impl Sim {
             | Action::PinArtifacts { .. }
             | Action::EnsureRouter
             | Action::Drain { .. }
+            | Action::Confirm { .. }
             | Action::Prune
+            | Action::KeepEvidence { .. }
             | Action::Watch { .. } => false,
         }
     }

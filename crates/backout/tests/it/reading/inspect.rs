@@ -16,6 +16,7 @@ fn a_deployment_by_number_id_and_version_is_the_same() {
             "deployment",
             "environment",
             "evidence",
+            "incident",
             "journal",
             "live",
             "name",

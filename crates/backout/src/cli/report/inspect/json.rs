@@ -5,7 +5,7 @@ use backout_core::plan::Plan;
 use backout_core::saga::{Ending, State, step_records};
 use serde_json::{Value, json};
 
-use super::{Inspected, Part, there};
+use super::{Inspected, Part, incident, there};
 use crate::cli::report::json as documents;
 
 /// One document with every part: an object, null where there is none, `{"error": …}` where it can't be read.
@@ -29,6 +29,7 @@ pub fn document(inspected: &Inspected) -> Value {
         "operation": part(&inspected.operation, |plan| operation(plan, &inspected.state)),
         "evidence": inspected.evidence(),
         "warnings": inspected.warnings(),
+        "incident": part(&inspected.incident, |bundle| incident::document(bundle, inspected.at)),
         "journal": journal,
         "same_release": same,
         "rollbacks": rollbacks,

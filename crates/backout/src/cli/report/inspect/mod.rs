@@ -2,6 +2,7 @@
 //! be read is shown as such, beside the others.
 
 mod app;
+mod incident;
 mod journal;
 mod json;
 mod text;
@@ -10,6 +11,7 @@ use backout_core::ids::EnvironmentKey;
 use backout_core::model::{Deployment, Release, RollbackRecord};
 use backout_core::plan::Plan;
 use backout_core::saga::{Entry, State};
+use backout_engine::incident::Bundle;
 use jiff::Timestamp;
 
 pub use app::{AppPlace, app_document, app_lines};
@@ -40,6 +42,8 @@ pub struct Inspected {
     pub journal: Part<Vec<Entry>>,
     /// The operation's state.
     pub state: Part<State>,
+    /// What was kept of the release that was left.
+    pub incident: Part<Bundle>,
     /// It is live now.
     pub live: bool,
     /// Other deployments of the same release, newest first; all, if a release was asked for.
@@ -66,6 +70,7 @@ impl Inspected {
             release: Ok(None),
             journal: Ok(None),
             state: Ok(None),
+            incident: Ok(None),
             live: false,
             same_release: Vec::new(),
             rollbacks: Vec::new(),

@@ -8,7 +8,7 @@ use backout_core::plan::Plan;
 use backout_core::saga::{State, step_records};
 
 use super::journal::{self, ending_text};
-use super::{Inspected, Part, app, there};
+use super::{Inspected, Part, app, incident, there};
 use crate::cli::history::{kind, what};
 use crate::cli::report::table::{Align, Fields, Table};
 use crate::cli::report::text::{BOLD, DIM, PLAIN, Text, bad, good, of_health, of_status, warn};
@@ -25,6 +25,14 @@ pub fn lines(inspected: &Inspected, width: usize) -> Vec<String> {
     page.part(&inspected.rollback, |page, record| page.rollback(record, inspected));
     page.list("evidence", &inspected.evidence(), PLAIN);
     page.list("warnings", &inspected.warnings(), warn());
+    page.part(&inspected.incident, |page, bundle| {
+        page.head(&format!("incident bundle {}", bundle.manifest.id));
+        page.fields(&incident::fields(bundle, inspected.at));
+        page.table(&incident::table(bundle), false);
+        for line in incident::last_words(bundle) {
+            page.text(&line);
+        }
+    });
     if inspected.with_history {
         page.part(&inspected.journal, |page, entries| {
             page.head("journal");

@@ -1,0 +1,95 @@
+//! The incident bundle of what is inspected: its files, and the last words in them.
+
+use backout_engine::incident::{Bundle, BundleFile};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cli::report::table::{Align, Fields, Table};
+use crate::cli::report::text::{DIM, Text, warn};
+use crate::cli::report::words;
+
+/// Last lines of one log that are shown.
+const LINES: usize = 8;
+/// Bytes in which they are looked for.
+const TAIL_BYTES: u64 = 8 << 10;
+/// Logs of which lines are shown.
+const LOGS: usize = 6;
+
+/// The bundle as a document.
+#[must_use]
+pub(super) fn document(bundle: &Bundle, at: Timestamp) -> Value {
+    let manifest = &bundle.manifest;
+    let age_ms = at.as_millisecond().saturating_sub(manifest.collected_at.as_millisecond());
+    let logs: serde_json::Map<String, Value> =
+        logs(bundle).map(|(file, lines)| (file.name.clone(), json!(lines))).collect();
+    json!({
+        "id": manifest.id, "path": bundle.path, "deployment": manifest.deployment,
+        "version": manifest.version, "target_version": manifest.target_version,
+        "operation": manifest.operation, "trigger": manifest.trigger,
+        "evidence": manifest.evidence, "collected_at": manifest.collected_at,
+        "age_ms": age_ms.max(0), "bytes": manifest.files.iter().map(|file| file.bytes).sum::<u64>(),
+        "files": manifest.files, "problems": manifest.problems, "logs": logs,
+    })
+}
+
+/// Logs with their last lines; one that can't be read says so.
+fn logs(bundle: &Bundle) -> impl Iterator<Item = (&BundleFile, Vec<String>)> {
+    let is_log = |file: &&BundleFile| {
+        file.name.contains(".log") || file.name.ends_with(".out") || file.name.ends_with(".err")
+    };
+    bundle.manifest.files.iter().filter(is_log).take(LOGS).map(|file| {
+        let text = bundle
+            .tail(&file.name, TAIL_BYTES)
+            .unwrap_or_else(|error| format!("it can't be read: {error}"));
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let from = lines.len().saturating_sub(LINES);
+        (file, lines[from..].to_vec())
+    })
+}
+
+/// Where it is, since when, and what is missing.
+#[must_use]
+pub(super) fn fields(bundle: &Bundle, at: Timestamp) -> Fields {
+    let manifest = &bundle.manifest;
+    let mut fields = Fields::default();
+    fields.add("of", format!("#{} {}", manifest.deployment, manifest.version));
+    fields.add("kept", words::moment(manifest.collected_at, at));
+    fields.add("in", bundle.path.display().to_string());
+    for problem in &manifest.problems {
+        fields.add("missing", Text::new(warn(), problem));
+    }
+    fields
+}
+
+/// Its files.
+#[must_use]
+pub(super) fn table(bundle: &Bundle) -> Table {
+    let mut table = Table::new(&[("FILE", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
+    for file in &bundle.manifest.files {
+        table.row([
+            Text::from(&file.name),
+            Text::from(size(file.bytes)),
+            Text::new(DIM, if file.cut { "the end of it" } else { "" }),
+        ]);
+    }
+    table
+}
+
+/// `web.log` and its last lines.
+#[must_use]
+pub(super) fn last_words(bundle: &Bundle) -> Vec<Text> {
+    let mut all = Vec::new();
+    for (file, lines) in logs(bundle).filter(|(_, lines)| !lines.is_empty()) {
+        all.push(Text::new(DIM, format!("  {}", file.name)));
+        all.extend(lines.into_iter().map(|line| Text::from(format!("    {line}"))));
+    }
+    all
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=1_023 => format!("{bytes} B"),
+        1_024..=1_048_575 => format!("{} KiB", bytes.div_ceil(1_024)),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
