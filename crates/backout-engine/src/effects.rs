@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use backout_core::ids::{HostName, Slot, Unit};
 use backout_core::model::{OperationKind, Release, RouterPolicy};
-use backout_core::plan::{Action, Plan, Step, TrafficStep};
+use backout_core::plan::{Action, Plan, RevertStep, Step, TrafficStep};
 use backout_core::ports::{
-    AdapterError, DeadMan, ErrorClass, Receipt, Router, RouterSide, Running, StepCx, TargetAction,
-    TrafficChange, Trip,
+    AdapterError, DeadMan, ErrorClass, Receipt, Revert, Router, RouterSide, Running, StepCx,
+    TargetAction, TrafficChange, Trip,
 };
 
 use crate::config_snapshot::{self, Keep};
@@ -75,18 +75,8 @@ pub(crate) async fn apply(
             Ok(Receipt::default())
         }
         Action::EnsureRouter => router(cx)?.ensure(step).await,
-        Action::Start { service, host, slot, release, deployment, restore } => {
-            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
-            let unit = unit(cx, service, host, *slot);
-            let action =
-                TargetAction::Start { unit, release, deployment: *deployment, restore: *restore };
-            cx.target.apply(&action, step).await
-        }
-        Action::Stop { service, host, slot, release } => {
-            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
-            let grace_ms = cx.policy.shutdown.grace_ms;
-            let unit = unit(cx, service, host, *slot);
-            cx.target.apply(&TargetAction::Stop { unit, release, grace_ms }, step).await
+        Action::Start { .. } | Action::Stop { .. } | Action::Confirm { .. } => {
+            on_unit(cx, action, step).await
         }
         Action::Drain { slot } => {
             let limit = Duration::from_millis(cx.policy.shutdown.drain_ms);
@@ -97,7 +87,50 @@ pub(crate) async fn apply(
         Action::Watch { .. } => Ok(Receipt::default()),
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
         Action::Prune => prune(cx, journal).await,
+        Action::KeepEvidence { .. } => Ok(crate::incident::keep(cx, journal, action).await),
     }
+}
+
+/// Makes the effect of an action on one unit; of any other action nothing.
+pub(crate) async fn on_unit(
+    cx: &Context,
+    action: &Action,
+    step: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let load = async |id| situation::release(cx, id).await.map_err(|e| unavailable(&e));
+    let action = match action {
+        Action::Start { service, host, slot, release, deployment, restore, revert } => {
+            let revert = match revert {
+                Some(RevertStep { back_to, within_ms }) => {
+                    let back_to = match back_to {
+                        Some(id) => Some(load(id).await?),
+                        None => None,
+                    };
+                    Some(Revert { back_to, within_ms: *within_ms })
+                }
+                None => None,
+            };
+            TargetAction::Start {
+                unit: unit(cx, service, host, *slot),
+                release: load(release).await?,
+                deployment: *deployment,
+                restore: *restore,
+                revert,
+            }
+        }
+        Action::Stop { service, host, slot, release } => TargetAction::Stop {
+            unit: unit(cx, service, host, *slot),
+            release: load(release).await?,
+            grace_ms: cx.policy.shutdown.grace_ms,
+        },
+        Action::Confirm { service, host, slot, release, deployment } => TargetAction::Confirm {
+            unit: unit(cx, service, host, *slot),
+            release: load(release).await?,
+            deployment: *deployment,
+        },
+        _ => return Ok(Receipt::default()),
+    };
+    cx.target.apply(&action, step).await
 }
 
 async fn snapshot(cx: &Context) -> Result<Receipt, AdapterError> {
@@ -148,8 +181,9 @@ async fn mark_stable(cx: &Context, journal: &Journal) -> Result<(), AdapterError
     let Some(id) = &journal.plan.release else { return Ok(()) };
     let release = situation::release(cx, id).await.map_err(|e| unavailable(&e))?;
     for service in release.content.services.keys() {
-        let unit = situation::unit(cx, service, journal.plan.slot);
-        cx.target.mark_stable(&unit, &release).await?;
+        for unit in situation::units(cx, service, journal.plan.slot) {
+            cx.target.mark_stable(&unit, &release).await?;
+        }
     }
     Ok(())
 }
@@ -330,7 +364,9 @@ pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> H
             match cx.target.observe(&unit, Some(&release)).await {
                 Ok(seen) => match (&seen.running, &seen.release, &seen.version) {
                     (Running::Yes, Some(id), _) if *id == release.id => Holds::Yes,
-                    (Running::Yes, None, Some(version)) if *version == release.content.version => {
+                    (Running::Yes, None, Some(version))
+                        if version == release.content.version_of(service) =>
+                    {
                         Holds::Yes
                     }
                     (Running::Unknown, ..) => Holds::Unknown,
@@ -370,7 +406,9 @@ pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> H
         | Action::PinArtifacts { .. }
         | Action::EnsureRouter
         | Action::Drain { .. }
+        | Action::Confirm { .. }
         | Action::Prune => Holds::No,
+        Action::KeepEvidence { .. } => crate::incident::is_kept(cx, journal),
         Action::Watch { .. } => Holds::No,
     }
 }

@@ -1,16 +1,20 @@
 //! The executor: fold, decide, act, append. Normal running and recovery are this one loop.
 
+mod wave;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ids::{RequestId, Slot};
+use backout_core::ids::{HostName, RequestId, Slot};
 use backout_core::model::{
     Health, OperationKind, Release, RequestKind, RouterPolicy, judge_of_watch,
 };
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{AdapterError, AppendError, Commit, ErrorClass, Receipt};
-use backout_core::saga::{Decision, Ending, EntryKind, Failure, Opening, State, StepPhase, decide};
+use backout_core::saga::{
+    Decision, Ending, EntryKind, Failure, Opening, State, StepPhase, Try, decide,
+};
 use backout_judge::Arm;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -183,7 +187,7 @@ impl<'a> Executor<'a> {
             && let Some(step) = self.journal.state.current()
         {
             let attempt = self.journal.state.steps[step].attempts + 1;
-            decision = Decision::Run { step, attempt };
+            decision = Decision::Run { tries: vec![Try { step, attempt }] };
         }
         if matches!(decision, Decision::Run { .. } | Decision::Wait { .. })
             && self.cx.hands_over(self.journal.plan.kind)
@@ -191,7 +195,10 @@ impl<'a> Executor<'a> {
             return self.stop().await;
         }
         match decision {
-            Decision::Run { step, attempt } => Box::pin(self.run_step(step, attempt)).await,
+            Decision::Run { tries } => match tries[..] {
+                [Try { step, attempt }] => Box::pin(self.run_step(step, attempt)).await,
+                _ => Box::pin(self.run_wave(tries)).await,
+            },
             Decision::Observe { step } => self.observe(step).await,
             Decision::Wait { until } => self.wait(until).await,
             Decision::Skip { step, warning } => {
@@ -286,18 +293,25 @@ impl<'a> Executor<'a> {
         turn
     }
 
-    /// Makes one try; `None` if a person's take-over came while it hung.
-    async fn effect(&mut self, step: usize, attempt: u32) -> Option<Result<Receipt, AdapterError>> {
+    /// How long one try of a step may take.
+    fn time_for(&self, step: usize) -> Result<Duration, AdapterError> {
         let plan = &self.journal.plan;
         let budget_ms = plan.work_timeout_ms.saturating_sub(self.work_ms);
         if budget_ms == 0 {
-            let message = format!(
-                "no time left: its work took longer than {} s",
-                plan.work_timeout_ms / 1000
-            );
-            return Some(Err(AdapterError::permanent(message)));
+            let limit_s = plan.work_timeout_ms / 1000;
+            let message = format!("no time left: its work took longer than {limit_s} s");
+            return Err(AdapterError::permanent(message));
         }
-        let timeout = Duration::from_millis(plan.steps[step].timeout_ms.min(budget_ms));
+        Ok(Duration::from_millis(plan.steps[step].timeout_ms.min(budget_ms)))
+    }
+
+    /// Makes one try; `None` if a person's take-over came while it hung.
+    async fn effect(&mut self, step: usize, attempt: u32) -> Option<Result<Receipt, AdapterError>> {
+        let plan = &self.journal.plan;
+        let timeout = match self.time_for(step) {
+            Ok(timeout) => timeout,
+            Err(error) => return Some(Err(error)),
+        };
         let step_cx = effects::step_cx(
             self.cx,
             plan,
@@ -312,9 +326,7 @@ impl<'a> Executor<'a> {
         let result = {
             let effect = effects::apply(self.cx, &self.journal, &action, &step_cx);
             tokio::select! {
-                result = tokio::time::timeout(timeout, effect) => Some(result.unwrap_or_else(|_| {
-                    Err(AdapterError::unknown(format!("no answer within {} s", timeout.as_secs())))
-                })),
+                result = tokio::time::timeout(timeout, effect) => Some(result.unwrap_or_else(|_| no_answer(timeout))),
                 why = self.keeper.lost() => Some(Err(AdapterError::unknown(format!("the lease was lost: {why}")))),
                 () = crate::commands::requests::take_over_wanted(self.cx, &plan.operation) => None,
             }
@@ -415,16 +427,18 @@ impl<'a> Executor<'a> {
     }
 
     async fn watch(&mut self, step: usize, elapsed_ms: u64) -> Result<Turn, JournalError> {
-        let Action::Watch { side, baseline, ref mode } = self.journal.plan.steps[step].action
+        let Action::Watch { side, baseline, ref mode, ref hosts } =
+            self.journal.plan.steps[step].action
         else {
             return Ok(Turn::Again);
         };
+        let hosts = hosts.clone();
         let just_started = matches!(mode, WatchMode::Ready { .. });
         self.keep_dead_man(step);
-        let mut watcher = match self.watcher.take().filter(|watcher| watcher.judged().slot == side)
-        {
+        let fits = |watcher: &Watcher| watcher.judged().slot == side && watcher.hosts == hosts;
+        let mut watcher = match self.watcher.take().filter(fits) {
             Some(watcher) => watcher,
-            None => match self.watcher_for(side, baseline, just_started).await {
+            None => match self.watcher_for(side, baseline, (just_started, &hosts)).await {
                 Ok(watcher) => watcher,
                 Err(error) => return self.outcome(step, Err(error)),
             },
@@ -483,7 +497,7 @@ impl<'a> Executor<'a> {
         &self,
         side: Slot,
         baseline: Option<Slot>,
-        just_started: bool,
+        (just_started, hosts): (bool, &[HostName]),
     ) -> Result<Watcher, AdapterError> {
         let slots = &self.journal.rows.environment.slots;
         let load = async |slot: Slot| -> Result<Option<(Slot, u64, Arc<Release>)>, AdapterError> {
@@ -504,7 +518,7 @@ impl<'a> Executor<'a> {
         let routed = environment.routed && environment.live.is_some();
         let (plan, number) = (&self.journal.plan, self.journal.state.watches);
         let settings = judge_of_watch(&self.cx.policy.judge, plan.arms_trip(), number);
-        Ok(Watcher::start(self.cx, settings, judged, baseline, (routed, just_started)))
+        Ok(Watcher::start(self.cx, settings, judged, baseline, (routed, just_started, hosts)))
     }
 
     async fn give_way(&mut self) -> Result<Turn, JournalError> {
@@ -609,6 +623,10 @@ pub(crate) async fn commit_both(
     new.committed();
     cx.events.send(Event::Opened { plan: Box::new(new.plan.clone()), resumed: false });
     Ok(Box::pin(Executor::new(cx, keeper, new).run()).await)
+}
+
+fn no_answer(within: Duration) -> Result<Receipt, AdapterError> {
+    Err(AdapterError::unknown(format!("no answer within {} s", within.as_secs())))
 }
 
 /// Whether a watch step of a plan is where it stands now.

@@ -174,14 +174,12 @@ async fn warm_check(cx: &Context, release: &Release, slot: Option<Slot>) -> Read
         return check(name, Severity::Pass, "not running; it is started from its copy");
     };
     for service in release.content.services.values() {
-        let observed =
-            situation::observe(cx, &situation::unit(cx, &service.name, slot), Some(release)).await;
-        if observed.running == Running::No {
-            return check(
-                name,
-                Severity::Pass,
-                format!("{} is not running; it is started from its copy", service.name),
-            );
+        let units = situation::units(cx, &service.name, slot);
+        let seen = situation::observe_each(cx, units, Some(release)).await;
+        if let Some((unit, _)) = seen.iter().find(|(_, seen)| seen.running == Running::No) {
+            let who = situation::who(unit);
+            let words = format!("{who} is not running; it is started from its copy");
+            return check(name, Severity::Pass, words);
         }
     }
     check(name, Severity::Pass, format!("runs warm in slot {slot}"))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::words::Health;
-use crate::ids::{EnvironmentKey, ReleaseId, ServiceName, Slot, Version};
+use crate::ids::{EnvironmentKey, HostName, ReleaseId, ServiceName, Slot, Version};
 use crate::ports::Running;
 
 /// How far the content of a slot is, as far as the ledger knows.
@@ -35,9 +35,44 @@ pub struct SlotRecord {
     /// The services that may run there.
     #[serde(default)]
     pub services: BTreeSet<ServiceName>,
+    /// Where each of them may run; a service without an entry runs on this machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<ServiceName, BTreeSet<HostName>>,
 }
 
 impl SlotRecord {
+    /// Where a service may run; empty if it does not.
+    #[must_use]
+    pub fn hosts_of(&self, service: &ServiceName) -> BTreeSet<HostName> {
+        hosts_of(&self.services, &self.hosts, service)
+    }
+
+    /// From now on it may run there.
+    pub fn place(&mut self, service: &ServiceName, host: &HostName) {
+        let mut hosts = self.hosts_of(service);
+        hosts.insert(host.clone());
+        self.services.insert(service.clone());
+        self.set_hosts(service, hosts);
+    }
+
+    /// It does not run there any more.
+    pub fn clear(&mut self, service: &ServiceName, host: &HostName) {
+        let mut hosts = self.hosts_of(service);
+        hosts.remove(host);
+        if hosts.is_empty() {
+            self.services.remove(service);
+        }
+        self.set_hosts(service, hosts);
+    }
+
+    fn set_hosts(&mut self, service: &ServiceName, hosts: BTreeSet<HostName>) {
+        if hosts.iter().all(HostName::is_local) {
+            self.hosts.remove(service);
+        } else {
+            self.hosts.insert(service.clone(), hosts);
+        }
+    }
+
     /// What to make of an observation of the slot: where it can't be told whether anything runs, a start
     /// or stop that was cut off is not taken for something that runs.
     #[must_use]
@@ -46,6 +81,19 @@ impl SlotRecord {
             Running::Unknown if self.state != SlotState::Running => Running::No,
             seen => seen,
         }
+    }
+}
+
+/// Where a service may run, given which ones may run at all and those with an entry of their own.
+pub(crate) fn hosts_of(
+    services: &BTreeSet<ServiceName>,
+    hosts: &BTreeMap<ServiceName, BTreeSet<HostName>>,
+    service: &ServiceName,
+) -> BTreeSet<HostName> {
+    match hosts.get(service) {
+        Some(hosts) => hosts.clone(),
+        None if services.contains(service) => BTreeSet::from([HostName::local()]),
+        None => BTreeSet::new(),
     }
 }
 

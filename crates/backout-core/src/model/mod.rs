@@ -3,7 +3,7 @@
 mod config_file;
 mod controller;
 mod deployment;
-mod environment;
+pub(crate) mod environment;
 mod git;
 mod health;
 mod metric;
@@ -27,9 +27,12 @@ pub use git::{GitMove, GitPush, GitSpec};
 pub use health::{CheckSchedule, HealthSpec, HttpCheck, ProbeSpec};
 pub use metric::{Measure, MetricsSpec, RequestsSpec, SeriesSpec};
 pub use policy::{
-    CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Shutdown, Stage, Strategy,
+    Batch, CanaryPolicy, HostsPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Shutdown,
+    Stage, Strategy,
 };
-pub use release::{Artifact, RELEASE_FORMAT, Release, ReleaseContent, Service};
+pub use release::{
+    Artifact, MIXED_RELEASE_FORMAT, Origin, RELEASE_FORMAT, Release, ReleaseContent, Service,
+};
 pub use request::{DeployOrder, Request, RequestAnswer, RequestKind};
 pub use rollback::{RollbackRecord, StepRecord};
 pub use target::{

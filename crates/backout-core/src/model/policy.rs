@@ -6,6 +6,7 @@ use backout_judge::Settings as JudgeSettings;
 use serde::{Deserialize, Serialize};
 
 use super::target::TargetKind;
+use crate::ids::HostName;
 
 /// Everything that decides how an operation runs.
 #[derive(Debug, Clone)]
@@ -30,6 +31,49 @@ pub struct Policy {
     pub judge: JudgeSettings,
     /// Names whose values are redacted and never recorded.
     pub secrets: Vec<String>,
+    /// Where services run.
+    pub hosts: HostsPolicy,
+}
+
+/// `hosts`, and how many of them are worked on at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostsPolicy {
+    /// The hosts, in the order of the file; never empty.
+    pub names: Vec<HostName>,
+    /// Steps on so many of them run at the same time; at least 1.
+    pub at_once: usize,
+    /// Each begins up to so much later than it could, drawn at random, milliseconds.
+    pub jitter_ms: u64,
+    /// A host goes back by itself unless it hears within that time that the change is good, milliseconds.
+    pub confirm_ms: Option<u64>,
+}
+
+impl Default for HostsPolicy {
+    /// This machine alone.
+    fn default() -> Self {
+        Self { names: vec![HostName::local()], at_once: 1, jitter_ms: 0, confirm_ms: None }
+    }
+}
+
+/// How many hosts a rolling release replaces together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Batch {
+    /// So many; at least 1.
+    Count(u32),
+    /// This share of all, rounded up; 1 to 100.
+    Percent(u8),
+}
+
+impl Batch {
+    /// Hosts of one batch out of `all`; at least 1.
+    #[must_use]
+    pub fn size(self, all: usize) -> usize {
+        match self {
+            Batch::Count(count) => usize::try_from(count).unwrap_or(usize::MAX).max(1),
+            Batch::Percent(percent) => (all * usize::from(percent.min(100))).div_ceil(100).max(1),
+        }
+    }
 }
 
 /// How a release replaces another.
@@ -38,6 +82,13 @@ pub struct Policy {
 pub enum Strategy {
     /// Old stops, new starts.
     Recreate,
+    /// Host after host, some at a time.
+    Rolling {
+        /// How many together.
+        batch: Batch,
+        /// From one batch that passes to the next, milliseconds.
+        pause_ms: u64,
+    },
     /// New starts beside the old, all traffic at once.
     BlueGreen {
         /// How long after the switch the old side stays at least, milliseconds.
@@ -53,6 +104,7 @@ impl Strategy {
     pub fn as_str(&self) -> &'static str {
         match self {
             Strategy::Recreate => "recreate",
+            Strategy::Rolling { .. } => "rolling",
             Strategy::BlueGreen { .. } => "blue_green",
             Strategy::Canary(_) => "canary",
         }

@@ -1,7 +1,7 @@
 //! Builds steps with keys, words and limits in one place.
 
 use super::situation::{PlanContext, Side, Situation};
-use super::step::{Action, Nature, Phase, Step, TrafficStep, WatchMode};
+use super::step::{Action, Nature, Phase, RevertStep, Step, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
 use crate::model::{Release, RouterPolicy, Service};
 
@@ -16,12 +16,35 @@ const MARGIN_MS: u64 = 10_000;
 pub(super) struct Builder<'a> {
     cx: &'a PlanContext<'a>,
     nature: Nature,
+    /// The hosts that are worked on.
+    hosts: Vec<HostName>,
+    /// Number for the next steps that are done together.
+    waves: u32,
+    /// The number that steps get which are pushed now.
+    wave: Option<u32>,
     pub(super) steps: Vec<Step>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(cx: &'a PlanContext<'a>, nature: Nature) -> Self {
-        Self { cx, nature, steps: Vec::new() }
+        let hosts = cx.policy.hosts.names.clone();
+        Self { cx, nature, hosts, waves: 0, wave: None, steps: Vec::new() }
+    }
+
+    /// The same step for each host, all at the same time.
+    pub(super) fn on_each(
+        &mut self,
+        hosts: &[HostName],
+        mut push: impl FnMut(&mut Self, &HostName),
+    ) {
+        if hosts.len() > 1 {
+            self.waves += 1;
+            self.wave = Some(self.waves);
+        }
+        for host in hosts {
+            push(self, host);
+        }
+        self.wave = None;
     }
 
     /// What failure of the steps from here on means.
@@ -54,6 +77,7 @@ impl<'a> Builder<'a> {
             nature: self.nature,
             timeout_ms,
             max_attempts: if is_watch { WATCH_ATTEMPTS } else { EFFECT_ATTEMPTS },
+            wave: self.wave,
         });
     }
 
@@ -105,10 +129,31 @@ impl<'a> Builder<'a> {
         slot: Slot,
         restore: bool,
     ) {
-        let host = HostName::local();
+        let hosts = self.hosts.clone();
+        self.on_each(&hosts, |b, host| {
+            b.start_on(service, host, (release, deployment, slot, restore), None);
+        });
+    }
+
+    /// Starts it on one host, which goes back by itself after a time if that is wanted.
+    pub(super) fn start_on(
+        &mut self,
+        service: &Service,
+        host: &HostName,
+        (release, deployment, slot, restore): (&Release, u64, Slot, bool),
+        revert: Option<RevertStep>,
+    ) {
+        let armed = revert.as_ref().map(|revert| {
+            format!(", which {host} takes back after {} s by itself", revert.within_ms / 1000)
+        });
         let words = (
             format!("slot {slot} of {} empty or older", service.name),
-            format!("{} {} runs in slot {slot}", service.name, release.content.version),
+            format!(
+                "{} {} runs in slot {slot}{}",
+                service.name,
+                release.content.version,
+                armed.unwrap_or_default()
+            ),
         );
         let action = Action::Start {
             service: service.name.clone(),
@@ -117,6 +162,7 @@ impl<'a> Builder<'a> {
             release: release.id.clone(),
             deployment,
             restore,
+            revert,
         };
         let undo = Action::Stop {
             service: service.name.clone(),
@@ -136,9 +182,39 @@ impl<'a> Builder<'a> {
         );
     }
 
+    pub(super) fn confirm_on(
+        &mut self,
+        service: &Service,
+        host: &HostName,
+        words: (String, String),
+        action: Action,
+    ) {
+        let who = format!("{}@{host}", service.name);
+        self.push("confirm", &who, Phase::Start, words, action, None, 3 * MARGIN_MS);
+    }
+
     /// Stops one service of a side; its undo is a start of the same release in the same slot.
     pub(super) fn stop(&mut self, name: &ServiceName, side: &Side, slot: Slot) {
-        let host = HostName::local();
+        let hosts: Vec<HostName> = side.hosts_of(name).into_iter().collect();
+        self.on_each(&hosts, |b, host| b.stop_on(name, side, slot, host));
+    }
+
+    /// Stops services of a side on hosts that are not among those that are worked on any more.
+    pub(super) fn leave_other_hosts(
+        &mut self,
+        side: &Side,
+        slot: Slot,
+        only: impl Fn(&ServiceName) -> bool,
+    ) {
+        let stay = self.hosts.clone();
+        for name in side.release.content.start_order().iter().rev().filter(|name| only(name)) {
+            let left: Vec<HostName> =
+                side.hosts_of(name).into_iter().filter(|host| !stay.contains(host)).collect();
+            self.on_each(&left, |b, host| b.stop_on(name, side, slot, host));
+        }
+    }
+
+    fn stop_on(&mut self, name: &ServiceName, side: &Side, slot: Slot, host: &HostName) {
         let service = side.release.content.services.get(name);
         let version = &side.release.content.version;
         let words = (
@@ -158,6 +234,7 @@ impl<'a> Builder<'a> {
             release: side.release.id.clone(),
             deployment: side.deployment,
             restore: true,
+            revert: None,
         };
         let timeout_ms = self.stop_timeout_ms(service);
         self.push(
@@ -250,9 +327,23 @@ impl<'a> Builder<'a> {
         side: Slot,
         baseline: Option<Slot>,
     ) {
+        self.watch_hosts(name, mode, (side, baseline), &[]);
+    }
+
+    /// Watches what runs on some hosts only; none named: on all.
+    pub(super) fn watch_hosts(
+        &mut self,
+        name: &str,
+        mode: WatchMode,
+        (side, baseline): (Slot, Option<Slot>),
+        hosts: &[HostName],
+    ) {
         let after = match &mode {
-            WatchMode::Ready { passes } => {
+            WatchMode::Ready { passes, hold_ms: 0 } => {
                 format!("{passes} passing checks in a row at its own address")
+            }
+            WatchMode::Ready { passes, hold_ms } => {
+                format!("{passes} passing checks in a row, and {} s passed", hold_ms / 1000)
             }
             WatchMode::Hold { stage, .. } => {
                 format!("healthy at {} % for {} s", stage.weight, stage.hold_ms / 1000)
@@ -266,8 +357,13 @@ impl<'a> Builder<'a> {
         let phase = if matches!(mode, WatchMode::Hold { .. }) { Phase::Code } else { Phase::Start };
         let start_ms = u64::try_from(self.cx.policy.judge.startup_timeout_ms).unwrap_or(60_000);
         let words = (format!("slot {side} not proven"), after);
-        let action = Action::Watch { mode, side, baseline };
-        self.push(name, "-", phase, words, action, None, start_ms + 6 * MARGIN_MS);
+        let who = match hosts {
+            [] => "-".to_owned(),
+            [one] => one.to_string(),
+            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        };
+        let action = Action::Watch { mode, side, baseline, hosts: hosts.to_vec() };
+        self.push(name, &who, phase, words, action, None, start_ms + 6 * MARGIN_MS);
     }
 
     pub(super) fn restore_config(&mut self, release: &Release) {

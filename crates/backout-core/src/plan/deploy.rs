@@ -1,16 +1,21 @@
 //! The plan of a deploy.
 
+use std::collections::BTreeSet;
+
 use super::builder::Builder;
+use super::partial::{self, Seen};
+use super::rolling::{self, RollOut};
 use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{ServiceName, Slot};
 use crate::model::{
-    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Strategy, TripRule,
+    CanaryPolicy, OperationKind, Policy, Release, RouterPolicy, Service, Strategy, TripRule,
 };
 
 /// Makes the plan that takes `release` live.
 ///
-/// `restore_config` puts the release's config files on disk first (`--config N`).
+/// `restore_config` puts the release's config files on disk first (`--config N`). Services that `seen` tells to run
+/// as the release wants them stay as they are, where each is replaced in its own place.
 ///
 /// # Errors
 /// [`Refusal`] when the way back could not fit into `rollback.timeout`.
@@ -19,17 +24,20 @@ pub fn plan_deploy(
     situation: &Situation,
     release: &Release,
     restore_config: bool,
+    seen: &Seen,
 ) -> Result<Plan, Refusal> {
     let policy = cx.policy;
     refuse_long_way_back(policy, release)?;
     let routed = policy.router != RouterPolicy::None;
     let beside = cx.capabilities.side_by_side
         && match policy.strategy {
-            Strategy::Recreate => false,
+            Strategy::Recreate | Strategy::Rolling { .. } => false,
             Strategy::BlueGreen { .. } => true,
             Strategy::Canary(_) => routed,
         };
-    let slot = free_slot(cx, situation, routed);
+    let shared = partial::staying(cx, situation, release, seen);
+    let slot = shared.as_ref().map_or_else(|| free_slot(cx, situation, routed), |(slot, _)| *slot);
+    let staying = shared.map(|(_, staying)| staying).unwrap_or_default();
     let mut b = Builder::new(cx, Nature::Compensatable);
     b.pin_artifacts(release);
     b.ensure_router();
@@ -39,17 +47,30 @@ pub fn plan_deploy(
     // What the ledger knows of the users' slot may run, even where not all of it was seen running.
     let users_on = situation.users_on().filter(|on| beside && *on != slot);
     let old = users_on.and_then(|on| Some((on, situation.slots.get(&on)?)));
-    clear_the_way(&mut b, cx, situation, release, slot, old.is_some());
-    for service in Builder::ordered(release) {
-        if let Some((on, side)) = old
-            && is_replaced_worker(&service.name, side, release)
-        {
-            b.stop(&service.name, side, on);
+    clear_the_way(&mut b, cx, situation, release, slot, (old.is_some(), &staying));
+    let services: Vec<&Service> =
+        Builder::ordered(release).filter(|s| !staying.contains(&s.name)).collect();
+    let out = RollOut {
+        release,
+        deployment: cx.number,
+        slot,
+        restore: false,
+        revert: rolling::revert(&policy.hosts, situation.live.as_ref().map(|live| &live.release)),
+        passes: passes(policy),
+    };
+    if let Some((on, side)) = old {
+        for service in &services {
+            if is_replaced_worker(&service.name, side, release) {
+                b.stop(&service.name, side, on);
+            }
+            b.start(service, release, cx.number, slot, false);
         }
-        b.start(service, release, cx.number, slot, false);
+    } else {
+        b.roll_out(&out, &rolling::batches(policy), &services, policy);
     }
     let warm = old.filter(|(_, side)| side.can_serve()).map(|(on, _)| on);
-    b.watch("await_ready", WatchMode::Ready { passes: passes(policy) }, slot, warm);
+    b.watch("await_ready", WatchMode::Ready { passes: passes(policy), hold_ms: 0 }, slot, warm);
+    b.confirm(&out, &policy.hosts.names, &services);
     let mut live_at = b.steps.len() - 1;
     if routed {
         live_at = traffic_steps(&mut b, policy, slot, warm, old.map(|(on, _)| on));
@@ -76,7 +97,13 @@ pub fn plan_deploy(
         b.stop_side(side, on, |name| !is_replaced_worker(name, side, release));
     }
     b.prune();
-    let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, b.steps);
+    let mut steps = b.steps;
+    let sides = situation.slots.values().map(|side| side.release.as_ref());
+    partial::name_own_versions(&mut steps, sides.chain([release]));
+    let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, steps);
+    if !release.content.origins.is_empty() {
+        plan.services = release.content.own_services();
+    }
     plan.release = Some(release.id.clone());
     plan.version = Some(release.content.version.clone());
     plan.live_at = Some(live_at);
@@ -90,7 +117,7 @@ fn clear_the_way(
     situation: &Situation,
     release: &Release,
     slot: Slot,
-    keeps_other: bool,
+    (keeps_other, staying): (bool, &BTreeSet<ServiceName>),
 ) {
     let in_place = cx.capabilities.replaces_in_place && slot == Slot::A;
     if let Some(side) = situation.slots.get(&slot) {
@@ -98,7 +125,9 @@ fn clear_the_way(
             b.leave_before_stop(situation, slot, slot.other());
         }
         // A start in place replaces a service, but nothing replaces one that the release does not have.
-        b.stop_side(side, slot, |name| !in_place || !release.content.services.contains_key(name));
+        let replaced = |name: &ServiceName| in_place && release.content.services.contains_key(name);
+        b.stop_side(side, slot, |name| !staying.contains(name) && !replaced(name));
+        b.leave_other_hosts(side, slot, |name| !staying.contains(name) && replaced(name));
     }
     if let Some(side) = situation.slots.get(&slot.other()).filter(|_| !keeps_other) {
         b.stop_side(side, slot.other(), |_| true);

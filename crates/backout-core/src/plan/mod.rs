@@ -3,16 +3,22 @@
 mod builder;
 mod deploy;
 mod down;
+mod evidence;
 mod lint;
+mod partial;
 mod preview;
 mod rollback;
+mod rolling;
 mod situation;
 mod step;
 
 pub use deploy::plan_deploy;
 pub use down::{plan_adopt, plan_down};
 pub use lint::lint;
+pub use partial::{Seen, shared_slot};
 pub use preview::{PreviewCheck, PreviewStep, preview};
 pub use rollback::{RollbackWish, plan_rollback};
 pub use situation::{PlanContext, Refusal, Side, Situation};
-pub use step::{Action, Live, Nature, PLAN_FORMAT, Phase, Plan, Step, TrafficStep, WatchMode};
+pub use step::{
+    Action, Live, Nature, PLAN_FORMAT, Phase, Plan, RevertStep, Step, TrafficStep, WatchMode,
+};

@@ -1,13 +1,19 @@
 //! The plan of a rollback: traffic first, then release and config, then what is left over.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::builder::Builder;
 use super::deploy::passes;
+use super::evidence::Moment;
+use super::partial::{self, Seen};
+use super::rolling::{self, RollOut};
 use super::situation::{PlanContext, Refusal, Side, Situation};
-use super::step::{Live, Nature, Plan, TrafficStep, WatchMode};
-use crate::ids::{ServiceName, Slot};
-use crate::model::{OperationKind, Release, RollbackType, RouterPolicy, Strategy, Trigger};
+use super::step::{Action, Live, Nature, Plan, TrafficStep, WatchMode};
+use crate::ids::{HostName, ServiceName, Slot};
+use crate::model::{
+    OperationKind, Release, RollbackType, RouterPolicy, Service, Strategy, Trigger,
+};
 use crate::ports::Running;
 
 /// What a rollback is asked for.
@@ -23,10 +29,16 @@ pub struct RollbackWish {
     pub reject_left: bool,
     /// How the target was found.
     pub rollback_type: RollbackType,
+    /// Hosts that still run `release` as it was: nothing was begun there.
+    pub untouched: BTreeSet<HostName>,
     /// What caused it.
     pub trigger: Trigger,
     /// The sentences behind it.
     pub evidence: Vec<String>,
+    /// The services that a person named; none: all of them, and the config files.
+    pub services: Vec<ServiceName>,
+    /// What was seen of single services. Nothing seen: all of them go back.
+    pub seen: Seen,
 }
 
 /// Makes the plan that takes `wish.release` live again.
@@ -51,12 +63,19 @@ pub fn plan_rollback(
     let warm = warm_slot(cx, situation, wish, routed);
     let (slot, live_at) = match warm {
         _ if in_place => in_place_steps(&mut b, cx, situation, wish),
+        None if partial::staying(cx, situation, &wish.release, &wish.seen).is_some() => {
+            shared_slot_steps(&mut b, cx, situation, wish, routed)
+        }
         Some((slot, side)) if routed => warm_steps(&mut b, cx, situation, wish, slot, side),
         Some((slot, side)) => unrouted_warm_steps(&mut b, cx, situation, wish, slot, side),
         None => cold_steps(&mut b, cx, situation, wish, routed),
     };
     let is_switch = warm.is_some() && routed && wish.trigger == Trigger::Manual;
-    let mut plan = cx.plan(OperationKind::Rollback, situation.live.clone(), slot, b.steps);
+    let mut steps = b.steps;
+    let sides = situation.slots.values().map(|side| side.release.as_ref());
+    partial::name_own_versions(&mut steps, sides.chain([wish.release.as_ref()]));
+    let mut plan = cx.plan(OperationKind::Rollback, situation.live.clone(), slot, steps);
+    plan.services.clone_from(&wish.services);
     plan.rollback_id = Some(cx.rollback_id.clone());
     plan.release = Some(wish.release.id.clone());
     plan.version = Some(wish.release.content.version.clone());
@@ -121,17 +140,86 @@ fn in_place_steps(
     situation: &Situation,
     wish: &RollbackWish,
 ) -> (Slot, usize) {
+    b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::BeforeStart);
     stop_others(b, situation, Slot::A);
-    if let Some(side) = situation.slots.get(&Slot::A) {
-        // A start in place replaces a service, but nothing replaces one that the release does not have.
-        b.stop_side(side, Slot::A, |name| !wish.release.content.services.contains_key(name));
+    // A start in place replaces a service, but nothing replaces one that the release does not have.
+    b.leave_behind(situation, Slot::A, |name| wish.release.content.services.contains_key(name));
+    let shared = partial::staying(cx, situation, &wish.release, &wish.seen);
+    let staying = shared.map(|(_, staying)| staying).unwrap_or_default();
+    let mut changed: BTreeSet<_> = wish.release.content.services.keys().cloned().collect();
+    changed.retain(|name| !staying.contains(name));
+    // Nothing is left: it is only started again.
+    let side = situation.slots.get(&Slot::A).filter(|_| wish.left.is_some());
+    let order = partial::way_back(&wish.release, side, &changed, &wish.seen.down);
+    for (side, name) in side.into_iter().flat_map(|side| order.stops.iter().map(move |n| (side, n))) {
+        b.stop(name, side, Slot::A);
     }
-    b.restore_config(&wish.release);
-    for service in Builder::ordered(&wish.release) {
-        b.start(service, &wish.release, cx.number, Slot::A, true);
-    }
+    restore_config(b, wish);
+    let known = &wish.release.content.services;
+    let services: Vec<&Service> = order.starts.iter().filter_map(|name| known.get(name)).collect();
+    let out = RollOut {
+        release: &wish.release,
+        deployment: cx.number,
+        slot: Slot::A,
+        restore: true,
+        revert: None,
+        passes: passes(cx.policy),
+    };
+    let batches = rolling::way_back(cx.policy, &|host| wish.untouched.contains(host));
+    b.roll_out(&out, &batches, &services, cx.policy);
     verify(b, cx, Slot::A);
-    (Slot::A, b.steps.len() - 2)
+    (Slot::A, last_start(b))
+}
+
+/// Config files belong to the whole app: they stay where only some of its services go back.
+fn restore_config(b: &mut Builder<'_>, wish: &RollbackWish) {
+    if wish.services.is_empty() {
+        b.restore_config(&wish.release);
+    }
+}
+
+/// With the last start what was gone back to is live; with its proof, where nothing had to start.
+fn last_start(b: &Builder<'_>) -> usize {
+    let is_start = |step: &super::step::Step| matches!(step.action, Action::Start { .. });
+    b.steps.iter().rposition(is_start).unwrap_or(b.steps.len() - 1)
+}
+
+/// What differs is stopped and started in the slot in which the rest goes on.
+fn shared_slot_steps(
+    b: &mut Builder<'_>,
+    cx: &PlanContext<'_>,
+    situation: &Situation,
+    wish: &RollbackWish,
+    routed: bool,
+) -> (Slot, usize) {
+    let shared = partial::staying(cx, situation, &wish.release, &wish.seen);
+    let (slot, staying) = shared.unwrap_or((Slot::A, BTreeSet::new()));
+    b.ensure_router();
+    b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::BeforeStart);
+    stop_others(b, situation, slot);
+    if let Some(side) = situation.slots.get(&slot) {
+        b.stop_side(side, slot, |name| !staying.contains(name));
+    }
+    restore_config(b, wish);
+    for service in Builder::ordered(&wish.release).filter(|s| !staying.contains(&s.name)) {
+        b.start(service, &wish.release, cx.number, slot, true);
+    }
+    if !routed {
+        verify(b, cx, slot);
+        return (slot, last_start(b));
+    }
+    b.watch("await_ready", WatchMode::Ready { passes: passes(cx.policy), hold_ms: 0 }, slot, None);
+    let live_at = all_traffic(b, slot, None);
+    verify(b, cx, slot);
+    (slot, live_at)
+}
+
+/// Users go to `slot` alone. Returns the index of that step.
+fn all_traffic(b: &mut Builder<'_>, slot: Slot, rest: Option<Slot>) -> usize {
+    let (dead_man, trip, gate, cut) = (false, None, true, true);
+    let stage = "rollback".to_owned();
+    b.traffic(TrafficStep { side: slot, percent: 100, rest, dead_man, trip, gate, cut, stage }, None);
+    b.steps.len() - 1
 }
 
 /// The old side still runs: users are safe with the first effect.
@@ -159,8 +247,16 @@ fn warm_steps(
     };
     b.traffic(back, None);
     let live_at = b.steps.len() - 1;
-    b.restore_config(&wish.release);
+    restore_config(b, wish);
     let bad_side = situation.slots.get(&bad);
+    let stops_worker = |service: &crate::model::Service| {
+        !service.traffic && bad_side.is_some_and(|bad| bad.services.contains(&service.name))
+    };
+    // Before the first thing that ends; where nothing ends so early, users are verified first.
+    let early = wish.release.content.services.values().any(stops_worker);
+    if early {
+        b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::AfterTraffic);
+    }
     for service in Builder::ordered(&wish.release).filter(|service| !service.traffic) {
         if let Some(bad_side) =
             bad_side.filter(|bad_side| bad_side.services.contains(&service.name))
@@ -172,6 +268,9 @@ fn warm_steps(
         }
     }
     verify(b, cx, slot);
+    if !early {
+        b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::AfterTraffic);
+    }
     if let Some(bad_side) = bad_side {
         b.drain(bad);
         let worker = |name: &_| wish.release.content.services.get(name).is_some_and(|s| !s.traffic);
@@ -189,8 +288,9 @@ fn unrouted_warm_steps(
     slot: Slot,
     side: &Side,
 ) -> (Slot, usize) {
+    b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::BeforeStart);
     stop_others(b, situation, slot);
-    b.restore_config(&wish.release);
+    restore_config(b, wish);
     let missing = |name: &ServiceName| !side.services.contains(name) || side.idle.contains(name);
     for service in Builder::ordered(&wish.release).filter(|service| missing(&service.name)) {
         b.start(service, &wish.release, cx.number, slot, true);
@@ -223,11 +323,12 @@ fn cold_steps(
             b.stop_side(side, bad, |name| is_worker(name, side));
         }
     } else {
+        b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::BeforeStart);
         for (other, side) in &situation.slots {
             b.stop_side(side, *other, |_| true);
         }
     }
-    b.restore_config(&wish.release);
+    restore_config(b, wish);
     for service in Builder::ordered(&wish.release) {
         b.start(service, &wish.release, cx.number, slot, true);
     }
@@ -235,23 +336,13 @@ fn cold_steps(
         verify(b, cx, slot);
         return (slot, b.steps.len() - 1);
     }
-    b.watch("await_ready", WatchMode::Ready { passes: passes(cx.policy) }, slot, None);
+    b.watch("await_ready", WatchMode::Ready { passes: passes(cx.policy), hold_ms: 0 }, slot, None);
     let bad_side = bad_side.filter(|_| beside);
-    b.traffic(
-        TrafficStep {
-            side: slot,
-            percent: 100,
-            rest: bad_side.map(|_| bad),
-            dead_man: false,
-            trip: None,
-            gate: true,
-            cut: true,
-            stage: "rollback".to_owned(),
-        },
-        None,
-    );
-    let live_at = b.steps.len() - 1;
+    let live_at = all_traffic(b, slot, bad_side.map(|_| bad));
     verify(b, cx, slot);
+    if beside {
+        b.keep_evidence(cx, situation, wish.left.as_ref(), Moment::AfterTraffic);
+    }
     if let Some(side) = bad_side {
         b.drain(bad);
         b.stop_side(side, bad, |name| !is_worker(name, side));

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::step::{Live, Plan, Step};
-use crate::ids::{DeploymentId, EnvironmentKey, OperationId, RollbackId, ServiceName, Slot};
+use crate::ids::{
+    DeploymentId, EnvironmentKey, HostName, OperationId, RollbackId, ServiceName, Slot,
+};
+use crate::model::environment::hosts_of;
 use crate::model::{OperationKind, Policy, Release, Surface};
 use crate::ports::{Capabilities, Running};
 
@@ -21,6 +24,8 @@ pub struct Side {
     pub running: Running,
     /// The services that may run there.
     pub services: BTreeSet<ServiceName>,
+    /// Where each of them may run; a service without an entry runs on this machine.
+    pub hosts: BTreeMap<ServiceName, BTreeSet<HostName>>,
     /// Of these, beside ones with users: workers that were seen not to run.
     pub idle: BTreeSet<ServiceName>,
 }
@@ -37,6 +42,12 @@ pub struct Situation {
 }
 
 impl Side {
+    /// Where a service may run; empty if it does not.
+    #[must_use]
+    pub fn hosts_of(&self, service: &ServiceName) -> BTreeSet<HostName> {
+        hosts_of(&self.services, &self.hosts, service)
+    }
+
     /// Whether it can take users: all that serves may run, and was not seen down.
     #[must_use]
     pub fn can_serve(&self) -> bool {
@@ -142,6 +153,7 @@ impl PlanContext<'_> {
             rollback_id: None,
             release: None,
             version: None,
+            services: Vec::new(),
             slot,
             from,
             left: None,

@@ -47,6 +47,9 @@ pub struct Plan {
     pub release: Option<ReleaseId>,
     /// Its label.
     pub version: Option<Version>,
+    /// The services that it was asked for; none: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
     /// The slot it uses.
     pub slot: Slot,
     /// What is live as it begins. A deploy goes back to this.
@@ -120,6 +123,17 @@ impl Plan {
     #[must_use]
     pub fn effect_key(&self, step: &Step) -> String {
         format!("{}/{}", self.operation, step.key)
+    }
+
+    /// The steps that are done at the same time as this one, itself among them.
+    #[must_use]
+    pub fn wave_of(&self, step: usize) -> std::ops::Range<usize> {
+        let same = |other: &Step| {
+            self.steps.get(step).is_some_and(|this| this.wave.is_some() && other.wave == this.wave)
+        };
+        let before = self.steps.iter().take(step).rev().take_while(|other| same(other)).count();
+        let after = self.steps.iter().skip(step + 1).take_while(|other| same(other)).count();
+        step - before..step + after + 1
     }
 
     /// Index of the step with a key.
@@ -209,6 +223,14 @@ pub struct Step {
     pub timeout_ms: u64,
     /// Tries before it counts as failed.
     pub max_attempts: u32,
+    /// Neighbours with the same number are done at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands in a reference
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 /// What the watch loop of a step waits for.
@@ -219,6 +241,9 @@ pub enum WatchMode {
     Ready {
         /// Passes in a row; at least 1.
         passes: u32,
+        /// And so long at least, milliseconds.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        hold_ms: u64,
     },
     /// A canary stage's hold.
     Hold {
@@ -270,6 +295,15 @@ pub struct TrafficStep {
     pub stage: String,
 }
 
+/// What a host does by itself when nobody confirms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertStep {
+    /// The release that it goes back to; none: it stops what was started.
+    pub back_to: Option<ReleaseId>,
+    /// Counted from the start, milliseconds.
+    pub within_ms: u64,
+}
+
 /// An effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -297,6 +331,22 @@ pub enum Action {
         deployment: u64,
         /// Going back.
         restore: bool,
+        /// The host takes it back by itself unless it hears otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revert: Option<RevertStep>,
+    },
+    /// Tell a host that what it started is good: it does not go back by itself any more.
+    Confirm {
+        /// The service.
+        service: ServiceName,
+        /// The host.
+        host: HostName,
+        /// The slot.
+        slot: Slot,
+        /// The release.
+        release: ReleaseId,
+        /// The deployment it runs for.
+        deployment: u64,
     },
     /// Stop a service.
     Stop {
@@ -326,6 +376,9 @@ pub enum Action {
         side: Slot,
         /// The side it is compared with.
         baseline: Option<Slot>,
+        /// The hosts that are judged; empty: all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hosts: Vec<HostName>,
     },
     /// Put the config files of a release back.
     RestoreConfig {
@@ -334,6 +387,17 @@ pub enum Action {
     },
     /// Forget artifact copies beyond `keep`.
     Prune,
+    /// Keep an incident bundle of what is left, before it is stopped.
+    KeepEvidence {
+        /// The slot of what is left.
+        slot: Slot,
+        /// Its release.
+        release: ReleaseId,
+        /// Its deployment.
+        deployment: u64,
+        /// How long collecting may take, milliseconds; then what is there so far is kept.
+        limit_ms: u64,
+    },
 }
 
 impl Action {
@@ -343,14 +407,18 @@ impl Action {
     pub fn has_outside_effect(&self) -> bool {
         !matches!(
             self,
-            Action::Snapshot | Action::PinArtifacts { .. } | Action::Watch { .. } | Action::Prune
+            Action::Snapshot
+                | Action::PinArtifacts { .. }
+                | Action::Watch { .. }
+                | Action::Prune
+                | Action::KeepEvidence { .. }
         )
     }
 
     /// Whether its failure is only a warning.
     #[must_use]
     pub fn is_advisory(&self, kind: OperationKind) -> bool {
-        matches!(self, Action::Prune)
+        matches!(self, Action::Prune | Action::KeepEvidence { .. })
             || (matches!(self, Action::Snapshot) && kind != OperationKind::Deploy)
     }
 

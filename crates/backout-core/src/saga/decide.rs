@@ -7,15 +7,22 @@ use super::fold::{State, StepPhase};
 use crate::model::{OperationKind, Trigger};
 use crate::plan::{Action, Nature, Plan, WatchMode};
 
+/// One try of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Try {
+    /// Index of the step.
+    pub step: usize,
+    /// Which try, counted from one.
+    pub attempt: u32,
+}
+
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Journal the intent and make this try.
+    /// Journal the intents and make these tries, all at the same time.
     Run {
-        /// Index of the step.
-        step: usize,
-        /// Which try.
-        attempt: u32,
+        /// At least one.
+        tries: Vec<Try>,
     },
     /// Its outcome is not known: observe before anything else.
     Observe {
@@ -93,28 +100,43 @@ pub fn decide(plan: &Plan, state: &State, now: Timestamp) -> Decision {
     let Some(current) = state.current() else {
         return Decision::End { ending: Ending::Done { healthy: verified_healthy(plan, state) } };
     };
-    let step = &plan.steps[current];
-    let progress = &state.steps[current];
-    match progress.phase {
-        StepPhase::Running | StepPhase::Unknown => Decision::Observe { step: current },
-        StepPhase::Refused => exhausted(plan, state, current),
-        StepPhase::Pending | StepPhase::Failed => {
-            if state.promote_full && is_skipped_by_full_promotion(plan, current) {
-                return Decision::Skip { step: current, warning: None };
-            }
-            if progress.counted_attempts >= step.max_attempts {
-                return exhausted(plan, state, current);
-            }
-            let due = match (progress.phase, progress.changed_at) {
-                (StepPhase::Failed, Some(at)) => wait_until(at, progress.counted_attempts, now),
-                _ => None,
-            };
-            match due {
-                Some(until) => Decision::Wait { until },
-                None => Decision::Run { step: current, attempt: progress.attempts + 1 },
+    next_of_wave(plan, state, current, now)
+}
+
+/// What the steps that are done at the same time need: what is not known is observed first, then all that are due
+/// are tried together. One that will not be tried again ends the wave only when the others are done or given up too.
+fn next_of_wave(plan: &Plan, state: &State, current: usize, now: Timestamp) -> Decision {
+    let (mut tries, mut until, mut given_up) = (Vec::new(), None::<Timestamp>, None);
+    for index in plan.wave_of(current) {
+        let progress = &state.steps[index];
+        match progress.phase {
+            StepPhase::Running | StepPhase::Unknown => return Decision::Observe { step: index },
+            StepPhase::Done | StepPhase::Skipped => {}
+            StepPhase::Refused => given_up = given_up.or(Some(index)),
+            StepPhase::Pending | StepPhase::Failed => {
+                if state.promote_full && is_skipped_by_full_promotion(plan, index) {
+                    return Decision::Skip { step: index, warning: None };
+                }
+                if progress.counted_attempts >= plan.steps[index].max_attempts {
+                    given_up = given_up.or(Some(index));
+                    continue;
+                }
+                let due = match (progress.phase, progress.changed_at) {
+                    (StepPhase::Failed, Some(at)) => wait_until(at, progress.counted_attempts, now),
+                    _ => None,
+                };
+                match due {
+                    Some(at) => until = Some(until.map_or(at, |until| until.min(at))),
+                    None => tries.push(Try { step: index, attempt: progress.attempts + 1 }),
+                }
             }
         }
-        StepPhase::Done | StepPhase::Skipped => Decision::Over,
+    }
+    match (tries.is_empty(), until, given_up) {
+        (false, ..) => Decision::Run { tries },
+        (true, Some(until), _) => Decision::Wait { until },
+        (true, None, Some(step)) => exhausted(plan, state, step),
+        (true, None, None) => Decision::Over,
     }
 }
 
@@ -163,9 +185,7 @@ fn verified_healthy(plan: &Plan, state: &State) -> bool {
 /// No further try will be made.
 fn exhausted(plan: &Plan, state: &State, current: usize) -> Decision {
     let step = &plan.steps[current];
-    let error =
-        state.steps[current].error.clone().unwrap_or_else(|| "it was cut off each time".to_owned());
-    let message = format!("{} of {} failed: {error}", step.name, step.subject);
+    let message = failure_of_wave(plan, state, current);
     if step.action.is_advisory(plan.kind) {
         return Decision::Skip { step: current, warning: Some(message) };
     }
@@ -186,4 +206,27 @@ fn exhausted(plan: &Plan, state: &State, current: usize) -> Decision {
         }
         _ => Decision::BecomeStuck { step: current, reason: message },
     }
+}
+
+/// What failed; of steps that were done at the same time also what did not: the outcome is mixed then.
+fn failure_of_wave(plan: &Plan, state: &State, current: usize) -> String {
+    let error = |index: usize| {
+        state.steps[index].error.clone().unwrap_or_else(|| "it was cut off each time".to_owned())
+    };
+    let wave = plan.wave_of(current);
+    let name = &plan.steps[current].name;
+    if wave.len() == 1 {
+        return format!("{name} of {} failed: {}", plan.steps[current].subject, error(current));
+    }
+    const NAMED: usize = 5;
+    let failed: Vec<usize> = wave.clone().filter(|i| !state.steps[*i].is_finished()).collect();
+    let named = failed.iter().take(NAMED);
+    let mut words: Vec<String> =
+        named.map(|i| format!("{}: {}", plan.steps[*i].subject, error(*i))).collect();
+    if failed.len() > NAMED {
+        words.push(format!("and {} more", failed.len() - NAMED));
+    }
+    let (all, done) = (wave.len(), wave.len() - failed.len());
+    let kind = if done == 0 { "failed" } else { "mixed" };
+    format!("{name} {kind}, done on {done} of {all}; failed: {}", words.join("; "))
 }

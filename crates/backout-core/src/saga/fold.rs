@@ -193,7 +193,7 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
                 state.failing = Some(failure.clone());
             }
         }
-        EntryKind::Requested { request, kind, .. } => requested(state, request, *kind),
+        EntryKind::Requested { request, kind, .. } => requested(plan, state, request, *kind),
         EntryKind::TrafficSafe => state.traffic_safe_at = state.traffic_safe_at.or(Some(entry.at)),
         EntryKind::Warning { message } => state.warnings.push(message.clone()),
         EntryKind::Stuck { step, reason } => {
@@ -212,7 +212,9 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
         | EntryKind::StepNotApplied { step }
         | EntryKind::StepSkipped { step } => {
             check_index(state, *step)?;
-            if state.current() != Some(*step) {
+            // Steps of one wave are done in any order, after all that stand before them.
+            let turn = state.current().is_some_and(|first| plan.wave_of(first).contains(step));
+            if !turn || state.steps[*step].is_finished() {
                 return Err(format!("step {step} out of order"));
             }
             let watches = matches!(plan.steps[*step].action, Action::Watch { .. });
@@ -232,7 +234,7 @@ fn check_index(state: &State, step: usize) -> Result<(), String> {
     if step < state.steps.len() { Ok(()) } else { Err(format!("step {step} is not in the plan")) }
 }
 
-fn requested(state: &mut State, request: &RequestId, kind: RequestKind) {
+fn requested(plan: &Plan, state: &mut State, request: &RequestId, kind: RequestKind) {
     match kind {
         RequestKind::Promote => state.promoted = state.current(),
         RequestKind::PromoteFull => {
@@ -243,10 +245,11 @@ fn requested(state: &mut State, request: &RequestId, kind: RequestKind) {
         RequestKind::Resume => state.paused = false,
         RequestKind::Retry => {
             if let Some((step, _)) = state.stuck.take() {
-                let step = &mut state.steps[step];
-                step.counted_attempts = 0;
-                if matches!(step.phase, StepPhase::Failed | StepPhase::Refused) {
-                    step.phase = StepPhase::Pending;
+                for step in &mut state.steps[plan.wave_of(step)] {
+                    step.counted_attempts = 0;
+                    if matches!(step.phase, StepPhase::Failed | StepPhase::Refused) {
+                        step.phase = StepPhase::Pending;
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ mod entry;
 mod fold;
 mod records;
 
-pub use decide::{Decision, backoff_ms, decide};
+pub use decide::{Decision, Try, backoff_ms, decide};
 pub use entry::{ENTRY_FORMAT, Ending, Entry, EntryKind, Failure};
 pub use fold::{CorruptJournal, State, StepPhase, StepState, fold};
 pub use records::{Opening, on_end, on_progress, opening, step_records};

@@ -92,6 +92,7 @@ fn new_deployment(plan: &Plan) -> Option<Deployment> {
         health: Health::Unknown,
         error_message: None,
         warnings: plan.warnings.clone(),
+        services: plan.services.clone(),
     })
 }
 
@@ -106,6 +107,7 @@ fn new_rollback(plan: &Plan) -> Option<RollbackRecord> {
         from_version: before.map(|live| live.version.clone()),
         target_version: plan.version.clone()?,
         rollback_type: plan.rollback_type?,
+        services: plan.services.clone(),
         trigger: plan.trigger.unwrap_or(Trigger::Manual),
         surface: plan.surface,
         status: RollbackStatus::InProgress,
@@ -194,26 +196,23 @@ fn unstick(plan: &Plan, rows: &mut Opening) {
 fn slot_intent(plan: &Plan, rows: &mut Opening, step: usize) {
     let slots = &mut rows.environment.slots;
     match &plan.steps[step].action {
-        Action::Start { service, slot, release, deployment, .. } => {
+        Action::Start { service, host, slot, release, deployment, .. } => {
             let version = plan.version.clone().filter(|_| plan.release.as_ref() == Some(release));
             let old = slots.get(slot);
             let kept = old.filter(|record| record.release == *release);
             let version = version.or_else(|| kept.map(|record| record.version.clone()));
             let Some(version) = version else { return };
-            // A start in place replaces one service: the others of the release before it still run.
-            let mut services = old.map(|record| record.services.clone()).unwrap_or_default();
-            services.insert(service.clone());
-            let deployment = *deployment;
-            slots.insert(
-                *slot,
-                SlotRecord {
-                    deployment,
-                    release: release.clone(),
-                    version,
-                    state: SlotState::Starting,
-                    services,
-                },
-            );
+            // A start in place replaces one service on one host: the others of the release before it still run.
+            let mut record = SlotRecord {
+                deployment: *deployment,
+                release: release.clone(),
+                version,
+                state: SlotState::Starting,
+                services: old.map(|record| record.services.clone()).unwrap_or_default(),
+                hosts: old.map(|record| record.hosts.clone()).unwrap_or_default(),
+            };
+            record.place(service, host);
+            slots.insert(*slot, record);
         }
         Action::Stop { slot, .. } => {
             if let Some(record) = slots.get_mut(slot) {
@@ -233,9 +232,9 @@ fn slot_outcome(plan: &Plan, rows: &mut Opening, step: usize) {
                 record.state = SlotState::Running;
             }
         }
-        Action::Stop { slot, service, .. } => {
+        Action::Stop { slot, service, host, .. } => {
             if let Some(record) = slots.get_mut(slot) {
-                record.services.remove(service);
+                record.clear(service, host);
                 record.state = SlotState::Running;
                 if record.services.is_empty() {
                     slots.remove(slot);

@@ -9,11 +9,11 @@ use backout_core::ids::{
 };
 use backout_core::model::{
     Artifact, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, GitMove, GitSpec, HealthSpec,
-    OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent, RestartPolicy,
-    RollbackPolicy, RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown, Stage, Strategy,
-    Surface, TargetKind, TargetSpec, Trigger,
+    HostsPolicy, OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent,
+    RestartPolicy, RollbackPolicy, RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown,
+    Stage, Strategy, Surface, TargetKind, TargetSpec, Trigger,
 };
-use backout_core::plan::{Live, PlanContext, RollbackWish, Side, Situation};
+use backout_core::plan::{Live, PlanContext, RollbackWish, Seen, Side, Situation};
 use backout_core::ports::{Capabilities, Running};
 use jiff::Timestamp;
 
@@ -163,6 +163,7 @@ impl Setup {
                 timeout_ms: 900_000,
                 keep: 5,
             },
+            hosts: HostsPolicy::default(),
             judge: backout_judge::Settings::default(),
             secrets: Vec::new(),
         }
@@ -262,6 +263,7 @@ pub fn release_of(
             selinux: None,
             secrets: Vec::new(),
         }],
+        origins: BTreeMap::new(),
     };
     let id = content.id();
     Arc::new(Release { id, content, created_at: at(0), created_by: "test".to_owned() })
@@ -299,13 +301,16 @@ pub fn side(deployment: u64, release: &Arc<Release>, running: Running, services:
         .map(|text| name(text))
         .filter(|service| release.content.services.contains_key(service))
         .collect();
-    Side { deployment, release: Arc::clone(release), running, services, idle: BTreeSet::new() }
+    let release = Arc::clone(release);
+    let (hosts, idle) = (BTreeMap::new(), BTreeSet::new());
+    Side { deployment, release, running, services, hosts, idle }
 }
 
 /// A side with all of its services.
 pub fn whole(deployment: u64, release: &Arc<Release>, running: Running) -> Side {
     let services = release.content.services.keys().cloned().collect();
-    Side { deployment, release: Arc::clone(release), running, services, idle: BTreeSet::new() }
+    let (release, hosts) = (Arc::clone(release), BTreeMap::new());
+    Side { deployment, release, running, services, hosts, idle: BTreeSet::new() }
 }
 
 /// A rollback as the way back of a failed deployment asks for it.
@@ -316,8 +321,11 @@ pub fn wish(release: &Arc<Release>, left: Option<Live>) -> RollbackWish {
         left,
         reject_left: true,
         rollback_type: RollbackType::Automatic,
+        untouched: BTreeSet::new(),
         trigger: Trigger::Analysis,
         evidence: vec!["canary errors 4.8 %".to_owned()],
+        services: Vec::new(),
+        seen: Seen::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use backout_core::ids::Slot;
 use backout_core::model::Trigger;
 use backout_core::plan::{
-    Action, Plan, Situation, WatchMode, lint, plan_adopt, plan_deploy, plan_down, plan_rollback,
+    Action, Plan, Seen, Situation, WatchMode, lint, plan_adopt, plan_deploy, plan_down, plan_rollback,
     preview,
 };
 use backout_core::ports::Running;
@@ -32,7 +32,7 @@ fn words(action: &Action) -> String {
             format!("traffic {} {} rest {rest}{flags} stage {}", t.side, t.percent, t.stage)
         }
         Action::RemoveRoute => "remove route".to_owned(),
-        Action::Watch { mode, side, baseline } => {
+        Action::Watch { mode, side, baseline, .. } => {
             let mode = match mode {
                 WatchMode::Ready { .. } => "ready",
                 WatchMode::Hold { .. } => "hold",
@@ -42,8 +42,12 @@ fn words(action: &Action) -> String {
             };
             format!("watch {mode} {side} against {}", baseline.map_or("-", Slot::as_str))
         }
+        Action::Confirm { service, host, .. } => format!("confirm {service} on {host}"),
         Action::RestoreConfig { .. } => "restore config".to_owned(),
         Action::Prune => "prune".to_owned(),
+        Action::KeepEvidence { slot, deployment, limit_ms, .. } => {
+            format!("keep evidence of #{deployment} in {slot} within {limit_ms} ms")
+        }
     }
 }
 
@@ -105,10 +109,10 @@ fn plans(setup: Setup) -> String {
     for start in Start::ALL.into_iter().filter(|start| start.fits(setup)) {
         let situation = start.situation(setup);
         let title = |what: &str| format!("{what}, {}", start.label());
-        let plan = plan_deploy(&cx, &situation, &new, false).unwrap();
+        let plan = plan_deploy(&cx, &situation, &new, false, &Seen::default()).unwrap();
         text(&mut out, &title("deploy"), &plan);
         let Some(from) = situation.live.clone() else { continue };
-        let plan = plan_deploy(&cx, &dead(situation.clone()), &new, true).unwrap();
+        let plan = plan_deploy(&cx, &dead(situation.clone()), &new, true, &Seen::default()).unwrap();
         text(&mut out, &title("deploy with restored config over a dead side"), &plan);
         let rollout = in_rollout(setup, start);
         let target = setup.release(from.version.as_str());

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use backout_core::ids::{OperationId, RequestId};
 use backout_core::model::{RequestKind, Trigger};
-use backout_core::plan::{Plan, plan_adopt, plan_deploy, plan_down, plan_rollback};
+use backout_core::plan::{Plan, Seen, plan_adopt, plan_deploy, plan_down, plan_rollback};
 use backout_core::ports::{ErrorClass, Receipt};
 use backout_core::saga::{
-    Decision, ENTRY_FORMAT, Ending, Entry, EntryKind, Failure, StepPhase, decide, fold, on_end,
-    on_progress, opening, step_records,
+    Decision, ENTRY_FORMAT, Ending, Entry, EntryKind, Failure, StepPhase, Try, decide, fold,
+    on_end, on_progress, opening, step_records,
 };
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn plans() -> Vec<Plan> {
         let (policy, old, new) = (setup.policy(), setup.release("1"), setup.release("3"));
         let cx = context(setup, &policy, 3);
         let situation = Start::LiveRuns.situation(setup);
-        plans.push(plan_deploy(&cx, &situation, &new, true).unwrap());
+        plans.push(plan_deploy(&cx, &situation, &new, true, &Seen::default()).unwrap());
         let left = Some(live(2, &new, backout_core::ids::Slot::B));
         plans.push(plan_rollback(&cx, &situation, &wish(&old, left)).unwrap());
         plans.push(plan_down(&cx, &situation, None));
@@ -144,7 +144,10 @@ proptest! {
             let state = fold(&plan, &entries).unwrap();
             // Half of the time what `decide` would lead to, so that steps are finished at all.
             let kind = match decide(&plan, &state, now) {
-                Decision::Run { step, attempt } if follow => EntryKind::StepStarted { step, attempt },
+                Decision::Run { tries } if follow => {
+                    let Try { step, attempt } = tries[0];
+                    EntryKind::StepStarted { step, attempt }
+                }
                 Decision::Observe { step } if follow => {
                     EntryKind::StepDone { step, adopted: true, receipt: Receipt::default() }
                 }
@@ -210,7 +213,7 @@ fn a_clock_that_is_set_back_delays_no_retry() {
     assert_eq!(state.steps[0].phase, StepPhase::Failed);
     let soon = decide(&plan, &state, at(3_600_199));
     assert_eq!(soon, Decision::Wait { until: at(3_600_200) });
-    let due = Decision::Run { step: 0, attempt: 2 };
+    let due = Decision::Run { tries: vec![Try { step: 0, attempt: 2 }] };
     assert_eq!(decide(&plan, &state, at(3_600_200)), due);
     assert_eq!(decide(&plan, &state, at(0)), due, "an hour back");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use backout_core::ids::{ServiceName, Slot};
 use backout_core::model::{Release, TargetKind, Trigger};
 use backout_core::plan::{
-    Action, Live, Plan, Side, Situation, WatchMode, lint, plan_deploy, plan_down, plan_rollback,
+    Action, Live, Plan, Seen, Side, Situation, WatchMode, lint, plan_deploy, plan_down, plan_rollback,
 };
 use backout_core::ports::Running;
 use proptest::prelude::*;
@@ -101,7 +101,17 @@ fn cases() -> impl Strategy<Value = Case> {
             // A third of the sides have workers that died.
             let died = |service: &&ServiceName| !alone && some % 3 == 0 && worker(service);
             let idle = services.iter().filter(died).cloned().collect();
-            slots.insert(slot, Side { deployment: number, release, running, services, idle });
+            slots.insert(
+                slot,
+                Side {
+                    deployment: number,
+                    release,
+                    running,
+                    services,
+                    hosts: BTreeMap::new(),
+                    idle,
+                },
+            );
         }
         let made = |slot: Slot| {
             slots.get(&slot).map_or_else(
@@ -288,7 +298,7 @@ proptest! {
         let policy = case.setup.policy();
         let release = Arc::clone(&releases(case.setup)[case.version]);
         let cx = context(case.setup, &policy, 9);
-        let plan = plan_deploy(&cx, &case.situation, &release, restore).unwrap();
+        let plan = plan_deploy(&cx, &case.situation, &release, restore, &Seen::default()).unwrap();
         sound(&case, &plan)?;
         prop_assert!(plan.live_at.is_some());
         if let (Some(on), false) = (case.situation.users_on(), case.setup.in_place()) {
@@ -324,7 +334,7 @@ proptest! {
             let mut cx = context(case.setup, &policy, 9);
             cx.operation = context(case.setup, &policy, operation).operation;
             cx.now = crate::fixtures::at(i64::try_from(operation).unwrap());
-            plan_deploy(&cx, &case.situation, &all[version], false).unwrap()
+            plan_deploy(&cx, &case.situation, &all[version], false, &Seen::default()).unwrap()
         };
         let first = plan(case.version, 9);
         prop_assert_eq!(first.digest(), plan(case.version, 10).digest());
@@ -359,11 +369,11 @@ fn a_way_back_that_can_not_fit_is_refused() {
         let services = u64::try_from(release.content.services.len()).unwrap();
         let worst_ms = 30_000 + 30_000 + 60_000 + services * calls_ms;
         policy.rollback.timeout_ms = worst_ms;
-        let fits = plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false);
+        let fits = plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false, &Seen::default());
         assert!(fits.is_ok(), "{}: {worst_ms} ms is just enough", setup.label());
         policy.rollback.timeout_ms = worst_ms - 1;
         let refused =
-            plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false);
+            plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false, &Seen::default());
         let refusal = refused.unwrap_err();
         assert!(refusal.message.contains("rollback.timeout"), "{refusal}");
         assert!(refusal.hint.unwrap().contains("raise rollback.timeout"));

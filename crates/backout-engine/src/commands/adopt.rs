@@ -1,6 +1,6 @@
 //! `adopt`: record what runs now as deployment #0. It starts and stops nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{Slot, Version};
@@ -64,17 +64,20 @@ async fn run(
     row.next_number = row.next_number.max(1);
     if runs {
         row.script_reports_version = true;
-        let services = release.content.services.keys().cloned().collect();
-        row.slots.insert(
-            Slot::A,
-            SlotRecord {
-                deployment: 0,
-                release: release.id.clone(),
-                version,
-                state: SlotState::Running,
-                services,
-            },
-        );
+        let mut record = SlotRecord {
+            deployment: 0,
+            release: release.id.clone(),
+            version,
+            state: SlotState::Running,
+            services: BTreeSet::new(),
+            hosts: BTreeMap::new(),
+        };
+        for service in release.content.services.keys() {
+            for unit in situation::units(cx, service, Slot::A) {
+                record.place(service, &unit.host);
+            }
+        }
+        row.slots.insert(Slot::A, record);
     }
     journal.flush(cx.ledger.as_ref(), &claimed.keeper.lease).await?;
     let outcome = Box::pin(Executor::new(cx, &claimed.keeper, journal).run()).await;
@@ -97,13 +100,20 @@ async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), 
     let mut runs = false;
     if cx.target.capabilities().sees_foreign {
         for service in cx.services.keys() {
-            let unit = situation::unit(cx, service, Slot::A);
             // Its own definition says what to ask for.
             let draft = draft(cx)?;
-            let observed = cx.target.observe(&unit, Some(&draft)).await?;
-            runs |= observed.running == Running::Yes;
-            if let Some(version) = observed.version {
-                versions.insert(service.to_string(), version);
+            for unit in situation::units(cx, service, Slot::A) {
+                let observed = cx.target.observe(&unit, Some(&draft)).await?;
+                runs |= observed.running == Running::Yes;
+                let Some(version) = observed.version else { continue };
+                let known = versions.entry(service.to_string()).or_insert_with(|| version.clone());
+                if *known != version && wish.version.is_none() {
+                    let message = format!(
+                        "{} runs {version}, another host runs {known}",
+                        situation::who(&unit)
+                    );
+                    return Err(Refused::new(message, "say with --version V what it is").into());
+                }
             }
         }
     }
@@ -129,6 +139,7 @@ fn draft(cx: &Context) -> Result<Release, EngineError> {
         services: cx.services.clone(),
         artifacts: Vec::new(),
         config: Vec::new(),
+        origins: BTreeMap::new(),
     };
     Ok(Release {
         id: content.id(),

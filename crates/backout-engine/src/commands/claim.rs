@@ -154,11 +154,9 @@ pub(crate) async fn ours_alone(cx: &Context) -> Result<(), EngineError> {
     }
     for service in cx.services.keys() {
         for slot in backout_core::ids::Slot::BOTH {
-            let unit = crate::situation::unit(cx, service, slot);
-            if let Ok(observed) = cx.target.observe(&unit, None).await
-                && let Some(marker) = observed.marker
-            {
-                found.push((unit.to_string(), marker.ledger));
+            let units = crate::situation::units(cx, service, slot);
+            for (unit, observed) in crate::situation::observe_each(cx, units, None).await {
+                found.extend(observed.marker.map(|marker| (unit.to_string(), marker.ledger)));
             }
         }
     }

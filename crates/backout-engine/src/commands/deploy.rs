@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use backout_core::ids::{Slot, Version};
+use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
     ConfigFile, DeployOrder, Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord,
     ReadinessCheck, Release, Request, RequestKind, Severity,
 };
-use backout_core::plan::{Plan, lint, plan_deploy};
+use backout_core::plan::{Plan, Seen, Situation, lint, plan_deploy};
 use backout_core::ports::{Change, Running};
 use backout_core::saga::Ending;
 
@@ -17,9 +17,11 @@ use super::take_back::plan_context;
 use super::{EngineError, Refused, refused_by};
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
+use crate::dependencies::Alone;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both, is_baking};
 use crate::journal::{self, Journal};
+use crate::partial::{self, Changed};
 use crate::readiness::{check, history, rejected_releases, secrets_check, way_back_checks};
 use crate::safety::lift;
 use crate::situation;
@@ -36,6 +38,8 @@ pub struct DeployWish {
     pub config: Option<ConfigChoice>,
     /// Lifted checks.
     pub overrides: Vec<String>,
+    /// The services to ship; none: all of them. The others stay what they are.
+    pub services: Vec<ServiceName>,
 }
 
 /// `--config`.
@@ -110,10 +114,41 @@ impl Source<'_> {
 pub(crate) async fn resolve_wish(
     cx: &Context,
     wish: &DeployWish,
+    environment: &EnvironmentRecord,
     keep: Keep,
 ) -> Result<(Release, bool), EngineError> {
     let (config, restore) = chosen_config(cx, wish, &history(cx).await?).await?;
-    Ok((crate::release::build(cx, &wish.version, config, keep).await?, restore))
+    if wish.services.is_empty() {
+        let release = crate::release::build(cx, &wish.version, config, None, keep).await?;
+        return Ok((release, restore));
+    }
+    let live = situation::live(cx, environment).await?.ok_or_else(|| {
+        Refused::new(
+            "nothing is live, so there is nothing that the other services could stay",
+            "deploy the whole app, without --service; what was stopped is started again by `backout recover`",
+        )
+    })?;
+    let live = situation::release(cx, &live.release).await?;
+    let named = partial::known(&wish.services, cx.services.keys(), "backout.yaml")?;
+    let made = crate::release::build(cx, &wish.version, config, Some(&named), keep).await?;
+    let config = made.content.config.clone();
+    Ok((partial::mixed(cx, &Changed::New(&made), &live, &named, config)?, restore))
+}
+
+/// A release that was mixed for what was live then must not undo what became live since.
+fn refuse_other_base(release: &Release, live: Option<&Release>) -> Result<(), EngineError> {
+    let mixed = &release.content;
+    let same = |live: &Release| {
+        let kept = mixed.origins.iter().all(|(name, origin)| {
+            live.content.services.contains_key(name) && origin.release == *live.runs_as(name)
+        });
+        kept && live.content.services.keys().all(|name| mixed.services.contains_key(name))
+    };
+    if mixed.origins.is_empty() || live.is_some_and(same) {
+        return Ok(());
+    }
+    let message = "what is live has changed since this was asked for";
+    Err(Refused::new(message, "deploy again: `backout status` shows what is live").into())
 }
 
 async fn prepare(
@@ -124,43 +159,26 @@ async fn prepare(
 ) -> Result<Prepared, EngineError> {
     let history = history(cx).await?;
     let (release, restore) = match source {
-        Source::Disk(wish) => resolve_wish(cx, wish, keep).await?,
+        Source::Disk(wish) => resolve_wish(cx, wish, environment, keep).await?,
         Source::Order(_, order) => (order.release.clone(), order.restore_config),
     };
     let release = Arc::new(release);
     let situation = situation::observe_situation(cx, environment).await?;
-    let mut checks = vec![secrets_check(cx, &release)];
-    let mut warnings = Vec::new();
-    if let Some(live) = &situation.live {
-        let old = situation::release(cx, &live.release).await?;
-        checks.extend(way_back_checks(cx, environment, &old).await?);
-        if live.release == release.id {
-            warnings.push(format!(
-                "{} with this very content is live already as #{}",
-                release.content.version, live.number
-            ));
-        }
-    } else {
-        let words =
-            "nothing is live: the way back of this first deployment is to stop and remove it";
-        checks.push(check("way_back", Severity::Warning, words));
-    }
-    checks.extend(obstacles(cx, &situation, &release).await);
-    if rejected_releases(&history).contains(&release.id) {
-        warnings.push(format!(
-            "{} was rolled back before and is unchanged since",
-            release.content.version
-        ));
-    }
     let (reason, overrides) = (source.reason(), source.overrides());
-    lift(&mut checks, &overrides);
-    let mut pcx = plan_context(cx, environment.next_number, reason, false, overrides);
+    let mut pcx = plan_context(cx, environment.next_number, reason, false, overrides.clone());
     if let Source::Order(request, order) = source {
         pcx.operation = request.operation.clone();
         pcx.surface = order.surface;
         pcx.requested_by = asked_by(request);
     }
-    let mut plan = plan_deploy(&pcx, &situation, &release, restore)?;
+    let seen = match release.content.origins.is_empty() {
+        true => Seen::default(),
+        false => partial::seen(cx, &pcx, environment, &situation, &release, None).await?,
+    };
+    let (mut checks, mut warnings) = prove(cx, environment, &situation, &release, &history).await?;
+    checks.extend(obstacles(cx, &situation, &release, &seen).await);
+    lift(&mut checks, &overrides);
+    let mut plan = plan_deploy(&pcx, &situation, &release, restore, &seen)?;
     let wrong = lint(&plan);
     if !wrong.is_empty() {
         return Err(EngineError::Failed(format!(
@@ -179,14 +197,74 @@ async fn prepare(
     Ok(Prepared { release, plan, checks, warnings })
 }
 
+/// That it can start, and that there is a way back; with what a person should know first.
+async fn prove(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    situation: &Situation,
+    release: &Release,
+    history: &[Deployment],
+) -> Result<(Vec<ReadinessCheck>, Vec<String>), EngineError> {
+    let mut checks = vec![secrets_check(cx, release)];
+    let mut warnings = Vec::new();
+    let old = match &situation.live {
+        Some(live) => Some(situation::release(cx, &live.release).await?),
+        None => None,
+    };
+    refuse_other_base(release, old.as_deref())?;
+    if let (Some(live), Some(old)) = (&situation.live, &old) {
+        if !release.content.origins.is_empty() {
+            let alone = Alone { environment, history, live: old, wanted: release };
+            checks.push(alone.deployed(cx, &release.content.own_services()).await?);
+            warnings.extend(other_config(old, release));
+        }
+        checks.extend(way_back_checks(cx, environment, old).await?);
+        if live.release == release.id {
+            warnings.push(format!(
+                "{} with this very content is live already as #{}",
+                release.content.version, live.number
+            ));
+        }
+    } else {
+        let words =
+            "nothing is live: the way back of this first deployment is to stop and remove it";
+        checks.push(check("way_back", Severity::Warning, words));
+    }
+    if rejected_releases(history).contains(&release.id) {
+        warnings.push(format!(
+            "{} was rolled back before and is unchanged since",
+            release.content.version
+        ));
+    }
+    Ok((checks, warnings))
+}
+
+/// Files that belong to the whole app and differ now, where only some of its services are shipped.
+fn other_config(live: &Release, release: &Release) -> Option<String> {
+    let paths = partial::differing_config(&live.content.config, &release.content.config);
+    let own: Vec<String> =
+        release.content.own_services().iter().map(ToString::to_string).collect();
+    (!paths.is_empty()).then(|| {
+        format!(
+            "config files belong to the whole app: {} differ from those of {}; {} starts with them, the other \
+             services go on with what they read when they started",
+            paths.join(", "),
+            live.content.version,
+            own.join(", ")
+        )
+    })
+}
+
 /// Other programs in the way, such as one on the fixed port that Backout did not start.
 async fn obstacles(
     cx: &Context,
-    situation: &backout_core::plan::Situation,
+    situation: &Situation,
     release: &Release,
+    seen: &Seen,
 ) -> Vec<ReadinessCheck> {
     let mut found = Vec::new();
-    for service in release.content.services.keys() {
+    let replaced = |name: &&ServiceName| !seen.as_wanted.contains(*name);
+    for service in release.content.services.keys().filter(replaced) {
         for slot in Slot::BOTH {
             let ours = situation.slots.get(&slot).is_some_and(|side| side.running != Running::No);
             // What replaces in place can be hindered by what became of its own place.
@@ -194,10 +272,13 @@ async fn obstacles(
             if ours && !in_place || in_place && slot != Slot::A {
                 continue;
             }
-            let unit = situation::unit(cx, service, slot);
-            match cx.target.obstacles(&unit, release).await {
-                Ok(lines) => found.extend(lines),
-                Err(error) => cx.events.note(format!("obstacles of {unit} can't be told: {error}")),
+            for unit in situation::units(cx, service, slot) {
+                match cx.target.obstacles(&unit, release).await {
+                    Ok(lines) => found.extend(lines),
+                    Err(error) => {
+                        cx.events.note(format!("obstacles of {unit} can't be told: {error}"));
+                    }
+                }
             }
         }
     }

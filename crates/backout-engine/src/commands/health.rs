@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use backout_core::ids::Unit;
 use backout_core::model::{EnvironmentRecord, Health, LiveHealth, Service};
-use backout_core::ports::{LedgerError, ProbeError, ProbeSubject, Sample, SampleOutcome};
+use backout_core::ports::{LedgerError, Observed, ProbeError, ProbeSubject, Sample, SampleOutcome};
 use backout_judge::Thresholds;
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -155,37 +157,58 @@ pub(crate) async fn probe_live(
     Ok(Some(report))
 }
 
-async fn probe_service(
+pub(crate) async fn probe_service(
     cx: &Context,
     live: &backout_core::plan::Live,
     release: &backout_core::model::Release,
     service: &Service,
     findings: &mut Vec<String>,
 ) -> Health {
-    let unit = situation::unit(cx, &service.name, live.slot);
-    let observed = situation::observe(cx, &unit, Some(release)).await;
+    let units = situation::units(cx, &service.name, live.slot);
+    let seen = situation::observe_each(cx, units, Some(release)).await;
+    let probe = |(unit, observed)| probe_unit(cx, release, service, unit, observed);
+    let at_once = cx.policy.hosts.at_once.max(1);
+    let results: Vec<_> = stream::iter(seen).map(probe).buffered(at_once).collect().await;
+    let mut worst = Health::Healthy;
+    for (health, found) in results {
+        worst = worse(worst, health);
+        findings.extend(found);
+    }
+    worst
+}
+
+async fn probe_unit(
+    cx: &Context,
+    release: &backout_core::model::Release,
+    service: &Service,
+    unit: Unit,
+    observed: Observed,
+) -> (Health, Vec<String>) {
+    let version = release.content.version_of(&service.name);
+    let mut findings = Vec::new();
     let mut worst = Health::Healthy;
     for plan in cx.probes.for_unit(&unit, service) {
         let subject = ProbeSubject {
             unit: unit.clone(),
             address: observed.address,
-            version: live.version.clone(),
-            release: live.release.clone(),
+            version: version.clone(),
+            release: release.runs_as(&service.name).clone(),
             timeout: Duration::from_millis(plan.schedule.timeout_ms),
             retries: plan.schedule.retries,
         };
         let (health, finding) = judge_check(
             plan.probe.check(&subject).await,
-            Some(live.version.as_str()),
+            Some(version.as_str()),
             &cx.policy.judge.thresholds,
             plan.schedule.interval_ms,
         );
         if health != Health::Healthy {
-            findings.push(format!("{} {}: {finding}", service.name, plan.probe.name()));
+            let who = situation::who(&unit);
+            findings.push(format!("{who} {}: {finding}", plan.probe.name()));
         }
         worst = worse(worst, health);
     }
-    worst
+    (worst, findings)
 }
 
 #[cfg(test)]

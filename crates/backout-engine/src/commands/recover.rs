@@ -245,8 +245,9 @@ async fn down_now(
     release: &Release,
 ) -> bool {
     for service in release.content.services.values() {
-        let unit = situation::unit(cx, &service.name, live.slot);
-        if situation::observe(cx, &unit, Some(release)).await.running == Running::No {
+        let units = situation::units(cx, &service.name, live.slot);
+        let seen = situation::observe_each(cx, units, Some(release)).await;
+        if seen.iter().any(|(_, seen)| seen.running == Running::No) {
             return true;
         }
     }

@@ -1,5 +1,6 @@
 //! `rollback`: to last known good, or to what a person names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use backout_core::ids::{ReleaseId, Version};
@@ -7,7 +8,9 @@ use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
     RollbackType, Severity, Trigger,
 };
-use backout_core::plan::{Action, Live, Plan, RollbackWish, Situation, lint, plan_rollback};
+use backout_core::plan::{
+    Action, Live, Plan, RollbackWish, Seen, Situation, lint, plan_rollback,
+};
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
@@ -141,8 +144,11 @@ async fn prepare(
         reject_left: known_bad || open.is_none(),
         left,
         rollback_type,
+        untouched: BTreeSet::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
+        services: Vec::new(),
+        seen: Seen::default(),
     };
     let mut plan = plan_rollback(&pcx, &situation, &wish)?;
     let wrong = lint(&plan);
@@ -420,8 +426,11 @@ pub(crate) async fn restart_live(
         left: None,
         reject_left: false,
         rollback_type: RollbackType::Specific,
+        untouched: BTreeSet::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
+        services: Vec::new(),
+        seen: Seen::default(),
     };
     let plan = plan_rollback(&pcx, situation, &wish)?;
     let outcome = begin(cx, keeper, None, environment, plan).await?;

@@ -1,10 +1,12 @@
 //! The plan of the way back of a deploy that fails, is aborted, or was left alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use backout_core::ids::HostName;
 use backout_core::model::{DeploymentStatus, RollbackType, Surface, Trigger};
 use backout_core::plan::{
-    Action, Live, Plan, PlanContext, RollbackWish, Situation, TrafficStep, lint, plan_down,
+    Action, Live, Plan, PlanContext, RollbackWish, Seen, Situation, TrafficStep, lint, plan_down,
     plan_rollback,
 };
 use backout_core::ports::{LedgerError, Running};
@@ -103,6 +105,7 @@ pub(crate) async fn plan_take_back(
         was_stable,
         left: Some(left),
         reject_left: failure.release_is_bad,
+        untouched: untouched(journal, &target),
         rollback_type: if failure.trigger == Trigger::Manual {
             RollbackType::Previous
         } else {
@@ -110,6 +113,8 @@ pub(crate) async fn plan_take_back(
         },
         trigger: failure.trigger,
         evidence: failure.evidence.clone(),
+        services: Vec::new(),
+        seen: Seen::default(),
     };
     let planned = plan_rollback(&pcx, &situation, &wish).map_err(|refusal| refusal.message);
     Ok(planned.and_then(|mut plan| {
@@ -119,6 +124,22 @@ pub(crate) async fn plan_take_back(
         }
         if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
     }))
+}
+
+/// Hosts on which the deploy has begun nothing, so that they still run what it would go back to.
+fn untouched(journal: &Journal, target: &Live) -> BTreeSet<HostName> {
+    let plan = &journal.plan;
+    let same = plan.from.as_ref().is_some_and(|from| from.number == target.number);
+    let (mut all, mut begun) = (BTreeSet::new(), BTreeSet::new());
+    for (step, state) in plan.steps.iter().zip(&journal.state.steps) {
+        if let Action::Start { host, .. } | Action::Stop { host, .. } = &step.action {
+            all.insert(host.clone());
+            if state.attempts > 0 {
+                begun.insert(host.clone());
+            }
+        }
+    }
+    if same && !begun.is_empty() { &all - &begun } else { BTreeSet::new() }
 }
 
 /// The mistake of an undo that undoes only what is known to be done.
@@ -163,9 +184,12 @@ pub(crate) async fn replan_cold(
         was_stable: plan.target_was_stable,
         left: plan.left.clone(),
         reject_left: plan.reject_left,
+        untouched: BTreeSet::new(),
         rollback_type: plan.rollback_type.unwrap_or(RollbackType::Previous),
         trigger,
         evidence: plan.evidence.clone(),
+        services: plan.services.clone(),
+        seen: Seen::default(),
     };
     Ok(plan_rollback(&pcx, &situation, &wish).ok().filter(|plan| lint(plan).is_empty()))
 }

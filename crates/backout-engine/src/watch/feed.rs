@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use backout_core::ids::{ServiceName, Slot};
+use backout_core::ids::{Slot, Unit};
 use backout_core::ports::{
     Observed, ProbeError, Sample, SampleOutcome, SideCounters, TrafficFrame,
 };
@@ -200,7 +200,7 @@ impl Feed {
         &mut self,
         judge: &mut Judge,
         started_at: Timestamp,
-        (arm, slot, check, service): (Arm, Slot, CheckId, &ServiceName),
+        (arm, check, unit): (Arm, CheckId, &Unit),
         result: &Result<Sample, ProbeError>,
         (expected, interval_ms): (&str, u64),
     ) -> bool {
@@ -211,7 +211,7 @@ impl Feed {
         };
         let passed = matches!(sample.outcome, CheckOutcome::Pass | CheckOutcome::Warn(_));
         if passed {
-            self.processes.passed(slot, service);
+            self.processes.passed(unit);
         }
         judge.observe(Event::Check { at_ms, arm, check, sample });
         passed
@@ -223,11 +223,14 @@ impl Feed {
         judge: &mut Judge,
         now: Timestamp,
         arm: Arm,
-        slot: Slot,
-        service: &ServiceName,
+        unit: &Unit,
         seen: &Observed,
     ) {
-        self.processes.observed(judge, now.as_millisecond(), (arm, slot, service), seen);
+        let judged = self.arms.get(&unit.slot).map(|(_, deployment)| *deployment);
+        if seen.deployment.is_some() && seen.deployment != judged {
+            self.processes.was_there(unit, seen);
+        }
+        self.processes.observed(judge, now.as_millisecond(), (arm, unit), seen);
     }
 }
 
@@ -282,8 +285,8 @@ mod tests {
     fn another_version_that_feels_well_passes_for_nothing() {
         let mut judge = Judge::new(Settings::default(), 0);
         let mut feed = Feed::new(vec![(Slot::A, Arm::Canary, 1)], true);
-        let web = ServiceName::new("web").unwrap();
-        let check = judge.add_check("http", web.as_str(), Arm::Canary, 1_000);
+        let web = crate::situation::tests::unit("web");
+        let check = judge.add_check("http", "web", Arm::Canary, 1_000);
         for (version, passes) in [("2", 1), ("1", 0), ("1", 0)] {
             let sample = Sample {
                 started_at: Timestamp::from_second(1).unwrap(),
@@ -295,7 +298,7 @@ mod tests {
                 version: Some(version.to_owned()),
                 timestamp: None,
             };
-            let from = (Arm::Canary, Slot::A, check, &web);
+            let from = (Arm::Canary, check, &web);
             let at = sample.started_at;
             let passed = feed.checked(&mut judge, at, from, &Ok(sample), ("2", 1_000));
             assert_eq!(passed, passes > 0);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backout_core::ids::{ServiceName, Slot};
+use backout_core::ids::Unit;
 use backout_core::ports::{Observed, Running};
 use backout_judge::{Arm, Event, Judge};
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ struct Memory {
 /// The processes under watch.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    memories: BTreeMap<(Slot, ServiceName), Memory>,
+    memories: BTreeMap<Unit, Memory>,
     /// The judged side was started just before this watch: every end since counts. Else only those from now on.
     just_started: bool,
 }
@@ -39,8 +39,16 @@ impl Processes {
     }
 
     /// A check of it passed.
-    pub fn passed(&mut self, slot: Slot, service: &ServiceName) {
-        self.memories.entry((slot, service.clone())).or_default().passed = true;
+    pub fn passed(&mut self, unit: &Unit) {
+        self.memories.entry(unit.clone()).or_default().passed = true;
+    }
+
+    /// It was there before what is judged: its exits until now are no fault of that.
+    pub fn was_there(&mut self, unit: &Unit, seen: &Observed) {
+        let memory = self.memories.entry(unit.clone()).or_default();
+        if !std::mem::replace(&mut memory.known, true) {
+            (memory.ends, memory.last_end) = (seen.restarts, seen.last_exit.map(|exit| exit.at));
+        }
     }
 
     /// A look at it.
@@ -48,10 +56,11 @@ impl Processes {
         &mut self,
         judge: &mut Judge,
         at_ms: i64,
-        (arm, slot, service): (Arm, Slot, &ServiceName),
+        (arm, unit): (Arm, &Unit),
         seen: &Observed,
     ) {
-        let memory = self.memories.entry((slot, service.clone())).or_default();
+        let who = crate::situation::who(unit);
+        let memory = self.memories.entry(unit.clone()).or_default();
         let down = seen.running == Running::No;
         let last_end = seen.last_exit.map(|exit| exit.at);
         let ended = down && last_end.is_some() && (last_end != memory.last_end || seen.gave_up);
@@ -64,7 +73,7 @@ impl Processes {
             judge.observe(Event::Exited {
                 at_ms,
                 arm,
-                service: service.as_str(),
+                service: &who,
                 code,
                 restarts,
                 before_first_pass,
@@ -100,6 +109,7 @@ mod tests {
     use backout_judge::{Level, Settings};
 
     use super::*;
+    use crate::situation::tests::unit;
 
     fn running(restarts: u32, last: Option<Exit>) -> Observed {
         Observed {
@@ -121,9 +131,9 @@ mod tests {
     }
 
     fn look(processes: &mut Processes, judge: &mut Judge, looks: &[Observed]) -> (Level, String) {
-        let web = ServiceName::new("web").unwrap();
+        let web = unit("web");
         for seen in looks {
-            processes.observed(judge, 1_000, (Arm::Canary, Slot::A, &web), seen);
+            processes.observed(judge, 1_000, (Arm::Canary, &web), seen);
         }
         let verdict = judge.verdict(1_000);
         (verdict.level, verdict.evidence)
@@ -131,7 +141,7 @@ mod tests {
 
     fn after_first_pass() -> (Processes, Judge) {
         let mut processes = Processes::new(true);
-        processes.passed(Slot::A, &ServiceName::new("web").unwrap());
+        processes.passed(&unit("web"));
         (processes, Judge::new(Settings::default(), 0))
     }
 

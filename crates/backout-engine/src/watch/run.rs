@@ -284,26 +284,27 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
             });
         }
         Message::Synthetic { .. } => {}
-        Message::Observed { arm, slot, service, observed } => {
-            watcher.feed.observed(&mut watcher.judge, cx.now(), arm, slot, &service, &observed);
+        Message::Observed { arm, unit, observed } => {
+            watcher.feed.observed(&mut watcher.judge, cx.now(), arm, &unit, &observed);
         }
-        Message::Checked { started_at, arm, slot, check, service, result } => {
+        Message::Checked { started_at, arm, check, unit, result } => {
+            let slot = unit.slot;
             let Some(side) = watcher.sides.iter().find(|side| side.slot == slot) else { return };
-            let expected = side.release.content.version.as_str().to_owned();
+            let expected = side.release.content.version_of(&unit.service).as_str().to_owned();
             let deployment = side.deployment;
             let interval_ms = side
                 .release
                 .content
                 .services
-                .get(&service)
+                .get(&unit.service)
                 .and_then(|s| {
                     s.health.probes.iter().map(|p| p.schedule().rollout_interval_ms).max()
                 })
                 .unwrap_or(1_000);
             let limits = &cx.policy.judge.thresholds;
             let (health, _) = judge_check(result.clone(), Some(&expected), limits, interval_ms);
-            watcher.remember(arm, &service, check, health);
-            let from = (arm, slot, check, &service);
+            watcher.remember(arm, &unit.service, check, health);
+            let from = (arm, check, &unit);
             let passed = watcher.feed.checked(
                 &mut watcher.judge,
                 started_at,
@@ -399,11 +400,13 @@ fn judge_mode(
             go("kept long enough", Vec::new())
         }
         WatchMode::Keep { .. } => Step::Stay(None),
-        WatchMode::Ready { passes: wanted } => {
+        WatchMode::Ready { passes: wanted, hold_ms } => {
             let limit_ms = journal.plan.steps[journal.state.current().unwrap_or(0)].timeout_ms;
-            if passes >= *wanted {
+            if passes >= *wanted && now.elapsed_ms < *hold_ms {
+                Step::Stay(None)
+            } else if passes >= *wanted {
                 go(format!("{passes} passing checks in a row"), Vec::new())
-            } else if now.elapsed_ms > limit_ms {
+            } else if now.elapsed_ms > limit_ms + hold_ms {
                 never_ready(journal, now.verdict)
             } else {
                 Step::Stay(None)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backout_core::ids::{ServiceName, Slot, Unit};
+use backout_core::ids::{HostName, ServiceName, Slot, Unit};
 use backout_core::model::{Health, Release, RouterPolicy, Service};
 use backout_core::ports::{
     DeadManFired, ErrorClass, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
@@ -38,13 +38,12 @@ pub(crate) enum Message {
     Checked {
         started_at: Timestamp,
         arm: Arm,
-        slot: Slot,
         check: CheckId,
-        service: ServiceName,
+        unit: Unit,
         result: Result<Sample, ProbeError>,
     },
     /// A unit's process.
-    Observed { arm: Arm, slot: Slot, service: ServiceName, observed: Box<Observed> },
+    Observed { arm: Arm, unit: Unit, observed: Box<Observed> },
     /// The router's counters.
     Frame(Box<TrafficFrame>),
     /// What a source of metrics gave.
@@ -73,6 +72,8 @@ pub(crate) struct Watcher {
     /// Metrics beside health.
     pub figures: Figures,
     pub sides: Vec<WatchedSide>,
+    /// The hosts that are looked at; empty: all.
+    pub hosts: Vec<HostName>,
     pub messages: mpsc::Receiver<Message>,
     /// A dead-man deadline that ran out at the router.
     pub fired: Option<DeadManFired>,
@@ -99,7 +100,7 @@ impl Watcher {
         mut settings: Settings,
         judged: (Slot, u64, Arc<Release>),
         baseline: Option<(Slot, u64, Arc<Release>)>,
-        (routed, just_started): (bool, bool),
+        (routed, just_started, hosts): (bool, bool, &[HostName]),
     ) -> Self {
         settings.watch_ms =
             settings.watch_ms.max(i64::try_from(cx.policy.bake_ms).unwrap_or(i64::MAX / 4));
@@ -129,10 +130,17 @@ impl Watcher {
                 if side.arm == Arm::Baseline && !service.traffic {
                     continue;
                 }
-                let (named, address) = spawn_unit(cx, &mut tasks, &tx, &mut judge, side, service);
-                names_a_side |= named && side.arm == Arm::Canary;
-                let unit = situation::unit(cx, &service.name, side.slot);
-                addresses.push(Asked { side: side.clone(), unit, address });
+                let units = situation::units(cx, &service.name, side.slot).into_iter();
+                let watched = units.filter(|unit| hosts.is_empty() || hosts.contains(&unit.host));
+                for (nth, unit) in watched.enumerate() {
+                    let (named, address) =
+                        spawn_unit(cx, &mut tasks, &tx, &mut judge, side, (service, &unit));
+                    names_a_side |= named && side.arm == Arm::Canary;
+                    // Metrics are those of the service, wherever it runs.
+                    if nth == 0 {
+                        addresses.push(Asked { side: side.clone(), unit, address });
+                    }
+                }
             }
         }
         let routed = Arc::new(AtomicBool::new(routed));
@@ -153,6 +161,7 @@ impl Watcher {
             feed,
             figures,
             sides,
+            hosts: hosts.to_vec(),
             messages,
             fired: None,
             tripped: None,
@@ -244,9 +253,8 @@ fn spawn_unit(
     tx: &mpsc::Sender<Message>,
     judge: &mut Judge,
     side: &WatchedSide,
-    service: &Service,
+    (service, unit): (&Service, &Unit),
 ) -> (bool, Address) {
-    let unit = situation::unit(cx, &service.name, side.slot);
     let mut names_a_side = false;
     let address = Arc::new(std::sync::Mutex::new(None));
     tasks.spawn(observe(
@@ -256,10 +264,10 @@ fn spawn_unit(
         address.clone(),
         tx.clone(),
     ));
-    for plan in cx.probes.for_unit(&unit, service) {
+    for plan in cx.probes.for_unit(unit, service) {
         let interval_ms = i64::try_from(plan.schedule.rollout_interval_ms).unwrap_or(1_000);
         let check =
-            judge.add_check(plan.probe.name(), service.name.as_str(), side.arm, interval_ms);
+            judge.add_check(plan.probe.name(), &situation::who(unit), side.arm, interval_ms);
         names_a_side |= plan.names_a_side;
         tasks.spawn(probe(
             plan,
@@ -291,8 +299,7 @@ async fn observe(
             }
             let message = Message::Observed {
                 arm: side.arm,
-                slot: side.slot,
-                service: unit.service.clone(),
+                unit: unit.clone(),
                 observed: Box::new(observed),
             };
             if tx.send(message).await.is_err() {
@@ -322,21 +329,15 @@ async fn probe(
         let subject = ProbeSubject {
             unit: unit.clone(),
             address: *address.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-            version: side.release.content.version.clone(),
-            release: side.release.id.clone(),
+            version: side.release.content.version_of(&unit.service).clone(),
+            release: side.release.runs_as(&unit.service).clone(),
             timeout: Duration::from_millis(plan.schedule.timeout_ms),
             retries: 0,
         };
         let started_at = clock();
         let result = plan.probe.check(&subject).await;
-        let message = Message::Checked {
-            started_at,
-            arm: side.arm,
-            slot: side.slot,
-            check,
-            service: unit.service.clone(),
-            result,
-        };
+        let message =
+            Message::Checked { started_at, arm: side.arm, check, unit: unit.clone(), result };
         if tx.send(message).await.is_err() {
             return;
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ids::{Entropy, Slot, Unit};
 use backout_core::model::{
-    CanaryPolicy, CheckSchedule, Deployment, DeploymentFilter, HealthSpec, HttpCheck, OnNoData,
-    Policy, ProbeSpec, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage, Strategy, Surface,
-    TargetKind, TargetSpec,
+    CanaryPolicy, CheckSchedule, Deployment, DeploymentFilter, HealthSpec, HostsPolicy, HttpCheck,
+    OnNoData, Policy, ProbeSpec, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage, Strategy,
+    Surface, TargetKind, TargetSpec,
 };
 use backout_core::ports::{Holder, Ledger, SampleOutcome};
 use backout_engine::{
@@ -128,6 +128,7 @@ impl World {
             },
             judge,
             secrets: vec!["API_KEY".to_owned()],
+            hosts: HostsPolicy::default(),
         }
     }
 
@@ -171,6 +172,7 @@ impl World {
             probes: Arc::new(OneProbe(self.probe.clone())),
             artifacts: Arc::new(self.artifacts.clone()),
             config_files: Arc::new(self.config_files.clone()),
+            incidents: None,
             holder,
             requested_by: "ann@host".to_owned(),
             surface: Surface::Cli,

@@ -53,6 +53,7 @@ impl History<'_> {
             version,
             state: SlotState::Running,
             services: BTreeSet::from([service()]),
+            hosts: BTreeMap::new(),
         };
         environment.slots = BTreeMap::from([(plan.slot, slot)]);
         let rollback = is_rollback.then(|| self.rollback(&plan, &deployment));
@@ -138,6 +139,7 @@ impl History<'_> {
             services: BTreeMap::from([(name, service)]),
             artifacts: vec![],
             config: vec![],
+            origins: BTreeMap::new(),
         };
         Release { id: content.id(), content, created_at: self.now, created_by: self.by.to_owned() }
     }
@@ -153,6 +155,7 @@ impl History<'_> {
             rollback_id: is_rollback.then(|| RollbackId::from_entropy(self.entropy("rb", number))),
             release: Some(release.id.clone()),
             version: Some(release.content.version.clone()),
+            services: Vec::new(),
             slot: slot_of(number),
             from,
             left: None,
@@ -205,6 +208,7 @@ impl History<'_> {
             health: Health::Healthy,
             error_message: None,
             warnings: vec![],
+            services: Vec::new(),
         }
     }
 
@@ -218,6 +222,7 @@ impl History<'_> {
             from_version: deployment.from_version.clone(),
             target_version: deployment.version.clone(),
             rollback_type: RollbackType::Automatic,
+            services: Vec::new(),
             trigger: Trigger::Analysis,
             surface: plan.surface,
             status: RollbackStatus::Completed,
@@ -296,7 +301,7 @@ fn steps(release: &ReleaseId, deployment: u64) -> Vec<Step> {
             stage,
         })
     };
-    let watch = |mode| Action::Watch { mode, side: slot, baseline: Some(rest) };
+    let watch = |mode| Action::Watch { mode, side: slot, baseline: Some(rest), hosts: Vec::new() };
     let start = Action::Start {
         service: service.clone(),
         host: host.clone(),
@@ -304,12 +309,13 @@ fn steps(release: &ReleaseId, deployment: u64) -> Vec<Step> {
         release: release.clone(),
         deployment,
         restore: false,
+        revert: None,
     };
     let actions = [
         ("snapshot", Phase::Data, Action::Snapshot),
         ("pin_artifacts", Phase::Code, Action::PinArtifacts { release: release.clone() }),
         ("start", Phase::Start, start),
-        ("ready", Phase::Start, watch(WatchMode::Ready { passes: 3 })),
+        ("ready", Phase::Start, watch(WatchMode::Ready { passes: 3, hold_ms: 0 })),
         ("shift_traffic", Phase::Code, traffic(10)),
         ("shift_traffic", Phase::Code, traffic(100)),
         ("bake", Phase::Start, watch(WatchMode::Bake { bake_ms: 1_800_000, passes: 3 })),
@@ -327,6 +333,7 @@ fn steps(release: &ReleaseId, deployment: u64) -> Vec<Step> {
         nature: Nature::Compensatable,
         timeout_ms: 60_000,
         max_attempts: 3,
+        wave: None,
     };
     actions.into_iter().enumerate().map(step).collect()
 }

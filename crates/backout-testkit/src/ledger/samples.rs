@@ -48,6 +48,7 @@ pub fn release(app: &AppName, version: &str) -> Release {
         services: BTreeMap::new(),
         artifacts: vec![],
         config: vec![],
+        origins: BTreeMap::new(),
     };
     Release { id: content.id(), content, created_at: at(0), created_by: "ann@host:1".to_owned() }
 }
@@ -67,6 +68,7 @@ pub fn plan(key: &EnvironmentKey, operation: &OperationId, number: u64, release:
         nature: Nature::Compensatable,
         timeout_ms: 60_000,
         max_attempts: 3,
+        wave: None,
     };
     Plan {
         format: PLAN_FORMAT,
@@ -78,6 +80,7 @@ pub fn plan(key: &EnvironmentKey, operation: &OperationId, number: u64, release:
         rollback_id: None,
         release: Some(release.id.clone()),
         version: Some(release.content.version.clone()),
+        services: Vec::new(),
         slot: Slot::A,
         from: None,
         left: None,
@@ -142,6 +145,7 @@ pub fn deployment(
         health: Health::Healthy,
         error_message: None,
         warnings: vec!["a warning with \"quotes\" and ünïcode".to_owned()],
+        services: Vec::new(),
     }
 }
 
@@ -157,6 +161,7 @@ pub fn rollback(name: &str, deployment: &Deployment) -> RollbackRecord {
         from_version: None,
         target_version: deployment.version.clone(),
         rollback_type: RollbackType::Previous,
+        services: Vec::new(),
         trigger: Trigger::Manual,
         surface: Surface::Cli,
         status: RollbackStatus::Completed,

@@ -258,7 +258,7 @@ pub struct Deploy {
     #[arg(
         long,
         value_enum,
-        value_name = "recreate|blue_green|canary",
+        value_name = "recreate|rolling|blue_green|canary",
         hide_possible_values = true
     )]
     pub strategy: Option<StrategyName>,
@@ -282,6 +282,8 @@ pub struct Deploy {
 pub enum StrategyName {
     /// Old stops, new starts.
     Recreate,
+    /// Host after host.
+    Rolling,
     /// All traffic at once.
     #[value(alias = "blue-green")]
     BlueGreen,
@@ -295,6 +297,7 @@ impl StrategyName {
     pub fn as_str(self) -> &'static str {
         match self {
             StrategyName::Recreate => "recreate",
+            StrategyName::Rolling => "rolling",
             StrategyName::BlueGreen => "blue_green",
             StrategyName::Canary => "canary",
         }

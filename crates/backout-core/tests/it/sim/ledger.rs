@@ -65,6 +65,7 @@ pub fn row(number: u64, release: &Release, slot: Slot, status: DeploymentStatus)
         health: Health::Healthy,
         error_message: None,
         warnings: Vec::new(),
+        services: Vec::new(),
     }
 }
 
@@ -98,6 +99,7 @@ impl Store {
                 version: side.release.content.version.clone(),
                 state: SlotState::Running,
                 services: side.services.clone(),
+                hosts: side.hosts.clone(),
             };
             environment.slots.insert(*slot, record);
         }

@@ -1,5 +1,6 @@
 //! What people and the next command do: deploy, roll back, recover, resolve, stop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use backout_core::ids::RequestId;
@@ -7,7 +8,7 @@ use backout_core::model::{
     Deployment, DeploymentStatus, OperationKind, Release, RequestKind, RollbackType, Trigger,
 };
 use backout_core::plan::{
-    Action, Live, Plan, PlanContext, RollbackWish, WatchMode, lint, plan_adopt, plan_deploy,
+    Action, Live, Plan, PlanContext, RollbackWish, Seen, WatchMode, lint, plan_adopt, plan_deploy,
     plan_down, plan_rollback,
 };
 use backout_core::saga::{Ending, EntryKind, Failure};
@@ -99,7 +100,7 @@ impl Sim {
         let cx = self.planning(&policy, environment.next_number);
         let situation = self.world.situation(&environment, self.store.live(&environment));
         let release = self.setup.release(version);
-        let plan = plan_deploy(&cx, &situation, &release, false);
+        let plan = plan_deploy(&cx, &situation, &release, false, &Seen::default());
         self.linted(plan.map_err(|refusal| Halt::Broken(refusal.to_string()))?)
     }
 
@@ -132,8 +133,11 @@ impl Sim {
                     left: Some(left),
                     reject_left: why.release_is_bad,
                     rollback_type: RollbackType::Automatic,
+                    untouched: BTreeSet::new(),
                     trigger: why.trigger,
                     evidence: why.evidence.clone(),
+                    services: Vec::new(),
+                    seen: Seen::default(),
                 };
                 plan_rollback(&cx, &situation, &wish).unwrap()
             }),
@@ -316,8 +320,11 @@ impl Sim {
             left,
             reject_left,
             rollback_type: RollbackType::Previous,
+            untouched: BTreeSet::new(),
             trigger: Trigger::Manual,
             evidence: Vec::new(),
+            services: Vec::new(),
+            seen: Seen::default(),
         };
         self.linted(plan_rollback(&cx, &situation, &wish).unwrap())
     }

@@ -7,8 +7,8 @@ use backout_core::model::{Health, OperationKind, Policy, RequestKind, Trigger};
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{ErrorClass, Receipt};
 use backout_core::saga::{
-    Decision, ENTRY_FORMAT, Ending, Entry, EntryKind, Failure, decide, fold, on_end, on_progress,
-    opening,
+    Decision, ENTRY_FORMAT, Ending, Entry, EntryKind, Failure, Try, decide, fold, on_end,
+    on_progress, opening,
 };
 use jiff::Timestamp;
 
@@ -202,14 +202,15 @@ impl Sim {
         let decision = decide(&plan, &state, now);
         match (self.mutant, &decision) {
             (Some(Mutant::NoObserveTriedAgain), Decision::Observe { step }) => {
-                Decision::Run { step: *step, attempt: state.steps[*step].attempts + 1 }
+                let attempt = state.steps[*step].attempts + 1;
+                Decision::Run { tries: vec![Try { step: *step, attempt }] }
             }
             (
                 Some(Mutant::SkipsFailedStep),
                 Decision::Fail { .. } | Decision::BecomeStuck { .. },
             ) => Decision::Skip { step: state.current().unwrap_or(0), warning: None },
-            (Some(Mutant::EndsEarly), Decision::Run { step, .. })
-                if *step + 1 == plan.steps.len() && *step > 0 =>
+            (Some(Mutant::EndsEarly), Decision::Run { tries })
+                if tries[0].step + 1 == plan.steps.len() && tries[0].step > 0 =>
             {
                 Decision::End { ending: Ending::Done { healthy: true } }
             }
@@ -223,7 +224,8 @@ impl Sim {
             self.said.insert((label(op, &op.state), word(&decision)));
         }
         match decision {
-            Decision::Run { step, attempt } => self.run_step(op, step, attempt)?,
+            // One after the other is one way in which those that are done together may come.
+            Decision::Run { tries } => self.run_step(op, tries[0].step, tries[0].attempt)?,
             Decision::Observe { step } => {
                 if self.has(Mutant::NoObserveTakenForDone) || self.holds(op, step) {
                     self.done(op, step, true, Receipt::default())?;

@@ -208,6 +208,7 @@ impl World {
                 release: Arc::clone(&release),
                 running,
                 services: record.services.clone(),
+                hosts: record.hosts.clone(),
                 idle,
             };
             (*slot, side)

@@ -17,10 +17,61 @@ use crate::config::scalar::Duration;
 pub enum RawStrategy {
     /// The old release stops, the new one starts.
     Recreate,
+    /// Host after host, some at a time.
+    Rolling(RawRolling),
     /// The new release starts beside the old one and gets all traffic at once.
     BlueGreen(RawBlueGreen),
     /// The new release gets traffic in stages.
     Canary(RawCanary),
+}
+
+/// Rolling settings.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRolling {
+    /// Hosts replaced together: a count, or a percentage of all. Default: 1.
+    pub batch: Option<At<RawBatch>>,
+    /// How long a batch that passes is watched before the next one begins. Default: 0s.
+    pub pause: Option<Duration>,
+}
+
+/// A count of hosts, or a share of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawBatch {
+    /// So many.
+    Count(u32),
+    /// This percentage.
+    Percent(u8),
+}
+
+impl<'de> Deserialize<'de> for RawBatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let batch = match text.trim().strip_suffix('%') {
+            Some(_) => parse_weight::<D::Error>(&text).ok().map(RawBatch::Percent),
+            None => text.trim().parse().ok().filter(|count| *count > 0).map(RawBatch::Count),
+        };
+        batch.ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is not a batch; write a number of hosts, such as `2`, or a percentage, such as `25%`"
+            ))
+        })
+    }
+}
+
+impl JsonSchema for RawBatch {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Batch".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": "^[0-9]+%?$|\\$\\{.+\\}"}
+        ]})
+    }
 }
 
 /// Blue-green settings.

@@ -84,7 +84,7 @@ fn watch_ms(strategy: &Strategy, bake_ms: u64) -> u64 {
             .filter(|stage| stage.weight < 100)
             .map(|stage| stage.hold_max_ms)
             .sum(),
-        Strategy::Recreate | Strategy::BlueGreen { .. } => 0,
+        Strategy::Recreate | Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => 0,
     };
     stages_ms.saturating_add(bake_ms).max(60_000)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use backout_core::ids::ServiceName;
 use backout_core::model::{
-    CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage,
+    Batch, CanaryPolicy, OnNoData, Policy, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage,
     Strategy, TargetKind,
 };
 
@@ -13,8 +13,8 @@ use super::health::listen_address;
 use super::judge::judge;
 use crate::config::errors::Problem;
 use crate::config::raw::{
-    At, Raw, RawBuiltin, RawCanary, RawOnNoData, RawRollback, RawRouter, RawStage, RawStrategy,
-    RawTarget,
+    At, Raw, RawBatch, RawBuiltin, RawCanary, RawOnNoData, RawRollback, RawRouter, RawStage,
+    RawStrategy, RawTarget,
 };
 use crate::config::scalar::{Duration, format_duration_ms};
 
@@ -54,6 +54,7 @@ pub(super) fn policy(
         judge: judge(raw, &strategy, bake_ms, found),
         strategy,
         secrets,
+        hosts: backout_core::model::HostsPolicy::default(),
     })
 }
 
@@ -126,7 +127,8 @@ fn strategy(raw: &Raw, router: &RouterPolicy, found: &mut Findings) -> Strategy 
             }
         };
     };
-    if matches!(router, RouterPolicy::None) && !matches!(value, RawStrategy::Recreate) {
+    let in_place = matches!(value, RawStrategy::Recreate | RawStrategy::Rolling(_));
+    if matches!(router, RouterPolicy::None) && !in_place {
         found.refuse_at(
             *at,
             "this strategy moves traffic, and there is no router",
@@ -135,6 +137,21 @@ fn strategy(raw: &Raw, router: &RouterPolicy, found: &mut Findings) -> Strategy 
     }
     match value {
         RawStrategy::Recreate => Strategy::Recreate,
+        RawStrategy::Rolling(rolling) => {
+            if !matches!(router, RouterPolicy::None) {
+                found.refuse_at(
+                    *at,
+                    "`rolling` goes from host to host and moves no traffic",
+                    "remove `router`, or write `strategy: canary` or `blue_green`",
+                );
+            }
+            let batch = match rolling.batch.as_ref().map(|batch| batch.value) {
+                Some(RawBatch::Count(count)) => Batch::Count(count),
+                Some(RawBatch::Percent(percent)) => Batch::Percent(percent),
+                None => Batch::Count(1),
+            };
+            Strategy::Rolling { batch, pause_ms: rolling.pause.map_or(0, |time| time.0) }
+        }
         RawStrategy::BlueGreen(blue_green) => {
             if matches!(router, RouterPolicy::Script) {
                 found.refuse_at(
