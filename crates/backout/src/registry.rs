@@ -26,7 +26,7 @@ use backout_adapters::target::{
     ComposeTarget, ComposeTargetOptions, GitTarget, GitTargetOptions, ScriptTarget,
     ScriptTargetOptions,
 };
-use backout_core::ids::{LedgerId, ServiceName, Unit};
+use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
     CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
     TargetSpec, secret_values, unmask_secrets,
@@ -144,12 +144,14 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             target
         }
     };
+    let target: Arc<dyn Target> = Arc::new(MixedTarget::new(target, s.ledger.clone()));
     let probes = Arc::new(AllProbes {
         target: target.clone(),
         folder: s.folder.to_owned(),
         metrics: s.settings.metrics.clone(),
         synthetic: s.settings.synthetic.clone(),
         secrets: s.settings.secrets.clone(),
+        first_host: s.settings.hosts.first().cloned().unwrap_or_else(HostName::local),
     });
     Adapters { router: router(s), target, probes, artifacts, config_files }
 }
@@ -318,6 +320,7 @@ struct AllProbes {
     metrics: BTreeMap<ServiceName, Vec<MetricsSettings>>,
     synthetic: Option<SyntheticSettings>,
     secrets: Secrets,
+    first_host: HostName,
 }
 
 impl AllProbes {
@@ -369,11 +372,14 @@ pub fn check_selector(text: &str) -> Result<(), String> {
 }
 
 impl Probes for AllProbes {
-    fn for_unit(&self, _unit: &Unit, service: &Service) -> Vec<ProbePlan> {
+    fn for_unit(&self, unit: &Unit, service: &Service) -> Vec<ProbePlan> {
+        // One that asks the service as a whole is made once, not by each host.
+        let first = unit.host == self.first_host;
         let mut plans: Vec<ProbePlan> = service
             .health
             .probes
             .iter()
+            .filter(|spec| first || spec.names_a_host())
             .map(|spec| ProbePlan {
                 probe: match spec {
                     ProbeSpec::Http { check, .. } => Arc::new(HttpProbe::new(check.clone())),

@@ -30,7 +30,7 @@ use backout_core::ports::{MetricSubject, ProbeError, ProbeSubject};
 
 use crate::target::process::{Values, fill};
 
-/// Fills `{port} {slot} {version} {release}` in for a subject.
+/// Fills `{host} {port} {slot} {version} {release}` in for a subject.
 fn fill_for(text: &str, subject: &ProbeSubject) -> Result<String, ProbeError> {
     let values = Values {
         version: Some(subject.version.to_string()),
@@ -39,7 +39,11 @@ fn fill_for(text: &str, subject: &ProbeSubject) -> Result<String, ProbeError> {
         port: subject.address.map(|a| a.port()),
         ..Values::default()
     };
-    fill(text, &values).map_err(|what| {
+    // A login before the name is for ssh alone.
+    let host = subject.unit.host.as_str();
+    let host = if subject.unit.host.is_local() { "127.0.0.1" } else { host };
+    let text = text.replace("{host}", host.rsplit_once('@').map_or(host, |(_, name)| name));
+    fill(&text, &values).map_err(|what| {
         ProbeError(format!(
             "failed to check {}: `{text}` asks for {{{what}}}, and it is not known",
             subject.unit

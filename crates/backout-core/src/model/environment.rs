@@ -156,6 +156,9 @@ pub struct LiveHealth {
     pub overall: Health,
     /// By service.
     pub services: BTreeMap<String, Health>,
+    /// By `service@host`, where it runs on other hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, Health>,
     /// When.
     pub checked_at: Timestamp,
     /// Two intervals of the slowest check, milliseconds: older than this it is `unknown`.

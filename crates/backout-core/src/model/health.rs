@@ -58,6 +58,17 @@ impl ProbeSpec {
         }
     }
 
+    /// Whether it asks each host by its own address: its text names `{host}`.
+    #[must_use]
+    pub fn names_a_host(&self) -> bool {
+        let has = |text: &str| text.contains("{host}");
+        match self {
+            ProbeSpec::Http { check, .. } => has(&check.url),
+            ProbeSpec::Tcp { address, .. } => has(address),
+            ProbeSpec::Exec { command, .. } => command.iter().any(|text| has(text)),
+        }
+    }
+
     /// Whether it can tell one side from the other: its text names `{port}` or `{slot}`.
     #[must_use]
     pub fn names_a_side(&self) -> bool {

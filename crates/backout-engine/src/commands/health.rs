@@ -24,6 +24,8 @@ pub struct CheckReport {
     pub health: Health,
     /// By service.
     pub services: BTreeMap<String, Health>,
+    /// By `service@host`, where it runs on other hosts.
+    pub hosts: BTreeMap<String, Health>,
     /// What did not pass, for people.
     pub findings: Vec<String>,
     /// When.
@@ -45,6 +47,7 @@ impl CheckReport {
         LiveHealth {
             overall: self.health,
             services: self.services.clone(),
+            hosts: self.hosts.clone(),
             checked_at: self.checked_at,
             fresh_for_ms: self.fresh_for_ms,
         }
@@ -145,14 +148,22 @@ pub(crate) async fn probe_live(
     let mut report = CheckReport {
         health: Health::Healthy,
         services: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         findings: Vec::new(),
         checked_at: cx.now(),
         fresh_for_ms: u64::try_from(cx.fresh_for(false).as_millis()).unwrap_or(60_000),
     };
     for service in release.content.services.values() {
-        let health = probe_service(cx, &live, &release, service, &mut report.findings).await;
-        report.services.insert(service.name.to_string(), health);
-        report.health = worse(report.health, health);
+        let mut worst = Health::Healthy;
+        for (unit, health, found) in probe_units(cx, &live, &release, service).await {
+            if !unit.host.is_local() {
+                report.hosts.insert(situation::who(&unit), health);
+            }
+            worst = worse(worst, health);
+            report.findings.extend(found);
+        }
+        report.services.insert(service.name.to_string(), worst);
+        report.health = worse(report.health, worst);
     }
     Ok(Some(report))
 }
@@ -164,17 +175,25 @@ pub(crate) async fn probe_service(
     service: &Service,
     findings: &mut Vec<String>,
 ) -> Health {
-    let units = situation::units(cx, &service.name, live.slot);
-    let seen = situation::observe_each(cx, units, Some(release)).await;
-    let probe = |(unit, observed)| probe_unit(cx, release, service, unit, observed);
-    let at_once = cx.policy.hosts.at_once.max(1);
-    let results: Vec<_> = stream::iter(seen).map(probe).buffered(at_once).collect().await;
     let mut worst = Health::Healthy;
-    for (health, found) in results {
+    for (_, health, found) in probe_units(cx, live, release, service).await {
         worst = worse(worst, health);
         findings.extend(found);
     }
     worst
+}
+
+/// Probes a service on each of its hosts.
+async fn probe_units(
+    cx: &Context,
+    live: &backout_core::plan::Live,
+    release: &backout_core::model::Release,
+    service: &Service,
+) -> Vec<(Unit, Health, Vec<String>)> {
+    let units = situation::units(cx, &service.name, live.slot);
+    let seen = situation::observe_each(cx, units, Some(release)).await;
+    let probe = |(unit, observed)| probe_unit(cx, release, service, unit, observed);
+    stream::iter(seen).map(probe).buffered(cx.policy.hosts.at_once.max(1)).collect().await
 }
 
 async fn probe_unit(
@@ -183,7 +202,7 @@ async fn probe_unit(
     service: &Service,
     unit: Unit,
     observed: Observed,
-) -> (Health, Vec<String>) {
+) -> (Unit, Health, Vec<String>) {
     let version = release.content.version_of(&service.name);
     let mut findings = Vec::new();
     let mut worst = Health::Healthy;
@@ -208,7 +227,7 @@ async fn probe_unit(
         }
         worst = worse(worst, health);
     }
-    (worst, findings)
+    (unit, worst, findings)
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
                 .unwrap_or(1_000);
             let limits = &cx.policy.judge.thresholds;
             let (health, _) = judge_check(result.clone(), Some(&expected), limits, interval_ms);
-            watcher.remember(arm, &unit.service, check, health);
+            watcher.remember(arm, &unit, check, health);
             let from = (arm, check, &unit);
             let passed = watcher.feed.checked(
                 &mut watcher.judge,
@@ -583,7 +583,8 @@ async fn keep_health(cx: &Context, journal: &Journal, watcher: &Watcher) {
     }
     let overall = services.values().copied().max().unwrap_or(Health::Unknown);
     let fresh_for_ms = u64::try_from(cx.fresh_for(true).as_millis()).unwrap_or(60_000).max(5_000);
-    let health = LiveHealth { overall, services, checked_at: cx.now(), fresh_for_ms };
+    let hosts = watcher.health_by_host(arm);
+    let health = LiveHealth { overall, services, hosts, checked_at: cx.now(), fresh_for_ms };
     // Only for `status`; a failure here must not end the watch.
     let _ = cx.ledger.put_health(&cx.key, &health).await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backout_core::ids::{HostName, ServiceName, Slot, Unit};
+use backout_core::ids::{HostName, Slot, Unit};
 use backout_core::model::{Health, Release, RouterPolicy, Service};
 use backout_core::ports::{
     DeadManFired, ErrorClass, Observed, ProbeError, ProbeSubject, Running, Sample, TrafficFrame,
@@ -88,7 +88,7 @@ pub(crate) struct Watcher {
     routed: Arc<AtomicBool>,
     /// A stage or bake has begun, so that metrics are read.
     judging: Arc<AtomicBool>,
-    health: Vec<(Arm, ServiceName, CheckId, Health)>,
+    health: Vec<(Arm, Unit, CheckId, Health)>,
     _tasks: JoinSet<()>,
 }
 
@@ -221,21 +221,32 @@ impl Watcher {
     }
 
     /// Remembers the last result of a check.
-    pub fn remember(&mut self, arm: Arm, service: &ServiceName, check: CheckId, health: Health) {
+    pub fn remember(&mut self, arm: Arm, unit: &Unit, check: CheckId, health: Health) {
         match self.health.iter_mut().find(|(a, _, c, _)| *a == arm && *c == check) {
             Some(entry) => entry.3 = health,
-            None => self.health.push((arm, service.clone(), check, health)),
+            None => self.health.push((arm, unit.clone(), check, health)),
         }
     }
 
     /// By service, the worst of its checks.
     pub fn health_of(&self, arm: Arm) -> BTreeMap<String, Health> {
         let mut services = BTreeMap::new();
-        for (_, service, _, health) in self.health.iter().filter(|(a, ..)| *a == arm) {
-            let worst = services.entry(service.to_string()).or_insert(*health);
+        for (_, unit, _, health) in self.health.iter().filter(|(a, ..)| *a == arm) {
+            let worst = services.entry(unit.service.to_string()).or_insert(*health);
             *worst = (*worst).max(*health);
         }
         services
+    }
+
+    /// By `service@host`, the worst of its checks; nothing for this machine.
+    pub fn health_by_host(&self, arm: Arm) -> BTreeMap<String, Health> {
+        let mut hosts = BTreeMap::new();
+        let remote = |(a, unit, ..): &&(Arm, Unit, _, _)| *a == arm && !unit.host.is_local();
+        for (_, unit, _, health) in self.health.iter().filter(remote) {
+            let worst = hosts.entry(situation::who(unit)).or_insert(*health);
+            *worst = (*worst).max(*health);
+        }
+        hosts
     }
 
     /// Every check of a side passed last time.

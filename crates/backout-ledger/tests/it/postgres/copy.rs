@@ -51,6 +51,7 @@ async fn filled(folder: &Path) {
         services: [("web".to_owned(), Health::Healthy)].into(),
         checked_at: samples::at(7),
         fresh_for_ms: 2000,
+        hosts: Default::default(),
     };
     ledger.put_health(&key, &live).await.unwrap();
     ledger.close().await.unwrap();

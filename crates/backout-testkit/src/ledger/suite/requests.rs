@@ -130,6 +130,7 @@ pub async fn readiness_and_health_are_replaced(harness: &dyn LedgerHarness) {
             services: BTreeMap::from([("web".to_owned(), health)]),
             checked_at: samples::at(second),
             fresh_for_ms: 2000,
+            hosts: BTreeMap::new(),
         };
         ledger.put_readiness(&key, &report).await.unwrap();
         ledger.put_health(&key, &live).await.unwrap();

@@ -14,7 +14,7 @@ use crate::config::raw::{
 use crate::config::scalar::Duration;
 
 /// What a running check knows of the instance it is for.
-const PLACEHOLDERS: &[&str] = &["port", "slot", "version", "release"];
+const PLACEHOLDERS: &[&str] = &["host", "port", "slot", "version", "release"];
 
 /// The schedule of a probe as written.
 #[derive(Default)]
@@ -235,7 +235,7 @@ impl Maker<'_> {
         for word in braced_words(text).filter(|word| !PLACEHOLDERS.contains(word)) {
             let hint = match nearest(word, PLACEHOLDERS.iter().copied()) {
                 Some(near) => format!("did you mean `{{{near}}}`?"),
-                None => "filled in here: {port}, {slot}, {version} and {release}".to_owned(),
+                None => "filled in here: {host}, {port}, {slot}, {version} and {release}".to_owned(),
             };
             found.refuse_at(at, format!("`{{{word}}}` is not filled in in a check"), hint);
             known = false;
@@ -246,7 +246,7 @@ impl Maker<'_> {
 
 /// The text with something in place of everything that is filled in later.
 fn filled(text: &str) -> String {
-    let filled = text.replace("{port}", "1").replace("{slot}", "a");
+    let filled = text.replace("{host}", "h").replace("{port}", "1").replace("{slot}", "a");
     filled.replace("{version}", "1").replace("{release}", "1")
 }
 

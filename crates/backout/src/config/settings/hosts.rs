@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backout_core::ids::HostName;
-use backout_core::model::{Policy, RouterPolicy, TargetKind};
+use backout_core::model::{HostsPolicy, Policy, RouterPolicy, TargetKind};
 
 use super::Findings;
 use crate::config::node::Position;
@@ -64,6 +64,16 @@ pub(super) fn hosts(raw: &Raw, found: &mut Findings) -> Vec<HostName> {
         hosts.push(HostName::local());
     }
     hosts
+}
+
+/// How plans go over them.
+pub(super) fn policy(hosts: &[HostName], ssh: &SshSettings) -> HostsPolicy {
+    HostsPolicy {
+        names: hosts.to_vec(),
+        at_once: usize::try_from(ssh.at_once).unwrap_or(1),
+        jitter_ms: ssh.jitter_ms,
+        confirm_ms: ssh.confirm_ms,
+    }
 }
 
 pub(super) fn ssh(raw: &Raw, hosts: &[HostName], found: &mut Findings) -> SshSettings {

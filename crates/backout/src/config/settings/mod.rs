@@ -174,7 +174,10 @@ pub(super) fn build(raw: &Raw, given: &Given<'_>) -> Result<Settings, Vec<Proble
     let services =
         app.as_ref().map(|app| services::services(raw, app, &project, &secret_names, &mut found));
     let copies_images = compose::copies_images(raw, &mut found);
-    let policy = policy::policy(raw, services.as_ref(), secret_names, &mut found);
+    let mut policy = policy::policy(raw, services.as_ref(), secret_names, &mut found);
+    if let Some(policy) = &mut policy {
+        policy.hosts = hosts::policy(&hosts, &ssh);
+    }
     let mut metrics = BTreeMap::new();
     if let (Some(services), Some(policy)) = (&services, &policy) {
         services::check_together(raw, services, policy, &mut found);

@@ -5,7 +5,7 @@ use backout_core::model::Release;
 use backout_engine::{Operation, Standing, TrafficView, View};
 use serde_json::{Value, json};
 
-use super::{Described, at_step, service_health, unwatched};
+use super::{Described, at_step, host_health, unwatched};
 
 /// An environment as its ledger and router have it.
 #[must_use]
@@ -67,14 +67,20 @@ pub fn unknown(name: &EnvironmentName) -> Value {
 
 fn services(view: &View) -> Vec<Value> {
     let (Some(live), Some(release)) = (&view.live, &view.release) else { return Vec::new() };
-    names(release)
-        .map(|name| {
-            json!({
-                "name": name, "host": HostName::local(), "version": live.version,
-                "health": service_health(view, name),
-            })
-        })
-        .collect()
+    let record = view.environment.slots.get(&live.slot);
+    let mut rows = Vec::new();
+    for service in release.content.services.keys() {
+        let hosts = record.map(|record| record.hosts_of(service)).unwrap_or_default();
+        // What does not run belongs somewhere, too.
+        let hosts = if hosts.is_empty() { [HostName::local()].into() } else { hosts };
+        for host in hosts {
+            rows.push(json!({
+                "name": service, "host": host, "version": release.content.version_of(service),
+                "health": host_health(view, service.as_str(), &host),
+            }));
+        }
+    }
+    rows
 }
 
 fn names(release: &Release) -> impl Iterator<Item = &str> {

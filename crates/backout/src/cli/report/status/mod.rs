@@ -3,7 +3,7 @@
 mod json;
 mod text;
 
-use backout_core::ids::Slot;
+use backout_core::ids::{HostName, Slot};
 use backout_core::model::{DeploymentStatus, Health, OperationKind, Severity};
 use backout_core::plan::{Action, Live, WatchMode};
 use backout_core::ports::Traffic;
@@ -275,6 +275,15 @@ fn at_step(operation: &Operation) -> Option<(String, Option<String>)> {
 }
 
 /// Health of one service of what is live.
+fn host_health(view: &View, service: &str, host: &HostName) -> Health {
+    if host.is_local() {
+        return service_health(view, service);
+    }
+    let seen = view.health.as_ref().filter(|_| view.health_is_fresh());
+    let of_host = seen.and_then(|health| health.hosts.get(&format!("{service}@{host}")).copied());
+    of_host.unwrap_or(Health::Unknown)
+}
+
 fn service_health(view: &View, service: &str) -> Health {
     let seen = view.health.as_ref().filter(|_| view.health_is_fresh());
     seen.and_then(|health| health.services.get(service).copied()).unwrap_or(Health::Unknown)
