@@ -58,6 +58,7 @@ pub fn plan_deploy(
         revert: rolling::revert(&policy.hosts, situation.live.as_ref().map(|live| &live.release)),
         passes: passes(policy),
     };
+    let batches = rolling::batches(policy);
     if let Some((on, side)) = old {
         for service in &services {
             if is_replaced_worker(&service.name, side, release) {
@@ -66,12 +67,12 @@ pub fn plan_deploy(
             b.start(service, release, cx.number, slot, false);
         }
     } else {
-        b.roll_out(&out, &rolling::batches(policy), &services, policy);
+        b.roll_out(&out, &batches, &services, policy);
     }
     let warm = old.filter(|(_, side)| side.can_serve()).map(|(on, _)| on);
     b.watch("await_ready", WatchMode::Ready { passes: passes(policy), hold_ms: 0 }, slot, warm);
-    b.confirm(&out, &policy.hosts.names, &services);
     let mut live_at = b.steps.len() - 1;
+    b.confirm_last(&out, &batches, &services);
     if routed {
         live_at = traffic_steps(&mut b, policy, slot, warm, old.map(|(on, _)| on));
     }

@@ -3,6 +3,7 @@
 mod builder;
 mod deploy;
 mod down;
+mod drill;
 mod evidence;
 mod lint;
 mod partial;
@@ -14,6 +15,7 @@ mod step;
 
 pub use deploy::plan_deploy;
 pub use down::{plan_adopt, plan_down};
+pub use drill::{not_beside, plan_drill};
 pub use lint::lint;
 pub use partial::{Seen, shared_slot};
 pub use preview::{PreviewCheck, PreviewStep, preview};

@@ -59,7 +59,20 @@ impl Builder<'_> {
             if nth + 1 < batches.len() {
                 let mode = WatchMode::Ready { passes: out.passes, hold_ms: pause_ms(policy) };
                 self.watch_hosts("await_batch", mode, (out.slot, None), &begun);
+                self.confirm(out, batch, services);
             }
+        }
+    }
+
+    /// What [`Builder::roll_out`] leaves to be confirmed once all of it is ready: the last batch.
+    pub(super) fn confirm_last(
+        &mut self,
+        out: &RollOut<'_>,
+        batches: &[Vec<HostName>],
+        services: &[&Service],
+    ) {
+        if let Some(last) = batches.last() {
+            self.confirm(out, last, services);
         }
     }
 
@@ -73,7 +86,7 @@ impl Builder<'_> {
     }
 
     /// Tells the hosts that what was started there is good.
-    pub(super) fn confirm(&mut self, out: &RollOut<'_>, hosts: &[HostName], services: &[&Service]) {
+    fn confirm(&mut self, out: &RollOut<'_>, hosts: &[HostName], services: &[&Service]) {
         let Some(revert) = &out.revert else { return };
         let remote: Vec<HostName> = hosts.iter().filter(|host| !host.is_local()).cloned().collect();
         let within_s = revert.within_ms / 1000;

@@ -387,6 +387,17 @@ pub enum Action {
     },
     /// Forget artifact copies beyond `keep`.
     Prune,
+    /// Prove that a release could be gone back to; of a drill.
+    Rehearse {
+        /// Where it was started, if it was.
+        slot: Slot,
+        /// The release.
+        release: ReleaseId,
+        /// Its deployment.
+        deployment: u64,
+        /// It was started; else only what can be looked at.
+        beside: bool,
+    },
     /// Keep an incident bundle of what is left, before it is stopped.
     KeepEvidence {
         /// The slot of what is left.
@@ -412,13 +423,15 @@ impl Action {
                 | Action::Watch { .. }
                 | Action::Prune
                 | Action::KeepEvidence { .. }
+                | Action::Rehearse { .. }
         )
     }
 
     /// Whether its failure is only a warning.
     #[must_use]
     pub fn is_advisory(&self, kind: OperationKind) -> bool {
-        matches!(self, Action::Prune | Action::KeepEvidence { .. })
+        matches!(self, Action::Prune | Action::KeepEvidence { .. } | Action::Rehearse { .. })
+            || (matches!(self, Action::Start { .. }) && kind == OperationKind::Drill)
             || (matches!(self, Action::Snapshot) && kind != OperationKind::Deploy)
     }
 

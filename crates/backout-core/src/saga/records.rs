@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::entry::{Ending, Entry, EntryKind};
 use super::fold::{State, StepPhase};
 use crate::model::{
-    Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord, Health, OperationKind,
-    RollbackRecord, RollbackStatus, SlotRecord, SlotState, StepRecord, Trigger,
+    DRILLS_MAX, Deployment, DeploymentKind, DeploymentStatus, DrillRecord, EnvironmentRecord,
+    Health, OperationKind, RollbackRecord, RollbackStatus, SlotRecord, SlotState, StepRecord,
+    Trigger,
 };
 use crate::plan::{Action, Live, Plan};
 use crate::ports::{Change, OutboxMessage};
@@ -64,7 +65,7 @@ fn new_deployment(plan: &Plan) -> Option<Deployment> {
         OperationKind::Deploy => DeploymentKind::Deploy,
         OperationKind::Rollback => DeploymentKind::Rollback,
         OperationKind::Adopt => DeploymentKind::Adopt,
-        OperationKind::Down => return None,
+        OperationKind::Down | OperationKind::Drill => return None,
     };
     let before = plan.left.as_ref().or(plan.from.as_ref());
     Some(Deployment {
@@ -268,6 +269,7 @@ pub fn on_end(
         OperationKind::Deploy | OperationKind::Adopt => end_deploy(plan, state, rows, ending, now),
         OperationKind::Rollback => end_rollback(plan, rows, ending, now),
         OperationKind::Down => end_down(plan, rows, ending, now),
+        OperationKind::Drill => end_drill(plan, state, rows),
     }
     if matches!(plan.kind, OperationKind::Rollback | OperationKind::Down) {
         close_left(&mut rows.left, ending, now);
@@ -433,6 +435,28 @@ fn end_down(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) {
             row.completed_at = Some(now);
         }
     }
+}
+
+/// What a drill has shown is kept with the environment; one that was interrupted has shown nothing.
+fn end_drill(plan: &Plan, state: &State, rows: &mut Opening) {
+    let shown = plan.steps.iter().zip(&state.steps).find_map(|(step, progress)| {
+        let receipt = progress.receipt.as_ref()?;
+        let record = receipt.data.get("drill").filter(|_| is_rehearsal(&step.action))?;
+        serde_json::from_value::<DrillRecord>(record.clone()).ok()
+    });
+    let Some(shown) = shown else { return };
+    let drills = &mut rows.environment.drills;
+    drills.insert(shown.release.clone(), shown);
+    while drills.len() > DRILLS_MAX {
+        let oldest = drills.iter().min_by_key(|(_, record)| record.at).map(|(id, _)| id.clone());
+        if let Some(oldest) = oldest {
+            drills.remove(&oldest);
+        }
+    }
+}
+
+fn is_rehearsal(action: &Action) -> bool {
+    matches!(action, Action::Rehearse { .. })
 }
 
 /// The steps as the record shows them.

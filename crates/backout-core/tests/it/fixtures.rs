@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{
-    AppName, DeploymentId, EnvironmentKey, EnvironmentName, OperationId, RollbackId, ServiceName,
-    Slot, Version,
+    AppName, DeploymentId, EnvironmentKey, EnvironmentName, HostName, OperationId, RollbackId,
+    ServiceName, Slot, Version,
 };
 use backout_core::model::{
-    Artifact, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, GitMove, GitSpec, HealthSpec,
+    Artifact, Batch, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, GitMove, GitSpec, HealthSpec,
     HostsPolicy, OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent,
     RestartPolicy, RollbackPolicy, RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown,
-    Stage, Strategy, Surface, TargetKind, TargetSpec, Trigger,
+    Stage, Strategy, Surface, SystemdBus, SystemdSpec, TargetKind, TargetSpec, Trigger,
 };
 use backout_core::plan::{Live, PlanContext, RollbackWish, Seen, Side, Situation};
 use backout_core::ports::{Capabilities, Running};
@@ -56,6 +56,8 @@ pub enum Routing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Recreate,
+    /// Two hosts at a time.
+    Rolling,
     BlueGreen,
     Canary,
 }
@@ -67,6 +69,8 @@ pub struct Setup {
     pub routing: Routing,
     pub how: How,
     pub shape: Shape,
+    /// This machine, or so many others.
+    pub hosts: u8,
 }
 
 impl Setup {
@@ -90,16 +94,31 @@ impl Setup {
         let shapes = [Shape::Web, Shape::WebAndWorker];
         let all = sorts.iter().flat_map(|(target, routing, how)| {
             let (target, routing, how) = (*target, *routing, *how);
-            shapes.map(|shape| Setup { target, routing, how, shape })
+            shapes.map(|shape| Setup { target, routing, how, shape, hosts: 0 })
         });
-        all.collect()
+        all.chain(Self::on_hosts()).collect()
+    }
+
+    /// Other machines: all at once, and two at a time.
+    pub fn on_hosts() -> [Setup; 2] {
+        let (target, routing, shape) = (TargetKind::Script, Routing::None, Shape::WebAndWorker);
+        [How::Recreate, How::Rolling].map(|how| Setup { target, routing, how, shape, hosts: 3 })
+    }
+
+    /// Where services run.
+    pub fn host_names(self) -> Vec<HostName> {
+        match self.hosts {
+            0 => vec![HostName::local()],
+            hosts => (1..=hosts).map(|n| HostName::new(format!("web{n}")).unwrap()).collect(),
+        }
     }
 
     /// Its name in snapshots and failures.
     pub fn label(self) -> String {
         let shape = if self.shape == Shape::Web { "" } else { "_worker" };
         let (routing, how) = (format!("{:?}", self.routing), format!("{:?}", self.how));
-        format!("{}_{}_{}{shape}", self.target.as_str(), routing, how).to_lowercase()
+        let hosts = if self.hosts == 0 { String::new() } else { format!("_{}_hosts", self.hosts) };
+        format!("{}_{}_{}{shape}{hosts}", self.target.as_str(), routing, how).to_lowercase()
     }
 
     /// Old and new run at once while traffic moves.
@@ -120,7 +139,7 @@ impl Setup {
             TargetKind::Script => {
                 (self.routing == Routing::Script, self.routing != Routing::Script)
             }
-            TargetKind::Compose => (routed, !routed),
+            TargetKind::Compose | TargetKind::Systemd => (routed, !routed),
             TargetKind::Git => (false, true),
         };
         Capabilities {
@@ -140,6 +159,7 @@ impl Setup {
             target: self.target,
             strategy: match self.how {
                 How::Recreate => Strategy::Recreate,
+                How::Rolling => Strategy::Rolling { batch: Batch::Count(2), pause_ms: 1_000 },
                 How::BlueGreen => Strategy::BlueGreen { keep_old_ms: 3_600_000 },
                 How::Canary => Strategy::Canary(CanaryPolicy {
                     stages: vec![stage(10), stage(50), stage(100)],
@@ -163,7 +183,11 @@ impl Setup {
                 timeout_ms: 900_000,
                 keep: 5,
             },
-            hosts: HostsPolicy::default(),
+            hosts: HostsPolicy {
+                names: self.host_names(),
+                confirm_ms: (self.hosts > 0).then_some(60_000),
+                ..HostsPolicy::default()
+            },
             judge: backout_judge::Settings::default(),
             secrets: Vec::new(),
         }
@@ -216,6 +240,17 @@ impl Setup {
                 timeout_ms: 60_000,
                 services: vec![service.to_owned()],
                 stop_grace_ms: 0,
+            }),
+            TargetKind::Systemd => TargetSpec::Systemd(SystemdSpec {
+                unit: format!("{service}.service"),
+                artifact: vec!["app".to_owned()],
+                current: service.to_owned(),
+                releases: "releases".to_owned(),
+                port: None,
+                bus: SystemdBus::System,
+                root: None,
+                timeout_ms: 60_000,
+                files: Vec::new(),
             }),
             TargetKind::Git => TargetSpec::Git(GitSpec {
                 repository: service.to_owned(),
@@ -313,6 +348,21 @@ pub fn whole(deployment: u64, release: &Arc<Release>, running: Running) -> Side 
     Side { deployment, release, running, services, hosts, idle: BTreeSet::new() }
 }
 
+/// Puts a side on hosts.
+pub trait OnHosts {
+    fn on(self, hosts: &[HostName]) -> Side;
+}
+
+impl OnHosts for Side {
+    fn on(mut self, hosts: &[HostName]) -> Side {
+        if hosts.iter().any(|host| !host.is_local()) {
+            let hosts: BTreeSet<HostName> = hosts.iter().cloned().collect();
+            self.hosts = self.services.iter().map(|name| (name.clone(), hosts.clone())).collect();
+        }
+        self
+    }
+}
+
 /// A rollback as the way back of a failed deployment asks for it.
 pub fn wish(release: &Arc<Release>, left: Option<Live>) -> RollbackWish {
     RollbackWish {
@@ -373,7 +423,9 @@ impl Start {
         let (one, two) = (setup.release("1"), setup.release("2"));
         let routed = setup.routing != Routing::None;
         let weights = |a, b| routed.then(|| BTreeMap::from([(Slot::A, a), (Slot::B, b)]));
-        let seen = |number, release: &Arc<Release>| whole(number, release, Running::Yes);
+        let seen = |number, release: &Arc<Release>| {
+            whole(number, release, Running::Yes).on(&setup.host_names())
+        };
         match self {
             Start::NothingLive => Situation::default(),
             Start::LiveRuns => Situation {

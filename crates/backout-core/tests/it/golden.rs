@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use backout_core::ids::Slot;
 use backout_core::model::Trigger;
 use backout_core::plan::{
-    Action, Plan, Seen, Situation, WatchMode, lint, plan_adopt, plan_deploy, plan_down, plan_rollback,
-    preview,
+    Action, Plan, Seen, Situation, WatchMode, lint, plan_adopt, plan_deploy, plan_down,
+    plan_rollback, preview,
 };
 use backout_core::ports::Running;
 
-use crate::fixtures::{How, Setup, Start, context, live, name, whole, wish};
+use crate::fixtures::{How, OnHosts, Setup, Start, context, live, name, whole, wish};
 
 /// An action in a few words.
 fn words(action: &Action) -> String {
@@ -45,6 +45,7 @@ fn words(action: &Action) -> String {
         Action::Confirm { service, host, .. } => format!("confirm {service} on {host}"),
         Action::RestoreConfig { .. } => "restore config".to_owned(),
         Action::Prune => "prune".to_owned(),
+        Action::Rehearse { slot, beside, .. } => format!("rehearse in {slot} beside {beside}"),
         Action::KeepEvidence { slot, deployment, limit_ms, .. } => {
             format!("keep evidence of #{deployment} in {slot} within {limit_ms} ms")
         }
@@ -87,7 +88,8 @@ fn in_rollout(setup: Setup, start: Start) -> Situation {
     let mut situation = start.situation(setup);
     let Some(from) = situation.live.clone() else { return situation };
     let slot = if setup.in_place() { from.slot } else { from.slot.other() };
-    situation.slots.insert(slot, whole(3, &setup.release("3"), Running::Yes));
+    let side = whole(3, &setup.release("3"), Running::Yes).on(&setup.host_names());
+    situation.slots.insert(slot, side);
     if setup.how == How::Recreate && !setup.in_place() {
         situation.slots.remove(&from.slot);
     }
@@ -112,7 +114,8 @@ fn plans(setup: Setup) -> String {
         let plan = plan_deploy(&cx, &situation, &new, false, &Seen::default()).unwrap();
         text(&mut out, &title("deploy"), &plan);
         let Some(from) = situation.live.clone() else { continue };
-        let plan = plan_deploy(&cx, &dead(situation.clone()), &new, true, &Seen::default()).unwrap();
+        let plan =
+            plan_deploy(&cx, &dead(situation.clone()), &new, true, &Seen::default()).unwrap();
         text(&mut out, &title("deploy with restored config over a dead side"), &plan);
         let rollout = in_rollout(setup, start);
         let target = setup.release(from.version.as_str());

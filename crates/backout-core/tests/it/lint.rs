@@ -1,7 +1,7 @@
 //! The linter sees every mistake that it is there for.
 
 use backout_core::ids::Slot;
-use backout_core::plan::{Action, Nature, Plan, WatchMode, lint, plan_deploy};
+use backout_core::plan::{Action, Nature, Plan, Seen, WatchMode, lint, plan_deploy};
 
 use crate::fixtures::{How, Setup, Start, context};
 
@@ -9,7 +9,14 @@ fn good() -> Plan {
     let setup = Setup::legal().into_iter().find(|setup| setup.how == How::Canary).unwrap();
     let policy = setup.policy();
     let situation = Start::LiveRuns.situation(setup);
-    plan_deploy(&context(setup, &policy, 2), &situation, &setup.release("2"), false).unwrap()
+    plan_deploy(
+        &context(setup, &policy, 2),
+        &situation,
+        &setup.release("2"),
+        false,
+        &Seen::default(),
+    )
+    .unwrap()
 }
 
 fn step(plan: &Plan, wanted: fn(&Action) -> bool) -> usize {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use backout_core::ids::{ServiceName, Slot};
 use backout_core::model::{Release, TargetKind, Trigger};
 use backout_core::plan::{
-    Action, Live, Plan, Seen, Side, Situation, WatchMode, lint, plan_deploy, plan_down, plan_rollback,
+    Action, Live, Plan, Seen, Side, Situation, WatchMode, lint, plan_deploy, plan_down,
+    plan_rollback,
 };
 use backout_core::ports::Running;
 use proptest::prelude::*;
@@ -34,16 +35,19 @@ fn setups() -> impl Strategy<Value = Setup> {
         Just(TargetKind::Process),
         Just(TargetKind::Script),
         Just(TargetKind::Compose),
-        Just(TargetKind::Git)
+        Just(TargetKind::Git),
+        Just(TargetKind::Systemd)
     ];
     let hows = prop_oneof![Just(How::Recreate), Just(How::BlueGreen), Just(How::Canary)];
     (targets, any::<bool>(), hows).prop_map(|(target, routed, how)| {
         let routing = match (target, routed) {
             (_, false) | (TargetKind::Git, _) => Routing::None,
-            (TargetKind::Process | TargetKind::Compose, true) => Routing::Builtin,
+            (TargetKind::Process | TargetKind::Compose | TargetKind::Systemd, true) => {
+                Routing::Builtin
+            }
             (TargetKind::Script, true) => Routing::Script,
         };
-        Setup { target, routing, how, shape: Shape::Web }
+        Setup { target, routing, how, shape: Shape::Web, hosts: 0 }
     })
 }
 
@@ -369,11 +373,22 @@ fn a_way_back_that_can_not_fit_is_refused() {
         let services = u64::try_from(release.content.services.len()).unwrap();
         let worst_ms = 30_000 + 30_000 + 60_000 + services * calls_ms;
         policy.rollback.timeout_ms = worst_ms;
-        let fits = plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false, &Seen::default());
+        let fits = plan_deploy(
+            &context(setup, &policy, 1),
+            &Situation::default(),
+            &release,
+            false,
+            &Seen::default(),
+        );
         assert!(fits.is_ok(), "{}: {worst_ms} ms is just enough", setup.label());
         policy.rollback.timeout_ms = worst_ms - 1;
-        let refused =
-            plan_deploy(&context(setup, &policy, 1), &Situation::default(), &release, false, &Seen::default());
+        let refused = plan_deploy(
+            &context(setup, &policy, 1),
+            &Situation::default(),
+            &release,
+            false,
+            &Seen::default(),
+        );
         let refusal = refused.unwrap_err();
         assert!(refusal.message.contains("rollback.timeout"), "{refusal}");
         assert!(refusal.hint.unwrap().contains("raise rollback.timeout"));

@@ -7,7 +7,7 @@ use backout_core::model::{
     DeploymentKind, DeploymentStatus, Health, OperationKind, RequestKind, RollbackStatus,
     RollbackType, TargetKind, Trigger,
 };
-use backout_core::plan::{Action, WatchMode, plan_deploy, plan_rollback};
+use backout_core::plan::{Action, Seen, WatchMode, plan_deploy, plan_rollback};
 use backout_core::ports::Receipt;
 use backout_core::saga::{
     ENTRY_FORMAT, Ending, Entry, EntryKind, fold, on_end, on_progress, opening,
@@ -25,6 +25,7 @@ const CANARY: Setup = Setup {
     routing: Routing::Builtin,
     how: How::Canary,
     shape: Shape::WebAndWorker,
+    hosts: 0,
 };
 
 /// Where one case stands in the rows at its end.
@@ -273,7 +274,8 @@ fn live_and_slots_after_every_step() {
     let (policy, new) = (CANARY.policy(), CANARY.release("3"));
     let sim = Sim::new(CANARY, Start::LiveRuns);
     let situation = Start::LiveRuns.situation(CANARY);
-    let plan = plan_deploy(&context(CANARY, &policy, 2), &situation, &new, false).unwrap();
+    let plan = plan_deploy(&context(CANARY, &policy, 2), &situation, &new, false, &Seen::default())
+        .unwrap();
     let mut rows = opening(&plan, &sim.store.environment, None, "/srv/shop");
     let mut lines = Vec::new();
     for (index, step) in plan.steps.iter().enumerate() {

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backout_core::ids::HostName;
 use backout_core::model::{DeploymentStatus, RollbackType, Surface, Trigger};
 use backout_core::plan::{
     Action, Live, Plan, PlanContext, RollbackWish, Seen, Situation, TrafficStep, lint, plan_down,
     plan_rollback,
 };
 use backout_core::ports::{LedgerError, Running};
-use backout_core::saga::Failure;
+use backout_core::saga::{Failure, untouched_hosts};
 
 use crate::context::Context;
 use crate::journal::{Journal, new_ids};
+use crate::partial;
 use crate::readiness;
 use crate::situation;
 
@@ -100,12 +100,13 @@ pub(crate) async fn plan_take_back(
             "the release before it is known bad too, and there is no other good one".to_owned()
         ));
     };
+    let release = situation::release(cx, &target.release).await?;
     let wish = RollbackWish {
-        release: Arc::clone(&situation::release(cx, &target.release).await?),
+        release: Arc::clone(&release),
         was_stable,
         left: Some(left),
         reject_left: failure.release_is_bad,
-        untouched: untouched(journal, &target),
+        untouched: untouched_hosts(&journal.plan, &journal.state, &target),
         rollback_type: if failure.trigger == Trigger::Manual {
             RollbackType::Previous
         } else {
@@ -114,7 +115,7 @@ pub(crate) async fn plan_take_back(
         trigger: failure.trigger,
         evidence: failure.evidence.clone(),
         services: Vec::new(),
-        seen: Seen::default(),
+        seen: partial::seen(cx, &pcx, environment, &situation, &release, Some(&journal.plan)).await?,
     };
     let planned = plan_rollback(&pcx, &situation, &wish).map_err(|refusal| refusal.message);
     Ok(planned.and_then(|mut plan| {
@@ -124,22 +125,6 @@ pub(crate) async fn plan_take_back(
         }
         if wrong.is_empty() { Ok(plan) } else { Err(wrong.join("; ")) }
     }))
-}
-
-/// Hosts on which the deploy has begun nothing, so that they still run what it would go back to.
-fn untouched(journal: &Journal, target: &Live) -> BTreeSet<HostName> {
-    let plan = &journal.plan;
-    let same = plan.from.as_ref().is_some_and(|from| from.number == target.number);
-    let (mut all, mut begun) = (BTreeSet::new(), BTreeSet::new());
-    for (step, state) in plan.steps.iter().zip(&journal.state.steps) {
-        if let Action::Start { host, .. } | Action::Stop { host, .. } = &step.action {
-            all.insert(host.clone());
-            if state.attempts > 0 {
-                begun.insert(host.clone());
-            }
-        }
-    }
-    if same && !begun.is_empty() { &all - &begun } else { BTreeSet::new() }
 }
 
 /// The mistake of an undo that undoes only what is known to be done.

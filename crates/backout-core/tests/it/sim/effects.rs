@@ -17,10 +17,12 @@ impl Sim {
     pub(super) fn apply(&mut self, op: &Op, step: usize) -> Result<(), Refused> {
         let action = &op.plan.steps[step].action;
         match action {
-            Action::Start { service, slot, release, .. } => {
-                self.world.start(service, *slot, release);
+            Action::Start { service, host, slot, release, .. } => {
+                self.world.start((*slot, service.clone(), host.clone()), release);
             }
-            Action::Stop { service, slot, .. } => self.world.stop(service, *slot),
+            Action::Stop { service, host, slot, .. } => {
+                self.world.stop(&(*slot, service.clone(), host.clone()));
+            }
             Action::SetTraffic(traffic) => self.set_traffic(op, traffic)?,
             Action::RemoveRoute => {
                 self.world.route = None;
@@ -35,6 +37,7 @@ impl Sim {
             | Action::Confirm { .. }
             | Action::Prune
             | Action::KeepEvidence { .. }
+            | Action::Rehearse { .. }
             | Action::Watch { .. } => {}
         }
         let key = op.plan.effect_key(&op.plan.steps[step]);
@@ -83,12 +86,13 @@ impl Sim {
     /// Whether the postcondition of a step is seen.
     pub(super) fn holds(&self, op: &Op, step: usize) -> bool {
         match &op.plan.steps[step].action {
-            Action::Start { service, slot, release, .. } => {
-                let unit = self.world.units.get(&(*slot, service.clone()));
+            Action::Start { service, host, slot, release, .. } => {
+                let unit = self.world.units.get(&(*slot, service.clone(), host.clone()));
                 self.world.tells && unit == Some(release)
             }
-            Action::Stop { service, slot, .. } => {
-                self.world.tells && !self.world.units.contains_key(&(*slot, service.clone()))
+            Action::Stop { service, host, slot, .. } => {
+                let place = (*slot, service.clone(), host.clone());
+                self.world.tells && !self.world.units.contains_key(&place)
             }
             Action::SetTraffic(traffic) => {
                 let rest = match traffic.rest {
@@ -115,6 +119,7 @@ impl Sim {
             | Action::Confirm { .. }
             | Action::Prune
             | Action::KeepEvidence { .. }
+            | Action::Rehearse { .. }
             | Action::Watch { .. } => false,
         }
     }

@@ -11,7 +11,7 @@ use backout_core::plan::{
     Action, Live, Plan, PlanContext, RollbackWish, Seen, WatchMode, lint, plan_adopt, plan_deploy,
     plan_down, plan_rollback,
 };
-use backout_core::saga::{Ending, EntryKind, Failure};
+use backout_core::saga::{Ending, EntryKind, Failure, untouched_hosts};
 
 use super::ledger::Op;
 use super::run::{End, Halt, Sim, failure};
@@ -127,13 +127,18 @@ impl Sim {
                 Some(plan_down(&cx, &situation, Some(words)))
             }
             Some(from) => self.way_back_of(op, from).map(|(release, was_stable)| {
+                let same = release.id == from.release;
+                let untouched = match same {
+                    true => untouched_hosts(&op.plan, &op.state, from),
+                    false => BTreeSet::new(),
+                };
                 let wish = RollbackWish {
                     release,
                     was_stable,
                     left: Some(left),
                     reject_left: why.release_is_bad,
                     rollback_type: RollbackType::Automatic,
-                    untouched: BTreeSet::new(),
+                    untouched,
                     trigger: why.trigger,
                     evidence: why.evidence.clone(),
                     services: Vec::new(),
@@ -283,7 +288,7 @@ impl Sim {
                 let release = op.plan.release.clone().unwrap();
                 Some((Arc::clone(self.world.release(&release)), op.plan.target_was_stable))
             }
-            OperationKind::Adopt | OperationKind::Down => None,
+            OperationKind::Adopt | OperationKind::Down | OperationKind::Drill => None,
         };
         let Some((release, was_stable)) = target else { return Ok(None) };
         let left = match op.plan.kind {

@@ -224,8 +224,7 @@ impl Sim {
             self.said.insert((label(op, &op.state), word(&decision)));
         }
         match decision {
-            // One after the other is one way in which those that are done together may come.
-            Decision::Run { tries } => self.run_step(op, tries[0].step, tries[0].attempt)?,
+            Decision::Run { tries } => self.run_tries(op, &tries)?,
             Decision::Observe { step } => {
                 if self.has(Mutant::NoObserveTakenForDone) || self.holds(op, step) {
                     self.done(op, step, true, Receipt::default())?;
@@ -341,16 +340,28 @@ impl Sim {
         fault
     }
 
-    fn run_step(&mut self, op: &mut Op, step: usize, attempt: u32) -> Result<(), Halt> {
-        if self.consume_request(op, step)? {
+    /// Those of a wave are all intended before the first effect.
+    fn run_tries(&mut self, op: &mut Op, tries: &[Try]) -> Result<(), Halt> {
+        if self.consume_request(op, tries[0].step)? {
             return Ok(());
         }
         self.boundary()?;
-        self.note(op, EntryKind::StepStarted { step, attempt })?;
+        for Try { step, attempt } in tries {
+            self.note(op, EntryKind::StepStarted { step: *step, attempt: *attempt })?;
+        }
         if !self.has(Mutant::IntentNotDurable) {
             self.flush(op)?;
         }
         self.boundary()?;
+        let died = tries.iter().try_for_each(|tried| self.run_step(op, tried.step));
+        if died.is_err() && tries.len() > 1 {
+            // What the others had done may not have been written down.
+            self.excuses += 1;
+        }
+        died
+    }
+
+    fn run_step(&mut self, op: &mut Op, step: usize) -> Result<(), Halt> {
         if self.has(Mutant::DoneBeforeEffect) {
             self.done(op, step, false, Receipt::default())?;
             self.flush(op)?;
@@ -425,7 +436,7 @@ impl Sim {
 
     /// The watch of a step; `None`: a failing verdict was journaled instead of an outcome.
     fn watch(&mut self, op: &mut Op, step: usize, fault: Option<Fault>) -> Result<Watched, Halt> {
-        let Action::Watch { mode, side, .. } = op.plan.steps[step].action.clone() else {
+        let Action::Watch { mode, side, hosts, .. } = op.plan.steps[step].action.clone() else {
             return Ok(None);
         };
         let error = |class, words: &str| Ok(Some(Err((class, words.to_owned()))));
@@ -445,7 +456,9 @@ impl Sim {
         };
         let release = record.release.clone();
         let proven = self.has(Mutant::NoGate) && matches!(mode, WatchMode::Ready { .. });
-        let runs = self.world.runs(side, &release, false) && !self.world.bad.contains(&release);
+        let on = if hosts.is_empty() { self.setup.host_names() } else { hosts };
+        let runs = self.world.runs_on(&on, side, &release, false);
+        let runs = runs && !self.world.bad.contains(&release);
         let keeps = matches!(mode, WatchMode::Keep { .. });
         let verdict_fails = matches!(fault, Some(Fault::Permanent | Fault::Timeout)) && !keeps;
         if verdict_fails && fault == Some(Fault::Permanent) {

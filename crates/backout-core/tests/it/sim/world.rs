@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backout_core::ids::{ReleaseId, ServiceName, Slot};
+use backout_core::ids::{HostName, ReleaseId, ServiceName, Slot};
 use backout_core::model::{EnvironmentRecord, Release};
 use backout_core::plan::{Live, Side, Situation, TrafficStep};
 use backout_core::ports::Running;
 
 use crate::fixtures::{Routing, Setup, Start};
+
+/// A service in a slot on a host.
+pub type Place = (Slot, ServiceName, HostName);
 
 /// What is outside of Backout.
 #[derive(Debug, Clone)]
@@ -17,7 +20,7 @@ pub struct World {
     /// Every release there is.
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
     /// What runs.
-    pub units: BTreeMap<(Slot, ServiceName), ReleaseId>,
+    pub units: BTreeMap<Place, ReleaseId>,
     /// Percent by slot.
     pub route: Option<BTreeMap<Slot, u8>>,
     /// The side that gets all if nobody renews the deadline.
@@ -54,7 +57,9 @@ impl World {
         let mut units = BTreeMap::new();
         for (slot, side) in &situation.slots {
             for service in &side.services {
-                units.insert((*slot, service.clone()), side.release.id.clone());
+                for host in side.hosts_of(service) {
+                    units.insert((*slot, service.clone(), host), side.release.id.clone());
+                }
             }
         }
         Self {
@@ -89,9 +94,21 @@ impl World {
 
     /// Whether all of a release (or all that serves of it) runs in a slot.
     pub fn runs(&self, slot: Slot, release: &ReleaseId, serving_only: bool) -> bool {
+        self.runs_on(&self.setup.host_names(), slot, release, serving_only)
+    }
+
+    /// The same on some hosts.
+    pub fn runs_on(
+        &self,
+        hosts: &[HostName],
+        slot: Slot,
+        release: &ReleaseId,
+        serving_only: bool,
+    ) -> bool {
         let release = Arc::clone(self.release(release));
         let there = |service: &ServiceName| {
-            self.units.get(&(slot, service.clone())).is_some_and(|id| *id == release.id)
+            let on = |host: &HostName| self.units.get(&(slot, service.clone(), host.clone()));
+            hosts.iter().all(|host| on(host) == Some(&release.id))
         };
         if serving_only {
             Self::serving(&release).all(there)
@@ -104,10 +121,10 @@ impl World {
         self.route.as_ref().and_then(|route| route.get(&slot)).copied().unwrap_or(0)
     }
 
-    pub fn start(&mut self, service: &ServiceName, slot: Slot, id: &ReleaseId) {
+    pub fn start(&mut self, (slot, service, host): Place, id: &ReleaseId) {
         let release = Arc::clone(self.release(id));
-        let worker = !release.content.services[service].traffic;
-        let other = (slot.other(), service.clone());
+        let worker = !release.content.services[&service].traffic;
+        let other = (slot.other(), service.clone(), host.clone());
         if worker && self.units.contains_key(&other) {
             self.see(format!("{service} runs twice"));
         }
@@ -115,20 +132,20 @@ impl World {
         if alone && self.units.contains_key(&other) {
             self.see(format!("{service} is started beside itself on the same port"));
         }
-        self.units.insert((slot, service.clone()), id.clone());
+        self.units.insert((slot, service, host), id.clone());
     }
 
-    pub fn stop(&mut self, service: &ServiceName, slot: Slot) {
-        let unit = (slot, service.clone());
+    pub fn stop(&mut self, unit: &Place) {
+        let (slot, service, _) = unit;
         let served = self
             .units
-            .get(&unit)
+            .get(unit)
             .is_some_and(|id| self.releases[id].content.services[service].traffic);
-        let weight = self.weight(slot);
+        let weight = self.weight(*slot);
         if served && weight > 0 && !self.downtime {
             self.see(format!("{service} is stopped in {slot} under {weight} % of the users"));
         }
-        self.units.remove(&unit);
+        self.units.remove(unit);
     }
 
     pub fn set_traffic(&mut self, traffic: &TrafficStep, armed: bool) {
@@ -140,7 +157,7 @@ impl World {
         }
         for (slot, weight) in route.iter().filter(|(_, weight)| **weight > 0) {
             let ids: Vec<&ReleaseId> =
-                self.units.iter().filter(|((s, _), _)| s == slot).map(|(_, id)| id).collect();
+                self.units.iter().filter(|((s, ..), _)| s == slot).map(|(_, id)| id).collect();
             let whole = ids.first().is_some_and(|id| self.runs(*slot, id, true));
             let bad = ids.iter().any(|id| self.bad.contains(*id));
             let before = self.weight(*slot);
@@ -177,7 +194,8 @@ impl World {
         if self.weight(stable) == 0 || self.weight(stable) == 100 {
             return None;
         }
-        let id = self.units.iter().find(|((slot, _), _)| *slot == stable).map(|(_, id)| id.clone());
+        let id =
+            self.units.iter().find(|((slot, ..), _)| *slot == stable).map(|(_, id)| id.clone());
         let moved = id.is_some_and(|id| self.runs(stable, &id, true) && !self.bad.contains(&id));
         if moved {
             self.route = Some(BTreeMap::from([(stable, 100), (stable.other(), 0)]));
@@ -189,7 +207,8 @@ impl World {
     pub fn situation(&self, environment: &EnvironmentRecord, live: Option<Live>) -> Situation {
         let sides = environment.slots.iter().map(|(slot, record)| {
             let there = |service: &ServiceName| {
-                self.units.get(&(*slot, service.clone())) == Some(&record.release)
+                let on = |host| self.units.get(&(*slot, service.clone(), host));
+                record.hosts_of(service).into_iter().all(|host| on(host) == Some(&record.release))
             };
             let release = Arc::clone(self.release(&record.release));
             let worker = |service: &&ServiceName| !release.content.services[*service].traffic;

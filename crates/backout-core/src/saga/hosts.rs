@@ -1,0 +1,26 @@
+//! What an operation has done on which hosts.
+
+use std::collections::BTreeSet;
+
+use super::fold::State;
+use crate::ids::HostName;
+use crate::plan::{Action, Live, Plan};
+
+/// Hosts on which a deploy has begun nothing, so that they still run the release that it would go back to.
+/// Empty where that is not the one which was live as it began: then every host has to be brought there.
+#[must_use]
+pub fn untouched_hosts(plan: &Plan, state: &State, target: &Live) -> BTreeSet<HostName> {
+    if plan.from.as_ref().is_none_or(|from| from.number != target.number) {
+        return BTreeSet::new();
+    }
+    let (mut all, mut begun) = (BTreeSet::new(), BTreeSet::new());
+    for (step, progress) in plan.steps.iter().zip(&state.steps) {
+        if let Action::Start { host, .. } | Action::Stop { host, .. } = &step.action {
+            all.insert(host.clone());
+            if progress.attempts > 0 {
+                begun.insert(host.clone());
+            }
+        }
+    }
+    &all - &begun
+}
