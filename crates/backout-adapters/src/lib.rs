@@ -10,4 +10,5 @@ pub mod git;
 pub mod host;
 pub mod probe;
 pub mod router;
+mod systemd;
 pub mod target;

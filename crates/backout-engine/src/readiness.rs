@@ -13,6 +13,9 @@ use backout_core::ports::{ArtifactDigest, LedgerError, Running};
 use crate::context::Context;
 use crate::situation;
 
+/// Name of the check that says whether the release can be started again.
+pub(crate) const STARTABLE: &str = "old_release_startable";
+
 /// How far back history is searched.
 const HISTORY_LIMIT: u32 = 500;
 
@@ -74,7 +77,8 @@ pub(crate) async fn way_back_checks(
         .iter()
         .find(|(_, record)| record.release == release.id)
         .map(|(slot, _)| *slot);
-    checks.push(warm_check(cx, release, warm).await);
+    checks.push(startable(cx, environment, release, warm).await);
+    checks.extend(target_checks(cx, release, warm.unwrap_or(Slot::A)).await);
     if let Some(router) = &cx.router {
         checks.push(match router.read().await {
             Ok(_) => check("router_movable", Severity::Pass, "the router answers"),
@@ -89,6 +93,19 @@ pub(crate) async fn way_back_checks(
         });
     }
     Ok(checks)
+}
+
+/// What the target itself has to say, each of its checks once for each service it fails for.
+async fn target_checks(cx: &Context, release: &Release, slot: Slot) -> Vec<ReadinessCheck> {
+    let mut checks: Vec<ReadinessCheck> = Vec::new();
+    for service in release.content.services.keys() {
+        let unit = situation::unit(cx, service, slot);
+        match cx.target.restorable(&unit, release).await {
+            Ok(found) => checks.extend(found),
+            Err(error) => checks.push(check("target_ready", Severity::Error, error.to_string())),
+        }
+    }
+    checks
 }
 
 async fn artifact_check(cx: &Context, release: &Release) -> ReadinessCheck {
@@ -168,21 +185,48 @@ pub(crate) fn secrets_check(cx: &Context, release: &Release) -> ReadinessCheck {
     }
 }
 
-async fn warm_check(cx: &Context, release: &Release, slot: Option<Slot>) -> ReadinessCheck {
-    let name = "old_release_startable";
-    let Some(slot) = slot else {
-        return check(name, Severity::Pass, "not running; it is started from its copy");
-    };
-    for service in release.content.services.values() {
-        let units = situation::units(cx, &service.name, slot);
+/// Kept warm, or shown by a drill; what was never shown is a warning.
+async fn startable(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    release: &Release,
+    slot: Option<Slot>,
+) -> ReadinessCheck {
+    let name = STARTABLE;
+    let mut idle = None;
+    for service in slot.iter().flat_map(|_| release.content.services.keys()) {
+        let units = situation::units(cx, service, slot.unwrap_or(Slot::A));
         let seen = situation::observe_each(cx, units, Some(release)).await;
-        if let Some((unit, _)) = seen.iter().find(|(_, seen)| seen.running == Running::No) {
-            let who = situation::who(unit);
-            let words = format!("{who} is not running; it is started from its copy");
-            return check(name, Severity::Pass, words);
+        if seen.iter().any(|(_, observed)| observed.running == Running::No) {
+            idle = Some(service);
+            break;
         }
     }
-    check(name, Severity::Pass, format!("runs warm in slot {slot}"))
+    let what = match (slot, idle) {
+        (Some(slot), None) => {
+            return check(name, Severity::Pass, format!("runs warm in slot {slot}"));
+        }
+        (_, Some(service)) => format!("{service} is not running"),
+        (None, None) => "not running".to_owned(),
+    };
+    let Some(drill) = environment.drills.get(&release.id) else {
+        let words = format!("{what}, and never rehearsed: `backout drill` shows whether it starts");
+        return check(name, Severity::Warning, words);
+    };
+    let at = drill.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    match (&drill.error, drill.restore_ms) {
+        (Some(why), _) => {
+            check(name, Severity::Error, format!("{what}; the drill of {at} failed: {why}"))
+        }
+        (None, Some(ms)) => {
+            let words = format!("{what}; the drill of {at} started it in {ms} ms");
+            check(name, Severity::Pass, words)
+        }
+        (None, None) => {
+            let words = format!("{what}; the drill of {at} found what it needs, without a start");
+            check(name, Severity::Pass, words)
+        }
+    }
 }
 
 /// Readiness of what a bare rollback would do now; `None` where there is nothing to go back to.
@@ -221,6 +265,10 @@ async fn expected_ms(
 ) -> Result<Option<u64>, LedgerError> {
     if environment.slots.values().any(|record| record.release == *release) && cx.router.is_some() {
         return Ok(Some(100));
+    }
+    // What was measured of this very release goes before what others took.
+    if let Some(ms) = environment.drills.get(release).and_then(|drill| drill.restore_ms) {
+        return Ok(Some(ms));
     }
     let filter =
         DeploymentFilter { rollbacks_only: true, limit: Some(5), ..DeploymentFilter::default() };

@@ -22,9 +22,10 @@ use backout_adapters::target::compose::definition_files;
 use backout_adapters::target::process::{
     ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
 };
+use backout_adapters::target::systemd::{SystemdArtifacts, own_files};
 use backout_adapters::target::{
     ComposeTarget, ComposeTargetOptions, GitTarget, GitTargetOptions, ScriptTarget,
-    ScriptTargetOptions,
+    ScriptTargetOptions, SystemdTarget, SystemdTargetOptions,
 };
 use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
@@ -34,7 +35,7 @@ use backout_core::model::{
 use backout_core::ports::{
     AdapterError, ArtifactStore, ConfigFiles, Ledger, MetricSource, Probe, Router, Secrets, Target,
 };
-use backout_engine::{MetricPlan, ProbePlan, Probes, SyntheticPlan};
+use backout_engine::{MetricPlan, MixedTarget, ProbePlan, Probes, SyntheticPlan};
 use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
 
 use crate::config::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSettings};
@@ -143,6 +144,12 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             artifacts = Arc::new(AllArtifacts::new(files, vec![(GIT_SCHEME, commits)]));
             target
         }
+        TargetKind::Systemd => {
+            let services = s.settings.services.values();
+            let kept = SystemdArtifacts::new(files.clone(), s.folder, &s.settings.key, services);
+            artifacts = Arc::new(kept);
+            Arc::new(systemd(s.settings, s.folder, s.state_dir, &s.ledger_id, files))
+        }
     };
     let target: Arc<dyn Target> = Arc::new(MixedTarget::new(target, s.ledger.clone()));
     let probes = Arc::new(AllProbes {
@@ -202,6 +209,44 @@ fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
     (Arc::new(target), commits)
 }
 
+fn systemd(
+    settings: &Settings,
+    folder: &Path,
+    state_dir: &Path,
+    ledger: &LedgerId,
+    artifacts: Arc<FileArtifacts>,
+) -> SystemdTarget {
+    SystemdTarget::new(SystemdTargetOptions {
+        state_dir: state_dir.to_owned(),
+        folder: folder.to_owned(),
+        key: settings.key.clone(),
+        ledger: ledger.clone(),
+        artifacts,
+        services: settings.services.clone(),
+        beside: settings.policy.router != RouterPolicy::None,
+    })
+}
+
+/// Something that was looked at, and how it is.
+pub type Finding = (&'static str, Result<String, AdapterError>);
+
+/// What units need, looked at: the service manager, the units themselves.
+pub async fn check_systemd(settings: &Settings, folder: &Path) -> Vec<Finding> {
+    // Nothing is kept or marked here, so that neither ledger nor state folder are needed.
+    let ledger = LedgerId::new("led_none").expect("it is a valid id");
+    let files = Arc::new(FileArtifacts::new(folder, folder));
+    let target = systemd(settings, folder, folder, &ledger, files);
+    let services: Vec<_> = settings
+        .services
+        .iter()
+        .filter_map(|(name, service)| match &service.target {
+            TargetSpec::Systemd(spec) => Some((name.clone(), spec.clone())),
+            _ => None,
+        })
+        .collect();
+    backout_adapters::target::systemd::check(&target, &services).await
+}
+
 /// What compose needs, looked at: the engine, the plugin, the file.
 pub async fn check_compose(
     settings: &Settings,
@@ -223,8 +268,14 @@ pub async fn check_compose(
 pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
     let mut globs = settings.config_globs.clone();
     for service in settings.services.values() {
-        let TargetSpec::Compose(spec) = &service.target else { continue };
-        for glob in definition_files(folder, &spec.files, &spec.env_files) {
+        let own = match &service.target {
+            TargetSpec::Compose(spec) => definition_files(folder, &spec.files, &spec.env_files),
+            TargetSpec::Systemd(spec) => {
+                own_files(folder, &spec.unit).iter().map(|path| glob::Pattern::escape(path)).collect()
+            }
+            _ => Vec::new(),
+        };
+        for glob in own {
             if !globs.contains(&glob) {
                 globs.push(glob);
             }
@@ -236,7 +287,7 @@ pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
 fn script_of(service: &Service) -> Option<backout_core::model::ScriptSpec> {
     match &service.target {
         TargetSpec::Script(spec) => Some(spec.clone()),
-        TargetSpec::Process(_) | TargetSpec::Compose(_) | TargetSpec::Git(_) => None,
+        _ => None,
     }
 }
 

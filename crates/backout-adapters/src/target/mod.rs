@@ -5,9 +5,19 @@ mod git;
 pub mod process;
 mod script;
 mod script_call;
+mod script_evidence;
+pub mod systemd;
 
 pub use compose::{ComposeTarget, ComposeTargetOptions};
 pub use git::{GitTarget, GitTargetOptions};
 pub use process::{ConfigBlobs, ProcessTarget, ProcessTargetOptions};
 pub use script::{ScriptTarget, ScriptTargetOptions};
+pub use systemd::{SystemdTarget, SystemdTargetOptions};
 pub(crate) use script_call::{Answer, CallContext, ScriptCall, ScriptHome, call_environment};
+
+/// Only other hosts take a change back by themselves.
+pub(crate) fn not_guarded(unit: &backout_core::ids::Unit) -> backout_core::ports::AdapterError {
+    backout_core::ports::AdapterError::permanent(format!(
+        "failed to confirm {unit}: nothing there would take it back by itself"
+    ))
+}

@@ -3,6 +3,7 @@
 mod config_file;
 mod controller;
 mod deployment;
+mod drill;
 pub(crate) mod environment;
 mod git;
 mod health;
@@ -11,6 +12,7 @@ mod policy;
 mod release;
 mod request;
 mod rollback;
+mod systemd;
 mod target;
 mod trip;
 mod words;
@@ -20,6 +22,7 @@ pub use config_file::{
 };
 pub use controller::{ControllerBeat, Tended};
 pub use deployment::{Deployment, DeploymentFilter};
+pub use drill::{DRILLS_MAX, DrillRecord};
 pub use environment::{
     EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
 };
@@ -35,6 +38,7 @@ pub use release::{
 };
 pub use request::{DeployOrder, Request, RequestAnswer, RequestKind};
 pub use rollback::{RollbackRecord, StepRecord};
+pub use systemd::{SystemdBus, SystemdSpec, UnitFile};
 pub use target::{
     ComposeSpec, EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
 };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::git::GitSpec;
+use super::systemd::SystemdSpec;
 
 /// The kinds of target that this version can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum TargetKind {
     Compose,
     /// A working tree of git.
     Git,
+    /// Units of systemd.
+    Systemd,
 }
 
 impl TargetKind {
@@ -29,6 +32,7 @@ impl TargetKind {
             TargetKind::Script => "script",
             TargetKind::Compose => "compose",
             TargetKind::Git => "git",
+            TargetKind::Systemd => "systemd",
         }
     }
 }
@@ -45,6 +49,8 @@ pub enum TargetSpec {
     Compose(ComposeSpec),
     /// A working tree.
     Git(GitSpec),
+    /// A unit.
+    Systemd(SystemdSpec),
 }
 
 impl TargetSpec {
@@ -56,6 +62,7 @@ impl TargetSpec {
             TargetSpec::Script(_) => TargetKind::Script,
             TargetSpec::Compose(_) => TargetKind::Compose,
             TargetSpec::Git(_) => TargetKind::Git,
+            TargetSpec::Systemd(_) => TargetKind::Systemd,
         }
     }
 
@@ -64,7 +71,7 @@ impl TargetSpec {
         match self {
             TargetSpec::Process(process) => Some(&process.env),
             TargetSpec::Compose(compose) => Some(&compose.env),
-            TargetSpec::Script(_) | TargetSpec::Git(_) => None,
+            TargetSpec::Script(_) | TargetSpec::Git(_) | TargetSpec::Systemd(_) => None,
         }
         .into_iter()
         .flatten()
@@ -78,6 +85,7 @@ impl TargetSpec {
             TargetSpec::Script(script) => Some(script.timeout_ms),
             TargetSpec::Compose(compose) => Some(compose.timeout_ms),
             TargetSpec::Git(git) => Some(git.timeout_ms),
+            TargetSpec::Systemd(unit) => Some(unit.timeout_ms),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::error::AdapterError;
 use super::host::HostGuard;
 use super::step_cx::StepCx;
 use crate::ids::{LedgerId, ReleaseId, Unit, Version};
-use crate::model::{Artifact, ConfigFile, Release, Service};
+use crate::model::{Artifact, ConfigFile, ReadinessCheck, Release, Service};
 
 /// What a target can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +217,15 @@ pub struct NamedText {
     pub cut: bool,
 }
 
+/// What was rehearsed of a start without making it, for people, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rehearsal {
+    /// What was tried, and went well.
+    pub rehearsed: Vec<String>,
+    /// What can't be tried without touching what runs.
+    pub left_out: Vec<String>,
+}
+
 /// Runs services.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -256,6 +265,18 @@ pub trait Target: Send + Sync {
         Ok(())
     }
 
+    /// What else than its artifacts and its config going back to `release` in `unit` needs, each thing proven or not.
+    ///
+    /// # Errors
+    /// Transient when it can't be told now.
+    async fn restorable(
+        &self,
+        _unit: &Unit,
+        _release: &Release,
+    ) -> Result<Vec<ReadinessCheck>, AdapterError> {
+        Ok(Vec::new())
+    }
+
     /// Last words of `release` in `unit`, for an incident bundle: logs, each at most `limit_bytes`, and what else
     /// tells why it failed. Values of secrets are taken out by the caller. Nothing is changed.
     ///
@@ -268,6 +289,28 @@ pub trait Target: Send + Sync {
         _limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
         Ok(Vec::new())
+    }
+
+    /// Why `release` can't be started in `unit` beside what runs without touching that; `None`: it can.
+    ///
+    /// # Errors
+    /// Transient when it can't be told now.
+    async fn not_beside(
+        &self,
+        _unit: &Unit,
+        _release: &Release,
+    ) -> Result<Option<String>, AdapterError> {
+        Ok(None)
+    }
+
+    /// Tries as much of a start of `release` in `unit` as touches nothing that runs, and leaves nothing behind.
+    ///
+    /// # Errors
+    /// Permanent with what would fail.
+    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+        let version = &release.content.version;
+        let left_out = vec![format!("{version} was not started as {}", unit.service)];
+        Ok(Rehearsal { rehearsed: Vec::new(), left_out })
     }
 
     /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.

@@ -6,6 +6,7 @@ mod machine;
 mod needs;
 mod running;
 mod state;
+mod systemd;
 mod unit;
 
 use std::io::Write as _;
@@ -151,6 +152,7 @@ async fn place_items(
     items.extend(settings.warnings.iter().map(|warning| Item::warning("configuration", warning)));
     items.extend(files::items(place, reader).await);
     items.extend(compose::items(place).await);
+    items.extend(systemd::items(place).await);
     items.extend(needs::items(place));
     items.extend(running::items(place, commands).await?);
     Ok(items)

@@ -3,7 +3,7 @@
 /// By the raw type in which they stand.
 const LATER: &[(&str, &[&str])] = &[
     ("Raw", &["state", "data", "migrations", "approvals", "notify", "policies", "guard"]),
-    ("RawTarget", &["systemd", "kubernetes", "ec2"]),
+    ("RawTarget", &["kubernetes", "ec2"]),
     ("RawRouter", &["haproxy", "nginx", "caddy", "kubernetes", "gateway", "ingress_nginx", "alb"]),
     ("RawHealth", &["log", "query"]),
     ("RawServiceHealth", &["log", "query"]),

@@ -40,7 +40,7 @@ pub async fn items(place: &Place, reader: &Reader) -> Vec<Item> {
 fn program(folder: &Path, service: &Service) -> Option<Item> {
     Some(match &service.target {
         // Its own checks stand in a file of their own.
-        TargetSpec::Compose(_) => return None,
+        TargetSpec::Compose(_) | TargetSpec::Systemd(_) => return None,
         TargetSpec::Git(git) => {
             let tree = folder.join(&git.repository);
             let there = tree.join(".git").exists();

@@ -42,6 +42,7 @@ fn health(settings: &Settings) -> Item {
             TargetKind::Process => "no probe: only that the process runs is checked",
             TargetKind::Script => "no probe: only the script's `status` is checked",
             TargetKind::Git => "no probe: only the commit that is checked out is looked at",
+            TargetKind::Systemd => "no probe: only what systemd knows of the unit is looked at",
             TargetKind::Compose => {
                 "no probe: only containers and their own health checks are looked at"
             }

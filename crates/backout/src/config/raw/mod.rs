@@ -9,6 +9,7 @@ mod metrics;
 mod service;
 mod ssh;
 mod strategy;
+mod systemd;
 mod target;
 mod written;
 
@@ -25,6 +26,7 @@ pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
 pub use service::RawService;
 pub use ssh::RawSsh;
 pub use strategy::{RawBatch, RawCanary, RawOnNoData, RawStage, RawStrategy};
+pub use systemd::RawSystemd;
 pub use target::{RawCompose, RawPort, RawProcess, RawScript, RawTarget};
 pub use written::{At, Entries, EnvText, OneOrMany};
 

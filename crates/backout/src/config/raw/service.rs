@@ -24,9 +24,9 @@ pub struct RawService {
     pub env: Option<At<Entries<EnvText>>>,
     /// Process target: working folder.
     pub workdir: Option<At<String>>,
-    /// Process target: file or folder that is copied per release, or a list of them.
+    /// Process or systemd target: file or folder that is copied per release, or a list of them.
     pub artifact: Option<At<OneOrMany>>,
-    /// Process target: port it listens on, or auto.
+    /// Process or systemd target: port it listens on, or auto.
     pub port: Option<At<RawPort>>,
     /// Process target: name of the variable that carries the port.
     pub port_env: Option<At<String>>,
@@ -36,6 +36,10 @@ pub struct RawService {
     pub program: Option<At<String>>,
     /// Script target: arguments before the verb.
     pub args: Option<At<Vec<String>>>,
+    /// Systemd target: name of the unit.
+    pub unit: Option<At<String>>,
+    /// Systemd target: the link to the release that runs.
+    pub current: Option<At<String>>,
     /// Git target: the working tree.
     pub repository: Option<At<String>>,
     /// Script target: limit of one call.

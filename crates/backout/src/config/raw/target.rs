@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::git::RawGit;
+use super::systemd::RawSystemd;
 use super::written::{At, Entries, EnvText, OneOrMany};
 use crate::config::scalar::Duration;
 
@@ -22,6 +23,8 @@ pub enum RawTarget {
     Compose(RawCompose),
     /// A working tree of git that is moved from commit to commit.
     Git(RawGit),
+    /// Units of systemd that run what is behind a link.
+    Systemd(RawSystemd),
 }
 
 /// A supervised program. `{version} {release} {slot} {port} {artifact} {config}` are filled in.

@@ -8,6 +8,7 @@ mod judge;
 mod metrics;
 mod policy;
 mod services;
+mod systemd;
 mod target;
 
 use std::collections::BTreeMap;

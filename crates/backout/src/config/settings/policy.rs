@@ -33,6 +33,7 @@ pub(super) fn policy(
         Some(RawTarget::Script(_)) => TargetKind::Script,
         Some(RawTarget::Compose(_)) => TargetKind::Compose,
         Some(RawTarget::Git(_)) => TargetKind::Git,
+        Some(RawTarget::Systemd(_)) => TargetKind::Systemd,
         None => return None,
     };
     services?;
@@ -74,7 +75,7 @@ fn router(raw: &Raw, target: TargetKind, found: &mut Findings) -> Option<RouterP
         (RawRouter::Builtin(_), TargetKind::Script) => {
             found.refuse_at(
                 *at,
-                "the built-in router needs target `process` or `compose`: it must know each side's address",
+                "the built-in router needs target `process`, `compose` or `systemd`: it must know each side's address",
                 "write `router: script` and let the program move traffic in `update-traffic`",
             );
             None

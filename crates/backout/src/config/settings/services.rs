@@ -8,7 +8,7 @@ use backout_core::model::{
 };
 
 use super::target::{self, Around};
-use super::{Findings, compose, git, health};
+use super::{Findings, compose, git, health, systemd};
 use crate::config::errors::{Problem, nearest};
 use crate::config::node::Position;
 use crate::config::raw::{At, EnvText, Raw, RawRouter, RawService, RawTarget};
@@ -69,6 +69,10 @@ pub(super) fn services(
                 target::script(base, own, &around, found).map(TargetSpec::Script)
             }
             RawTarget::Git(base) => git::git(base, own, &around, found).map(TargetSpec::Git),
+            RawTarget::Systemd(base) => {
+                let several = raw.services.as_ref().is_some_and(|all| all.value.0.len() > 1);
+                systemd::systemd(base, own, several, &around, found).map(TargetSpec::Systemd)
+            }
             RawTarget::Compose(base) => {
                 let images = raw.artifacts.as_ref();
                 let made = compose::compose(base, own, images, default_project, &around, found);
@@ -76,6 +80,7 @@ pub(super) fn services(
             }
         };
         let has_port = matches!(&target, Some(TargetSpec::Process(process)) if process.port.is_some())
+            || matches!(&target, Some(TargetSpec::Systemd(unit)) if unit.port.is_some())
             || matches!(&target, Some(TargetSpec::Compose(_)));
         let health =
             health::probes(raw.health.as_ref(), own, &around, has_port || target.is_none(), found);
@@ -187,10 +192,19 @@ pub(super) fn check_together(
             "write `traffic: none` for the others, or put each into a file of its own",
         );
     }
+    let units = services.values().filter_map(|service| match &service.target {
+        TargetSpec::Systemd(unit) => Some((at_of(&service.name), service.name.as_str(), unit)),
+        _ => None,
+    });
+    systemd::refuse_shared(units, found);
     let side_by_side = !matches!(policy.strategy, Strategy::Recreate);
     for service in services.values() {
-        if let TargetSpec::Process(process) = &service.target
-            && let Some(PortSpec::Fixed(port)) = process.port
+        let port = match &service.target {
+            TargetSpec::Process(process) => process.port,
+            TargetSpec::Systemd(unit) => unit.port,
+            _ => None,
+        };
+        if let Some(PortSpec::Fixed(port)) = port
             && side_by_side
             && service.traffic
         {
@@ -206,7 +220,7 @@ pub(super) fn check_together(
         let mute = match service.target {
             TargetSpec::Script(_) => Some("a script"),
             TargetSpec::Git(_) => Some("a working tree"),
-            TargetSpec::Process(_) | TargetSpec::Compose(_) => None,
+            TargetSpec::Process(_) | TargetSpec::Compose(_) | TargetSpec::Systemd(_) => None,
         };
         if let Some(mute) = mute.filter(|_| service.health.probes.is_empty()) {
             found.refuse_at(
@@ -232,6 +246,7 @@ fn port_at(raw: &Raw, name: &ServiceName) -> Option<Position> {
         .and_then(|(_, own)| own.as_ref());
     let base = match raw.target.as_ref().map(|target| &target.value) {
         Some(RawTarget::Process(process)) => process.port.as_ref(),
+        Some(RawTarget::Systemd(unit)) => unit.port.as_ref(),
         _ => None,
     };
     own.and_then(|own| own.port.as_ref()).or(base).map(|port| port.at)

@@ -197,7 +197,7 @@ pub(super) fn environment(
     env
 }
 
-fn port(
+pub(super) fn port(
     written: Option<&At<RawPort>>,
     around: &Around<'_>,
     found: &mut Findings,
@@ -218,7 +218,7 @@ fn port(
     }
 }
 
-fn artifacts(written: &At<OneOrMany>, found: &mut Findings) -> Vec<String> {
+pub(super) fn artifacts(written: &At<OneOrMany>, found: &mut Findings) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
     for path in &written.value.0 {
         let trimmed = path.trim_start_matches("./").trim_end_matches('/');

@@ -141,7 +141,10 @@ impl Page {
         let made = release.created_at.strftime("%Y-%m-%d %H:%M:%S UTC");
         fields.add("recorded", format!("{made} by {}", release.created_by));
         for service in release.content.services.values() {
-            fields.add("service", Text::new(BOLD, service.name.as_str()).then(target(service)));
+            let own = release.content.origins.get(&service.name);
+            let from = own.map(|origin| format!("  {} of {}", origin.version, origin.release));
+            let text = Text::new(BOLD, service.name.as_str()).then(target(service));
+            fields.add("service", text.and(DIM, from.unwrap_or_default()));
             for probe in &service.health.probes {
                 fields.add("", Text::new(DIM, probe_words(probe)));
             }
@@ -278,6 +281,9 @@ fn target(service: &Service) -> String {
         TargetSpec::Git(git) => {
             let commit = git.commit.get(..12).unwrap_or(&git.commit);
             format!("  git: {} ({commit}) in {}", git.revision, git.repository)
+        }
+        TargetSpec::Systemd(unit) => {
+            format!("  systemd: {} runs `{}` behind {}", unit.unit, unit.artifact.join(", "), unit.current)
         }
         TargetSpec::Compose(compose) => format!(
             "  compose: {} of {} as project {}",

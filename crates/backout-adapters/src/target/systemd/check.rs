@@ -1,0 +1,61 @@
+//! What `doctor` asks: whether the service manager answers, and whether the units fit.
+
+use backout_core::ids::{ServiceName, Unit};
+use backout_core::model::SystemdSpec;
+use backout_core::ports::AdapterError;
+
+use super::{Side, SystemdTarget, definition};
+
+/// One line: what was looked at, and how it is.
+pub type Finding = (&'static str, Result<String, AdapterError>);
+
+/// Looks at the manager and at the units of each service. Nothing is started or changed.
+pub async fn check(
+    target: &SystemdTarget,
+    services: &[(ServiceName, SystemdSpec)],
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (service, spec) in services {
+        for slot in definition::names(spec, target.options.beside) {
+            let unit = Unit {
+                key: target.options.key.clone(),
+                service: service.clone(),
+                host: backout_core::ids::HostName::local(),
+                slot,
+            };
+            let side = target.side_of(&unit, spec);
+            if found.is_empty() {
+                let manager = manager(&side).await;
+                let reached = manager.is_ok();
+                found.push(("service_manager", manager));
+                if !reached {
+                    return found;
+                }
+            }
+            found.push(("unit", of_unit(&side).await));
+        }
+    }
+    found
+}
+
+async fn manager(side: &Side) -> Result<String, AdapterError> {
+    let version = side.manager.version().await;
+    let version = version.map_err(|fault| side.manager.unreachable("ask systemd", &fault))?;
+    Ok(format!("systemd {version} answers"))
+}
+
+async fn of_unit(side: &Side) -> Result<String, AdapterError> {
+    let state = side.usable_state().await?;
+    if let Some(why) = side.unfit(&state) {
+        return Err(AdapterError::permanent(why));
+    }
+    let at_boot = match state.file_state.as_str() {
+        "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated" => {
+            "starts at boot as its file says".to_owned()
+        }
+        // Which of two slots serves changes with each deploy: `recover` starts the right one.
+        _ if side.spec.has_slots() => "is started at boot by `backout recover`".to_owned(),
+        _ => format!("does not start at boot before `systemctl enable {}`", state.name),
+    };
+    Ok(format!("{} runs what is behind `{}`, and {at_boot}", state.name, side.place.link.display()))
+}
