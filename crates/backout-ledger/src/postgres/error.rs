@@ -94,6 +94,10 @@ impl Failure {
             code::DISK_FULL => {
                 return LedgerError::DiskFull(format!("the database {url} ({says})"));
             }
+            code::INVALID_AUTHORIZATION if wants_tls(&says) => {
+                "it takes encrypted connections only: add ?sslmode=verify-full, and sslrootcert=FILE for an authority of your own"
+                    .to_owned()
+            }
             code::INVALID_PASSWORD | code::INVALID_AUTHORIZATION => format!(
                 "check the password of {} in BACKOUT_DATABASE_URL, PGPASSWORD or ~/.pgpass, and the server's pg_hba.conf",
                 url.user()
@@ -115,16 +119,50 @@ impl Failure {
             }
             code::TOO_MANY_CONNECTIONS => "raise max_connections, or try again".to_owned(),
             _ => match error {
-                sqlx::Error::Io(_) => "check that the server runs and can be reached".to_owned(),
-                sqlx::Error::Tls(_) => {
-                    "give its root certificate with ?sslrootcert=FILE, or choose another ?sslmode="
-                        .to_owned()
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) if url.unreadable_file().is_some() => {
+                    let file = url.unreadable_file().unwrap_or_default();
+                    return LedgerError::Unavailable(format!("{url}: failed to read {file}"));
                 }
+                sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tls_hint(&says).to_owned()
+                }
+                sqlx::Error::Io(_) => "check that the server runs and can be reached".to_owned(),
+                sqlx::Error::Tls(_) => tls_hint(&says).to_owned(),
                 _ => return LedgerError::Unavailable(format!("{url}: {says}")),
             },
         };
         LedgerError::Unavailable(format!("{url}: {says}; {hint}"))
     }
+}
+
+/// The server refused a connection for not being encrypted: its words, new and old.
+fn wants_tls(says: &str) -> bool {
+    says.contains("no encryption") || says.contains("SSL off")
+}
+
+/// What to do about a server that can't be trusted, or will not be encrypted.
+fn tls_hint(says: &str) -> &'static str {
+    let hints = [
+        (
+            "UnknownIssuer",
+            "nobody trusted here vouches for its certificate: name the file with its authority, ?sslrootcert=FILE",
+        ),
+        (
+            "not valid for name",
+            "its certificate is for another name: write that name into the address, or ask only for the authority with ?sslmode=verify-ca",
+        ),
+        ("expired", "renew its certificate, and check the clocks"),
+        (
+            "does not support TLS",
+            "switch TLS on there (`ssl = on` with a certificate), or choose ?sslmode=disable where nobody can listen",
+        ),
+        ("alert", "it refused this side: name certificate and key with ?sslcert=FILE&sslkey=FILE"),
+    ];
+    let found = hints.iter().find(|(words, _)| says.contains(words));
+    found.map_or(
+        "check the certificates: ?sslrootcert=FILE names the server's authority",
+        |(_, hint)| hint,
+    )
 }
 
 /// The words of the server itself, where it spoke.

@@ -1,7 +1,9 @@
 //! Where the database is. The password in it is never shown.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -11,7 +13,16 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 pub struct DatabaseUrl {
     options: PgConnectOptions,
     shown: String,
+    /// Files with certificates and keys, and what names each.
+    files: Vec<(&'static str, PathBuf)>,
 }
+
+/// What names a file of TLS: the parameters of the address, and the variable.
+const TLS_FILES: [(&str, [&str; 3], &str); 3] = [
+    ("sslrootcert", ["sslrootcert", "ssl-root-cert", "ssl-ca"], "PGSSLROOTCERT"),
+    ("sslcert", ["sslcert", "ssl-cert", "ssl-cert"], "PGSSLCERT"),
+    ("sslkey", ["sslkey", "ssl-key", "ssl-key"], "PGSSLKEY"),
+];
 
 /// Why an address can't be used. It repeats nothing of it: a password may stand anywhere in a text that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,26 +44,72 @@ impl FromStr for DatabaseUrl {
         if options.get_database().is_none_or(str::is_empty) {
             return Err(UrlError("it names no database"));
         }
-        let chosen = rest
-            .split_once('?')
-            .is_some_and(|(_, query)| query.contains("sslmode=") || query.contains("ssl-mode="))
+        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        let files = tls_files(query, |name| std::env::var_os(name));
+        let chosen = parameter(query, &["sslmode", "ssl-mode"]).is_some()
             || std::env::var_os("PGSSLMODE").is_some();
-        Ok(Self::new(options, chosen))
+        Ok(Self::new(options, files, chosen))
     }
 }
 
+/// The files that are named, each by the address or else by its variable.
+fn tls_files(
+    query: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Vec<(&'static str, PathBuf)> {
+    let named = |(name, parameters, of_environment): &(&'static str, [&str; 3], &str)| {
+        let in_address = parameter(query, parameters).map(OsString::from);
+        let file = in_address.or_else(|| variable(of_environment))?;
+        // The driver takes a whole certificate too.
+        (!file.to_string_lossy().trim_start().starts_with("-----BEGIN"))
+            .then(|| (*name, PathBuf::from(file)))
+    };
+    TLS_FILES.iter().filter_map(named).collect()
+}
+
+/// The value of the last of these parameters.
+fn parameter(query: &str, names: &[&str]) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.rfind(|(name, _)| names.contains(name))?.1;
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        bytes.push(match byte {
+            b'%' => u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?,
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
 impl DatabaseUrl {
-    /// Beyond this machine the server must prove who it is, unless another mode was chosen.
-    fn new(options: PgConnectOptions, ssl_mode_was_chosen: bool) -> Self {
+    /// Beyond this machine, or where its authority is named, the server must prove who it is, unless another mode
+    /// was chosen.
+    fn new(
+        options: PgConnectOptions,
+        files: Vec<(&'static str, PathBuf)>,
+        ssl_mode_was_chosen: bool,
+    ) -> Self {
         let shown = shown(&options);
+        let names_authority = files.iter().any(|(name, _)| *name == "sslrootcert");
         let options = match (ssl_mode_was_chosen, socket(&options).is_some()) {
             (true, _) => options,
             // Nothing is ever encrypted there.
             (false, true) => options.ssl_mode(PgSslMode::Disable),
-            (false, false) if is_here(&options) => options,
+            (false, false) if is_here(&options) && !names_authority => options,
             (false, false) => options.ssl_mode(PgSslMode::VerifyFull),
         };
-        Self { options, shown }
+        Self { options, shown, files }
+    }
+
+    /// A file of TLS that can't be read, with what names it and why.
+    pub(super) fn unreadable_file(&self) -> Option<String> {
+        self.files.iter().find_map(|(name, path)| {
+            let error = fs_err::File::open(path).err()?;
+            Some(format!("the file of its {name}: {error}"))
+        })
     }
 
     /// As the driver takes it.
@@ -153,5 +210,22 @@ mod tests {
         assert!(matches!(mode("postgres://a@[::1]/l"), PgSslMode::Prefer));
         assert!(matches!(mode("postgres://a@localhost/l"), PgSslMode::Prefer));
         assert!(matches!(mode("postgres://a@%2Frun%2Fpg/l"), PgSslMode::Disable));
+        // An authority is named in order to be asked.
+        let with_authority = "postgres://a@localhost/l?sslrootcert=ca.pem";
+        assert!(matches!(mode(with_authority), PgSslMode::VerifyFull));
+        let chosen = "postgres://a@localhost/l?sslrootcert=ca.pem&sslmode=prefer";
+        assert!(matches!(mode(chosen), PgSslMode::Prefer));
+    }
+
+    #[test]
+    fn files_of_tls_are_found_in_address_and_environment() {
+        let none = |_: &str| None;
+        let found = tls_files("sslrootcert=%2Fetc%2Fmy%20ca.pem&sslkey=k", none);
+        let expected = [("sslrootcert", "/etc/my ca.pem"), ("sslkey", "k")];
+        assert_eq!(found, expected.map(|(name, path)| (name, PathBuf::from(path))));
+        let variable = |name: &str| (name == "PGSSLCERT").then(|| OsString::from("/c"));
+        assert_eq!(tls_files("application_name=x", variable), [("sslcert", PathBuf::from("/c"))]);
+        let whole = |name: &str| (name == "PGSSLROOTCERT").then(|| "-----BEGIN C".into());
+        assert_eq!(tls_files("", whole), []);
     }
 }

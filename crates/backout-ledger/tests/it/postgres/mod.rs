@@ -7,6 +7,7 @@ mod harness;
 mod hole;
 mod races;
 mod restart;
+mod tls;
 
 mod conformance {
     backout_testkit::ledger_conformance!(crate::postgres::harness::fresh);
