@@ -5,10 +5,10 @@ use backout_core::ports::audit::{AuditKind, audit_subject};
 use backout_core::ports::{AppendError, Change, Commit, Lease, LedgerError};
 use backout_core::saga::Entry;
 
-use super::codec::{column, encode, signed};
+use super::codec::{column, encode, signed, unsigned};
 use super::logged::Logged;
 use super::store::{Statement, Store};
-use super::{changes, lease, query};
+use super::{changes, lease};
 
 /// Entries that go in with one statement.
 const ENTRIES_PER_STATEMENT: usize = 32;
@@ -34,7 +34,9 @@ async fn apply_all(
     lease: &Lease,
     commits: &[Commit],
 ) -> Result<(), AppendError> {
-    lease::check(write, lease).await?;
+    if commits.is_empty() {
+        return lease::check(write, lease).await;
+    }
     for commit in commits {
         apply(write, lease, commit).await?;
     }
@@ -42,7 +44,8 @@ async fn apply_all(
 }
 
 async fn apply(write: &mut Logged<'_>, lease: &Lease, commit: &Commit) -> Result<(), AppendError> {
-    let found = query::sequence_of(write, &commit.operation).await?;
+    let mut place = Place::find(write, lease, &commit.operation).await?;
+    let found = place.length;
     if found != commit.expected_sequence {
         let operation = commit.operation.clone();
         return Err(AppendError::Conflict { operation, expected: commit.expected_sequence, found });
@@ -53,48 +56,90 @@ async fn apply(write: &mut Logged<'_>, lease: &Lease, commit: &Commit) -> Result
     if commit.entries.is_empty() {
         return Ok(());
     }
+    if commit.changes.iter().any(|change| matches!(change, Change::Open(_))) {
+        place = Place::find(write, lease, &commit.operation).await?;
+    }
     let closes = commit.changes.iter().any(|change| matches!(change, Change::Close));
-    check_operation(write, &lease.key, &commit.operation, closes).await?;
+    place.check(&lease.key, &commit.operation, closes)?;
+    let mut last_entry = place.last_entry;
     for (index, part) in commit.entries.chunks(ENTRIES_PER_STATEMENT).enumerate() {
         let first = found + 1 + (index * ENTRIES_PER_STATEMENT) as u64;
-        append(write, lease, &commit.operation, first, part).await?;
+        append(write, lease, &commit.operation, (first, last_entry), part).await?;
+        last_entry += part.len() as i64;
     }
     Ok(())
 }
 
-/// Entries go only to an open operation of the leased environment, or to one that ends with them.
-async fn check_operation(
-    write: &mut Logged<'_>,
-    key: &EnvironmentKey,
-    operation: &OperationId,
-    closes: bool,
-) -> Result<(), LedgerError> {
-    let statement = Statement::new("SELECT app, environment, open FROM operations WHERE id = $1")
+/// Where the entries of an operation go. Asked for with the lease, in one question: each costs a way to the database.
+struct Place {
+    /// How many entries it has.
+    length: u64,
+    /// Id of the newest entry of all; 0 before the first.
+    last_entry: i64,
+    /// Where the operation was opened, and whether it still is.
+    operation: Option<(String, String, bool)>,
+}
+
+impl Place {
+    async fn find(
+        write: &mut Logged<'_>,
+        lease: &Lease,
+        operation: &OperationId,
+    ) -> Result<Self, AppendError> {
+        let statement = Statement::new(
+            "SELECT leases.epoch, leases.released,
+                    (SELECT coalesce(max(sequence), 0) FROM entries WHERE operation = $3) AS length,
+                    (SELECT coalesce(max(id), 0) FROM entries) AS last_entry,
+                    operations.app AS of_app, operations.environment AS of_environment,
+                    coalesce(operations.open, 0) AS open
+             FROM leases LEFT JOIN operations ON operations.id = $3
+             WHERE leases.app = $1 AND leases.environment = $2",
+        )
+        .bind(lease.key.app.as_str())
+        .bind(lease.key.environment.as_str())
         .bind(operation.as_str());
-    let row = write.fetch_optional(statement).await?;
-    let row = row.ok_or_else(|| refuse(format!("{operation} was never opened")))?;
-    let what = format!("operation {operation}");
-    let app: String = column(&what, &row, "app")?;
-    let environment: String = column(&what, &row, "environment")?;
-    if app != key.app.as_str() || environment != key.environment.as_str() {
-        return Err(refuse(format!(
-            "{operation} belongs to {app}/{environment}, the lease to {key}"
-        )));
+        let row = write.fetch_optional(statement).await?;
+        let row = lease::checked(lease, row)?;
+        let what = format!("operation {operation}");
+        let app: Option<String> = column(&what, &row, "of_app")?;
+        let environment: Option<String> = column(&what, &row, "of_environment")?;
+        let open = column(&what, &row, "open")?;
+        Ok(Self {
+            length: unsigned(&format!("the journal of {operation}"), &row, "length")?,
+            last_entry: column("the newest entry", &row, "last_entry")?,
+            operation: app.zip(environment).map(|(app, environment)| (app, environment, open)),
+        })
     }
-    if !closes && !column::<bool>(&what, &row, "open")? {
-        return Err(refuse(format!("{operation} is over")));
+
+    /// Entries go only to an open operation of the leased environment, or to one that ends with them.
+    fn check(
+        &self,
+        key: &EnvironmentKey,
+        operation: &OperationId,
+        closes: bool,
+    ) -> Result<(), LedgerError> {
+        let Some((app, environment, open)) = &self.operation else {
+            return Err(refuse(format!("{operation} was never opened")));
+        };
+        if app != key.app.as_str() || environment != key.environment.as_str() {
+            return Err(refuse(format!(
+                "{operation} belongs to {app}/{environment}, the lease to {key}"
+            )));
+        }
+        if !closes && !open {
+            return Err(refuse(format!("{operation} is over")));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn append(
     write: &mut Logged<'_>,
     lease: &Lease,
     operation: &OperationId,
-    first: u64,
+    (first, mut id): (u64, i64),
     entries: &[Entry],
 ) -> Result<(), LedgerError> {
-    let mut id = last_entry(write).await?;
     let mut statement = Statement::new(
         "INSERT INTO entries (id, operation, sequence, format, epoch, at, json) VALUES ",
     );
@@ -120,13 +165,6 @@ async fn append(
         statement.push_sql(")");
     }
     write.execute(statement).await.map(|_| ())
-}
-
-/// Id of the newest entry; 0 before the first.
-async fn last_entry(write: &mut Logged<'_>) -> Result<i64, LedgerError> {
-    let statement = Statement::new("SELECT id FROM entries ORDER BY id DESC LIMIT 1");
-    let row = write.fetch_optional(statement).await?;
-    row.map_or(Ok(0), |row| column("the newest entry", &row, "id"))
 }
 
 /// A commit that no correct caller makes.

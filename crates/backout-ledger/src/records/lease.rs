@@ -85,13 +85,19 @@ pub(super) async fn view(
 
 /// Refuses who no longer has the lease. Its own term may have ended: while nobody else claimed, nothing is lost.
 pub(super) async fn check(write: &mut Logged<'_>, lease: &Lease) -> Result<(), AppendError> {
+    let row = write.fetch_optional(select(&lease.key)).await?;
+    checked(lease, row).map(drop)
+}
+
+/// The row with `epoch` and `released`, if they are those of the lease.
+pub(super) fn checked(lease: &Lease, row: Option<Row>) -> Result<Row, AppendError> {
     let fenced = |current| AppendError::Fenced { ours: lease.epoch, current };
-    let row = write.fetch_optional(select(&lease.key)).await?.ok_or(fenced(0))?;
+    let row = row.ok_or(fenced(0))?;
     let what = format!("the lease of {}", lease.key);
     let current = unsigned(&what, &row, "epoch")?;
     let released: bool = column(&what, &row, "released")?;
     let ours = (current == lease.epoch && !released) || mutant("no_epoch_check");
-    if ours { Ok(()) } else { Err(fenced(current)) }
+    if ours { Ok(row) } else { Err(fenced(current)) }
 }
 
 fn select(key: &EnvironmentKey) -> Statement {

@@ -21,6 +21,9 @@ driver!(Sqlite, SqliteArguments, SqliteRow);
 /// Tries to get the write lock; SQLite waits two seconds in each. All of them end well before a lease's term.
 const BEGIN_TRIES: u32 = 3;
 
+/// The lock, and behind it the format: one way to the thread that has the file.
+const BEGIN: &str = "BEGIN IMMEDIATE; PRAGMA user_version";
+
 /// The file and the connection to it.
 pub struct Database {
     folder: PathBuf,
@@ -84,8 +87,8 @@ impl Database {
         let mut held = self.hold().await?;
         let mut tries = 1;
         loop {
-            match sqlx::query("BEGIN IMMEDIATE").execute(held.connection()).await {
-                Ok(_) => return SqliteWrite { database: self, held }.checked().await,
+            match sqlx::query(BEGIN).fetch_one(held.connection()).await {
+                Ok(row) => return SqliteWrite { database: self, held }.checked(&row).await,
                 Err(error) if is_busy(&error) && tries < BEGIN_TRIES => tries += 1,
                 Err(error) => {
                     let meaning = self.error(&error);
@@ -217,12 +220,8 @@ impl Look for SqliteWrite<'_> {
 
 impl SqliteWrite<'_> {
     /// A newer program may have changed the format since this one opened the file.
-    async fn checked(mut self) -> Result<Self, LedgerError> {
-        let found: i64 = sqlx::query("PRAGMA user_version")
-            .fetch_one(self.held.connection())
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(|error| self.database.error(&error))?;
+    async fn checked(self, row: &SqliteRow) -> Result<Self, LedgerError> {
+        let found: i64 = row.try_get(0).map_err(|error| self.database.error(&error))?;
         if found <= migrations::SUPPORTED {
             return Ok(self);
         }

@@ -38,6 +38,8 @@ struct Plan {
     armed: Option<(u32, Cut)>,
     fired: bool,
     seen: u32,
+    /// Messages after which the server answers and waits: it knows then that nothing is on its way.
+    rests: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -48,9 +50,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn next(&self) -> Option<Cut> {
+    fn next(&self, is_answered: bool) -> Option<Cut> {
         let mut plan = self.plan.lock().unwrap();
         plan.seen += 1;
+        if is_answered {
+            let seen = plan.seen;
+            plan.rests.push(seen);
+        }
         let (left, cut) = plan.armed.as_mut()?;
         if *left > 0 {
             *left -= 1;
@@ -134,6 +140,12 @@ impl Proxy {
         self.shared.plan.lock().unwrap().seen
     }
 
+    /// How many there were each time the server was left waiting for more, after an answer.
+    #[must_use]
+    pub fn rests(&self) -> Vec<u32> {
+        self.shared.plan.lock().unwrap().rests.clone()
+    }
+
     /// Forwards nothing from now on, and says nothing about it.
     pub fn fall_silent(&self) {
         self.shared.hole.store(true, Ordering::SeqCst);
@@ -192,12 +204,12 @@ fn forward_messages(
             let message: Vec<u8> = buffer.drain(..length).collect();
             // Who asks whether there is encryption begins after that.
             begun = message.get(4..8) != Some(&SSL_REQUEST) || begun;
-            let cut = shared.next();
+            // Only these are answered by themselves.
+            let is_answered = matches!(message.first(), Some(b'Q' | b'S'));
+            let cut = shared.next(is_answered);
             if cut == Some(Cut::Before) || shared.swallows() {
                 return;
             }
-            // Only these are answered by themselves.
-            let is_answered = matches!(message.first(), Some(b'Q' | b'S'));
             if cut == Some(Cut::AnswerLost) && is_answered {
                 lose_answer.store(true, Ordering::SeqCst);
             }
