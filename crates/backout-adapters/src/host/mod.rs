@@ -1,15 +1,18 @@
-//! This machine: the one place that runs commands, and durable file handling.
+//! The one place that runs commands, here and on other hosts, and durable file handling.
 
 mod atomic;
 mod capture;
 mod command;
 mod confine;
 mod group;
+mod hosts;
 mod leftover;
+mod local;
 mod lock;
 mod output;
 mod ports;
 pub mod procfs;
+mod ssh;
 
 pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
 pub use capture::Captured;
@@ -19,6 +22,9 @@ pub use command::{CommandLine, END_GRACE, Ended, Finished, Output, StartError, r
 pub use confine::{ConfineError, resolve_inside};
 pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};
+pub use hosts::Hosts;
 pub use leftover::{Announced, Leftover};
+pub use local::{LocalHost, LocalOptions};
 pub use lock::FileLock;
 pub use ports::{free_port, is_free_port};
+pub use ssh::{SshHost, SshOptions};

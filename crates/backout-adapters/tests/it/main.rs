@@ -16,4 +16,5 @@ mod process_trouble;
 mod prometheus;
 mod script;
 mod script_router;
+mod ssh;
 mod world;

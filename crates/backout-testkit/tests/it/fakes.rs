@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_core::ids::{Slot, Unit};
+use backout_core::ids::{HostName, Slot, Unit};
 use backout_core::model::{EnvValue, Release, TargetSpec};
 use backout_core::ports::{
-    ArtifactStore, Capabilities, ConfigFiles, Probe, ProbeSubject, SampleOutcome, StepCx, Target,
+    ArtifactStore, Capabilities, ConfigFiles, Host, Probe, ProbeSubject, SampleOutcome, StepCx,
+    Target,
 };
 use backout_testkit::artifacts_suite::{ArtifactBench, check_artifact_store};
 use backout_testkit::config_files_suite::{ConfigFilesBench, check_config_files};
 use backout_testkit::fixtures::{ledger, process, release, step_cx, subject, unit};
+use backout_testkit::host_suite::{HostBench, check_host};
 use backout_testkit::probe_suite::{ProbeBench, check_probe};
 use backout_testkit::target_suite::{TargetBench, check_target};
-use backout_testkit::{FakeArtifacts, FakeConfigFiles, FakeProbe, FakeTarget};
+use backout_testkit::{FakeArtifacts, FakeConfigFiles, FakeHost, FakeProbe, FakeTarget};
 
 struct Targets(FakeTarget);
 
@@ -130,4 +132,32 @@ impl ProbeBench for Probes {
 #[tokio::test]
 async fn the_fake_probe_obeys_the_suite() {
     check_probe(&Probes(FakeProbe::new("http"))).await;
+}
+
+struct Hosts(FakeHost);
+
+impl HostBench for Hosts {
+    fn host(&self) -> Arc<dyn Host> {
+        Arc::new(self.0.clone())
+    }
+    fn say(&self, words: &[&str]) -> Vec<String> {
+        ["say"].iter().chain(words).map(ToString::to_string).collect()
+    }
+    fn exit(&self, code: i32) -> Vec<String> {
+        vec!["exit".to_owned(), code.to_string()]
+    }
+    fn copy(&self) -> Vec<String> {
+        vec!["copy".to_owned()]
+    }
+    fn variable(&self, name: &str) -> Vec<String> {
+        vec!["variable".to_owned(), name.to_owned()]
+    }
+    fn wait(&self, file: &str, until: &str) -> Vec<String> {
+        vec!["wait".to_owned(), file.to_owned(), until.to_owned()]
+    }
+}
+
+#[tokio::test]
+async fn the_fake_host_obeys_the_suite() {
+    check_host(&Hosts(FakeHost::new(HostName::new("web1").unwrap()))).await;
 }

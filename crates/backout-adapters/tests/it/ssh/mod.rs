@@ -1,0 +1,4 @@
+//! Other hosts, on real sshd.
+
+mod suite;
+mod world;

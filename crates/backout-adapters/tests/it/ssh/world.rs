@@ -1,0 +1,156 @@
+//! Hosts on real sshd.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backout_adapters::host::{SshHost, SshOptions};
+use backout_core::ids::{HostName, Slot, Unit};
+use backout_core::ports::{Host, HostChange, HostCommand, HostGuard, HostOutput, HostRevert};
+use backout_testkit::fixtures::unit;
+use backout_testkit::host_suite::HostBench;
+use backout_testkit::sshd::SshServers;
+
+pub fn name(index: usize) -> HostName {
+    HostName::new(format!("host{index}")).unwrap()
+}
+
+/// Quick to notice that a link is gone.
+pub fn options(servers: &SshServers, index: usize) -> SshOptions {
+    SshOptions {
+        config: Some(servers.config()),
+        folder: "app".to_owned(),
+        connect_timeout: Duration::from_secs(20),
+        alive_interval: Duration::from_secs(1),
+        alive_count: 2,
+        ..SshOptions::new(name(index))
+    }
+}
+
+/// One host with a folder of its own.
+pub struct World {
+    pub servers: SshServers,
+    pub host: Arc<SshHost>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::on(SshServers::start(1))
+    }
+
+    pub fn on(servers: SshServers) -> Self {
+        let host = Arc::new(SshHost::new(options(&servers, 0)));
+        let world = Self { servers, host };
+        std::fs::create_dir_all(world.folder()).unwrap();
+        world
+    }
+
+    /// The folder of the app on the host.
+    pub fn folder(&self) -> PathBuf {
+        self.servers.home(0).join("app")
+    }
+
+    pub fn unit(&self) -> Unit {
+        remote_unit(0)
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.folder().join(path)).unwrap_or_default()
+    }
+
+    pub fn has(&self, path: &str) -> bool {
+        self.folder().join(path).exists()
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.folder().join(path), text).unwrap();
+    }
+
+    /// Waits until something is so on the host.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(90), wait).await;
+        assert!(waited.is_ok(), "{what}");
+    }
+
+    pub async fn run(&self, command: &HostCommand) -> HostOutput {
+        self.host.run(command).await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    pub async fn guard(&self) -> Option<HostGuard> {
+        self.host.guard(&self.unit()).await.unwrap()
+    }
+
+    /// Waits until nobody is connected any more.
+    pub async fn until_nobody_is_connected(&self) {
+        self.until("the connections end", |world| world.servers.connections(0) == 0).await;
+    }
+}
+
+pub fn remote_unit(index: usize) -> Unit {
+    Unit { host: name(index), ..unit(Slot::A) }
+}
+
+/// A line for `sh`.
+pub fn sh(line: &str) -> Vec<String> {
+    ["sh", "-c", line].map(str::to_owned).to_vec()
+}
+
+pub fn look(line: &str) -> HostCommand {
+    HostCommand::look(sh(line), Duration::from_secs(60))
+}
+
+pub fn change(line: &str, step: &str) -> HostCommand {
+    let (unit, step) = (remote_unit(0), step.to_owned());
+    HostCommand { change: Some(HostChange { unit, step, epoch: 1, revert: None }), ..look(line) }
+}
+
+/// A change that comes back by a line unless it is confirmed.
+pub fn guarded(line: &str, step: &str, within: Duration, back: &str) -> HostCommand {
+    let mut command = change(line, step);
+    command.change.as_mut().unwrap().revert = Some(HostRevert {
+        deployment: 7,
+        within,
+        commands: vec![sh(back)],
+        env: [("BACK".to_owned(), backout_core::ports::Secret::new("way back".to_owned()))].into(),
+        folder: None,
+        timeout: Duration::from_secs(60),
+    });
+    command
+}
+
+impl HostBench for World {
+    fn host(&self) -> Arc<dyn Host> {
+        self.host.clone()
+    }
+    fn say(&self, words: &[&str]) -> Vec<String> {
+        say(words)
+    }
+    fn exit(&self, code: i32) -> Vec<String> {
+        sh(&format!("exit {code}"))
+    }
+    fn copy(&self) -> Vec<String> {
+        vec!["cat".to_owned()]
+    }
+    fn variable(&self, name: &str) -> Vec<String> {
+        sh(&format!("printf '%s\\0' \"${name}\""))
+    }
+    fn wait(&self, file: &str, until: &str) -> Vec<String> {
+        wait(file, until)
+    }
+}
+
+pub fn say(words: &[&str]) -> Vec<String> {
+    let line = r#"for word in "$@"; do printf '%s\0' "$word"; done"#;
+    let words = words.iter().map(ToString::to_string);
+    sh(line).into_iter().chain(["sh".to_owned()]).chain(words).collect()
+}
+
+pub fn wait(file: &str, until: &str) -> Vec<String> {
+    let line = r#"echo begin >> "$1"; while [ ! -e "$2" ]; do sleep 0.05; done; echo end >> "$1""#;
+    sh(line).into_iter().chain(["sh", file, until].map(str::to_owned)).collect()
+}
