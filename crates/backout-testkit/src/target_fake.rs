@@ -166,6 +166,12 @@ impl FakeTarget {
         self.state().take_back(unit, at)
     }
 
+    /// The most effects that were under way at the same time.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.state().most_at_once
+    }
+
     /// Something outside of Backout stands in the way.
     pub fn put_in_the_way(&self, unit: &Unit, what: &str) {
         self.state().obstacles.entry(unit.clone()).or_default().push(what.to_owned());
@@ -228,6 +234,7 @@ impl Target for FakeTarget {
             let mut state = self.state();
             state.admit(action, cx)?;
             state.busy.insert(unit.clone());
+            state.most_at_once = state.most_at_once.max(state.busy.len());
             Busy { target: self, unit }
         };
         // Room for a second caller to be caught.

@@ -28,6 +28,7 @@ pub(crate) struct State {
     pub failing: BTreeMap<ReleaseId, i32>,
     pub obstacles: BTreeMap<Unit, Vec<String>>,
     pub next_pid: u32,
+    pub most_at_once: usize,
     /// What runs again once the host has taken the guarded change of a unit back.
     pub back_to: BTreeMap<Unit, Option<Arc<Release>>>,
 }
@@ -51,6 +52,7 @@ impl State {
             failing: BTreeMap::new(),
             obstacles: BTreeMap::new(),
             next_pid: 1000,
+            most_at_once: 0,
             back_to: BTreeMap::new(),
         }
     }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod controller;
+mod hosts;
 mod races;
 mod sweep;
 mod trip;

@@ -8,7 +8,7 @@ use backout_core::model::{DeploymentStatus, RequestKind, Surface, Trigger};
 use backout_core::ports::{Ledger, TrafficFrame};
 use backout_core::saga::Ending;
 use backout_engine::{Outcome, ask, deploy, down, recover};
-use backout_testkit::fixtures;
+use backout_testkit::{Fault, fixtures};
 
 use crate::world::{How, World};
 
@@ -141,6 +141,39 @@ async fn whoever_takes_over_or_aborts_rejects_what_the_proxy_found_bad() {
         assert_eq!(running.is_empty(), way == "down", "{way}: {running:?}");
         world.assert_clean();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fires_after_it_was_taken_over_is_kept_in_the_record() {
+    let world = left_alone_in_its_stages().await;
+    // Nobody had heard of anything when the rollback began; its first move of traffic fails, and then it fires.
+    world.router.faults().fail_next("apply", Fault::Transient);
+    let before = world.router.faults().calls_of("apply");
+    let limit = Duration::from_secs(120);
+    let (rolled_back, ()) = tokio::join!(tokio::time::timeout(limit, world.rollback()), async {
+        while world.router.faults().calls_of("apply") == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world.router.fire_trip(EVIDENCE);
+    });
+    rolled_back.unwrap().unwrap();
+    let record = world.ledger.rollback_of(&fixtures::key(), 3).await.unwrap().unwrap();
+    let kept: Vec<_> = record.warnings.iter().filter(|w| w.contains(EVIDENCE)).collect();
+    assert_eq!(kept.len(), 1, "once: {:?}", record.warnings);
+    assert!(kept[0].starts_with("while it was being taken back: "), "{}", kept[0]);
+    assert!(kept[0].contains("the proxy's trip fired at"), "{}", kept[0]);
+    assert_eq!(world.running(), ["v1"]);
+    world.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_way_back_began_with_is_not_told_twice() {
+    let world = left_alone_in_its_stages().await;
+    world.router.fire_trip(EVIDENCE);
+    recover(&world.context("recover")).await.unwrap();
+    let record = world.ledger.rollback_of(&fixtures::key(), 3).await.unwrap().unwrap();
+    assert_eq!(record.evidence[0], EVIDENCE);
+    assert!(!record.warnings.iter().any(|w| w.contains(EVIDENCE)), "{:?}", record.warnings);
 }
 
 #[tokio::test(start_paused = true)]

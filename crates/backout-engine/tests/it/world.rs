@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_core::ids::{Entropy, Slot, Unit};
+use backout_core::ids::{Entropy, HostName, Slot, Unit};
 use backout_core::model::{
-    CanaryPolicy, CheckSchedule, Deployment, DeploymentFilter, HealthSpec, HostsPolicy, HttpCheck,
-    OnNoData, Policy, ProbeSpec, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage, Strategy,
-    Surface, TargetKind, TargetSpec,
+    Batch, CanaryPolicy, CheckSchedule, Deployment, DeploymentFilter, HealthSpec, HostsPolicy,
+    HttpCheck, OnNoData, Policy, ProbeSpec, RollbackPolicy, RouterPolicy, Service, Shutdown, Stage,
+    Strategy, Surface, TargetKind, TargetSpec,
 };
-use backout_core::ports::{Holder, Ledger, SampleOutcome};
+use backout_core::ports::{Capabilities, Holder, Ledger, SampleOutcome};
 use backout_engine::{
     Context, DeployWish, EngineError, EventSink, Interrupt, Outcome, ProbePlan, Probes,
     RollbackTarget, RollbackWishes, deploy, rollback,
@@ -27,12 +27,19 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Recreate,
+    /// In place on three hosts, two at a time.
+    Rolling,
     BlueGreen,
     Canary,
 }
 
 impl How {
-    pub const ALL: [How; 3] = [How::Recreate, How::BlueGreen, How::Canary];
+    pub const ALL: [How; 4] = [How::Recreate, How::Rolling, How::BlueGreen, How::Canary];
+
+    /// Users come in through the router.
+    fn is_routed(self) -> bool {
+        matches!(self, How::BlueGreen | How::Canary)
+    }
 }
 
 pub struct World {
@@ -45,6 +52,7 @@ pub struct World {
     pub config_files: FakeConfigFiles,
     pub interrupt: watch::Sender<Interrupt>,
     pub automatic: bool,
+    pub hosts: HostsPolicy,
 }
 
 struct OneProbe(FakeProbe);
@@ -55,6 +63,11 @@ impl Probes for OneProbe {
         let schedule = *service.health.probes[0].schedule();
         vec![ProbePlan { probe: Arc::new(self.0.clone()), schedule, names_a_side: true }]
     }
+}
+
+/// `web1`, `web2` and so on.
+pub fn on_hosts(count: usize) -> Vec<HostName> {
+    (1..=count).map(|n| HostName::new(format!("web{n}")).unwrap()).collect()
 }
 
 fn entropy() -> Entropy {
@@ -83,10 +96,22 @@ impl World {
         artifacts.put("bin/web", b"the program", true);
         let router = FakeRouter::new(id.clone());
         router.needs_dead_man();
+        let mut target = FakeTarget::new(id);
+        let mut hosts = HostsPolicy::default();
+        if how == How::Rolling {
+            target = target.with_capabilities(Capabilities {
+                side_by_side: false,
+                replaces_in_place: true,
+                addressable: false,
+                sees_foreign: false,
+            });
+            hosts = HostsPolicy { names: on_hosts(3), at_once: 10, jitter_ms: 50, ..hosts };
+        }
         Self {
             how,
+            hosts,
             ledger,
-            target: FakeTarget::new(id),
+            target,
             router,
             probe: FakeProbe::new("http"),
             artifacts,
@@ -108,13 +133,14 @@ impl World {
             target: TargetKind::Process,
             strategy: match self.how {
                 How::Recreate => Strategy::Recreate,
+                How::Rolling => Strategy::Rolling { batch: Batch::Count(2), pause_ms: 1_000 },
                 How::BlueGreen => Strategy::BlueGreen { keep_old_ms: 0 },
                 How::Canary => {
                     Strategy::Canary(CanaryPolicy { stages, on_no_data: OnNoData::Promote })
                 }
             },
             router: match self.how {
-                How::Recreate => RouterPolicy::None,
+                How::Recreate | How::Rolling => RouterPolicy::None,
                 _ => RouterPolicy::Builtin { listen, dead_man_ms: 15_000 },
             },
             shutdown: Shutdown { drain_ms: 1_000, grace_ms: 1_000 },
@@ -128,7 +154,7 @@ impl World {
             },
             judge,
             secrets: vec!["API_KEY".to_owned()],
-            hosts: HostsPolicy::default(),
+            hosts: self.hosts.clone(),
         }
     }
 
@@ -157,7 +183,7 @@ impl World {
 
     pub fn context_of(&self, holder: Holder) -> Context {
         let service = Self::service();
-        let with_router = self.how != How::Recreate;
+        let with_router = self.how.is_routed();
         Context {
             key: fixtures::key(),
             folder: "/srv/shop".to_owned(),
@@ -189,6 +215,7 @@ impl World {
             reason: None,
             config: None,
             overrides: Vec::new(),
+            services: Vec::new(),
         }
     }
 
@@ -199,6 +226,7 @@ impl World {
             forced: true,
             skip_validation: false,
             overrides: Vec::new(),
+            services: Vec::new(),
         }
     }
 
@@ -228,18 +256,29 @@ impl World {
         self.ledger.environment(&fixtures::key()).await.unwrap().and_then(|row| row.live)
     }
 
-    /// Versions that run, by slot.
+    /// Versions that run, by slot; of several hosts one for all where they agree.
     pub fn running(&self) -> Vec<String> {
-        Slot::BOTH
-            .into_iter()
-            .filter_map(|slot| self.target.running(&fixtures::unit(slot)))
-            .map(|(version, _)| version.to_string())
-            .collect()
+        let of = |slot: Slot| {
+            let mut on: Vec<Option<String>> = self.running_in(slot);
+            on.dedup();
+            match &on[..] {
+                [one] => one.clone().into_iter().collect(),
+                _ => vec![format!("{on:?}")],
+            }
+        };
+        Slot::BOTH.into_iter().flat_map(of).collect()
+    }
+
+    /// Versions that run in a slot, host by host.
+    pub fn running_in(&self, slot: Slot) -> Vec<Option<String>> {
+        let unit = |host: &HostName| Unit { host: host.clone(), ..fixtures::unit(slot) };
+        let version = |host| Some(self.target.running(&unit(host))?.0.to_string());
+        self.hosts.names.iter().map(version).collect()
     }
 
     /// The version that users get now: all of them, or nobody.
     pub fn serving(&self) -> Option<String> {
-        if self.how == How::Recreate {
+        if !self.how.is_routed() {
             return self.running().first().cloned();
         }
         let weights = self.router.weights();
