@@ -1,6 +1,6 @@
 //! Metrics beside health checks: what is read, and when it is too bad. Always from today's file.
 
-use backout_judge::Worse;
+use backout_judge::{Shape, Worse};
 
 /// How a figure is made from what a source gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,8 @@ pub struct SeriesSpec {
     pub worse: Worse,
     /// Relative difference between the sides that is no reason.
     pub tolerance: f64,
+    /// What is known of its values, and so how the sides are compared.
+    pub shape: Shape,
     /// From here on it is a warning.
     pub warn: Option<f64>,
     /// From here on it fails the release, unless the other side suffers too.

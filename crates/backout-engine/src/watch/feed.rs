@@ -18,6 +18,28 @@ use crate::events::SideReading;
 /// Allowed difference of clocks, milliseconds.
 const SKEW_MS: i64 = 30_000;
 
+/// Which split is in force, and since when that is certain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Split {
+    /// Grows with every change.
+    pub number: u64,
+    /// Readings begun from then on are of this split alone, but for their beginning.
+    pub since_ms: i64,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self { number: 0, since_ms: i64::MIN }
+    }
+}
+
+impl Split {
+    /// The split that a reading begun at this time was taken under, `None` for one before the present split.
+    pub fn at(&self, at_ms: i64) -> Option<u64> {
+        (at_ms >= self.since_ms).then_some(self.number)
+    }
+}
+
 /// Remembers counters and processes between samples.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -29,6 +51,8 @@ pub(crate) struct Feed {
     /// Last known split.
     pub weights: BTreeMap<Slot, u8>,
     share: Option<f64>,
+    /// For those who read counters elsewhere.
+    pub split: Split,
     delta: Vec<(u64, u64)>,
     /// Failures of the judged side by endpoint, to name the worst.
     failed_by_endpoint: BTreeMap<String, u64>,
@@ -52,6 +76,7 @@ impl Feed {
             processes: Processes::new(just_started),
             weights: BTreeMap::new(),
             share: None,
+            split: Split::default(),
             delta: Vec::new(),
             failed_by_endpoint: BTreeMap::new(),
             hours: Hours::default(),
@@ -59,11 +84,20 @@ impl Feed {
         }
     }
 
-    /// Counters: the difference to the last frame is what is new.
+    /// Counters: the difference to the last frame is what is new. Where the split changed in between, nobody can tell
+    /// which of it was drawn by which share: limits count it, comparisons do not. A frame comes as soon as something
+    /// moves, so that this is the end of the old split and some 10 ms of the new one.
     pub fn frame(&mut self, judge: &mut Judge, frame: &TrafficFrame) {
         let at_ms = frame.at.as_millisecond();
         self.weights.clone_from(&frame.weights);
+        let moved =
+            self.share.is_some() && self.share_now().is_some_and(|now| self.share != Some(now));
+        self.counters(judge, frame, moved);
         self.weight(judge, at_ms);
+    }
+
+    fn counters(&mut self, judge: &mut Judge, frame: &TrafficFrame, moved: bool) {
+        let at_ms = frame.at.as_millisecond();
         let anew = self.instance.as_ref() != Some(&frame.instance);
         self.instance = Some(frame.instance.clone());
         if anew {
@@ -89,11 +123,12 @@ impl Feed {
                 self.last.insert(*slot, counters.clone());
                 self.began.entry(*slot).or_insert((counters.requests, counters.failed));
                 if arm == Arm::Canary && counters.requests > 0 && !anew {
-                    self.requests(judge, at_ms, *slot, arm, &SideCounters::default(), counters);
+                    let before = SideCounters::default();
+                    self.requests(judge, (at_ms, moved), *slot, arm, &before, counters);
                 }
                 continue;
             };
-            self.requests(judge, at_ms, *slot, arm, &before, counters);
+            self.requests(judge, (at_ms, moved), *slot, arm, &before, counters);
             self.last.insert(*slot, counters.clone());
         }
     }
@@ -101,7 +136,7 @@ impl Feed {
     fn requests(
         &mut self,
         judge: &mut Judge,
-        at_ms: i64,
+        (at_ms, moved): (i64, bool),
         slot: Slot,
         arm: Arm,
         before: &SideCounters,
@@ -120,15 +155,14 @@ impl Feed {
                 self.delta.push((*bound, new));
             }
         }
-        judge.observe(Event::Requests {
-            at_ms,
-            arm,
-            ok: all.saturating_sub(failed),
-            failed,
-            latency: &self.delta,
+        let (ok, latency) = (all.saturating_sub(failed), &self.delta[..]);
+        judge.observe(if moved {
+            Event::Unattributed { at_ms, arm, ok, failed, latency }
+        } else {
+            Event::Requests { at_ms, arm, ok, failed, latency }
         });
         self.hours.served(arm, at_ms, all, failed);
-        self.endpoints(judge, at_ms, arm, before, now);
+        self.endpoints(judge, (at_ms, moved), arm, before, now);
         let began = self.began.entry(slot).or_insert((before.requests, before.failed));
         let reading = self.readings.entry(slot).or_default();
         reading.deployment = now.deployment;
@@ -140,7 +174,7 @@ impl Feed {
     fn endpoints(
         &mut self,
         judge: &mut Judge,
-        at_ms: i64,
+        (at_ms, moved): (i64, bool),
         arm: Arm,
         before: &SideCounters,
         now: &SideCounters,
@@ -156,10 +190,12 @@ impl Feed {
             if all == 0 {
                 continue;
             }
-            let mut hasher = DefaultHasher::new();
-            kind.hash(&mut hasher);
-            let route = hasher.finish();
-            judge.observe(Event::Route { at_ms, arm, route, ok: all - failed, failed });
+            if !moved {
+                let mut hasher = DefaultHasher::new();
+                kind.hash(&mut hasher);
+                let route = hasher.finish();
+                judge.observe(Event::Route { at_ms, arm, route, ok: all - failed, failed });
+            }
             if arm == Arm::Canary && failed > 0 {
                 *self.failed_by_endpoint.entry(kind.clone()).or_default() += failed;
             }
@@ -183,16 +219,22 @@ impl Feed {
         }
     }
 
-    fn weight(&mut self, judge: &mut Judge, at_ms: i64) {
-        let canary =
-            self.arms.iter().find(|(_, (arm, _))| *arm == Arm::Canary).map(|(slot, _)| *slot);
+    /// The judged side's part, if anything of it is known.
+    fn share_now(&self) -> Option<f64> {
+        let canary = self.arms.iter().find(|(_, (arm, _))| *arm == Arm::Canary);
+        let (slot, _) = canary?;
         let total: u32 = self.weights.values().map(|w| u32::from(*w)).sum();
-        let Some(slot) = canary.filter(|_| total > 0) else { return };
-        let share = f64::from(self.weights.get(&slot).copied().unwrap_or(0)) / f64::from(total);
-        if self.share != Some(share) {
-            self.share = Some(share);
-            judge.observe(Event::Weight { at_ms, canary_share: share });
-        }
+        let own = self.weights.get(slot).copied().unwrap_or(0);
+        (total > 0).then(|| f64::from(own) / f64::from(total))
+    }
+
+    fn weight(&mut self, judge: &mut Judge, at_ms: i64) {
+        let Some(share) = self.share_now().filter(|share| self.share != Some(*share)) else {
+            return;
+        };
+        self.share = Some(share);
+        self.split = Split { number: self.split.number + 1, since_ms: at_ms };
+        judge.observe(Event::Weight { at_ms, canary_share: share });
     }
 
     /// A check's result. Returns whether it passed.
@@ -280,6 +322,49 @@ mod tests {
     use backout_judge::{Level, Settings};
 
     use super::*;
+
+    fn frame(at_s: i64, share: u8, canary: (u64, u64), baseline: (u64, u64)) -> TrafficFrame {
+        let side = |deployment, (requests, failed)| SideCounters {
+            deployment,
+            requests,
+            failed,
+            ..SideCounters::default()
+        };
+        TrafficFrame {
+            instance: "one".to_owned(),
+            at: Timestamp::from_second(at_s).unwrap(),
+            weights: BTreeMap::from([(Slot::A, 100 - share), (Slot::B, share)]),
+            sides: BTreeMap::from([(Slot::A, side(1, baseline)), (Slot::B, side(2, canary))]),
+            fired: None,
+            tripped: None,
+            unbound: None,
+        }
+    }
+
+    #[test]
+    fn what_was_counted_across_a_change_of_the_split_is_compared_with_neither_share() {
+        let settings = Settings { harmless_error_rate: 0.0, ..Settings::default() };
+        let mut judge = Judge::new(settings, 0);
+        let sides = vec![(Slot::B, Arm::Canary, 2), (Slot::A, Arm::Baseline, 1)];
+        let mut feed = Feed::new(sides, true);
+        let e_value = |judge: &Judge| {
+            let mut comparison = judge.comparison().clone();
+            comparison.settle();
+            comparison.e_values().errors.unwrap()
+        };
+        feed.frame(&mut judge, &frame(1, 0, (0, 0), (9_000, 90)));
+        feed.frame(&mut judge, &frame(2, 5, (6, 4), (9_200, 90)));
+        assert_eq!(e_value(&judge), 1.0, "the canary had them, under which split nobody knows");
+        assert_eq!(judge.requests(Arm::Canary), (6, 4), "for limits and people it counts");
+        feed.frame(&mut judge, &frame(3, 5, (16, 8), (9_400, 90)));
+        let at_five = e_value(&judge);
+        assert!(at_five > 100.0, "{at_five}");
+        feed.frame(&mut judge, &frame(4, 50, (200, 12), (9_500, 90)));
+        assert_eq!(e_value(&judge), at_five);
+        feed.frame(&mut judge, &frame(5, 50, (300, 14), (9_600, 90)));
+        // Two more at an even split are worth less than four in all.
+        assert!((1.5 * at_five..4.0 * at_five).contains(&e_value(&judge)), "{}", e_value(&judge));
+    }
 
     #[test]
     fn another_version_that_feels_well_passes_for_nothing() {

@@ -12,6 +12,7 @@ const MAX_SERIES: usize = 4_096;
 pub(super) struct Totals {
     known: BTreeMap<(u64, u64), f64>,
     looked: bool,
+    fell: bool,
 }
 
 impl Totals {
@@ -21,6 +22,7 @@ impl Totals {
     /// vanished, and the rest is not new.
     pub fn read(&mut self, points: &[Point]) -> Option<Vec<(f64, f64)>> {
         let first = !std::mem::replace(&mut self.looked, true);
+        self.fell = false;
         let mut increases: BTreeMap<u64, f64> = BTreeMap::new();
         for point in points.iter().filter(|point| point.value.is_finite() && point.value >= 0.0) {
             let bound = point.bound.unwrap_or(f64::INFINITY);
@@ -29,6 +31,7 @@ impl Totals {
                 continue;
             }
             let last = self.known.insert(key, point.value).unwrap_or(0.0);
+            self.fell |= point.value < last;
             let increase = if point.value >= last {
                 point.value - last
             } else if point.value < last / 2.0 {
@@ -41,6 +44,17 @@ impl Totals {
         (!first).then(|| {
             increases.into_iter().map(|(bits, more)| (f64::from_bits(bits), more)).collect()
         })
+    }
+
+    /// Whether a total fell in the last reading: what was counted between the reading before and its reset, nobody
+    /// knows, so that the reading covers less than its time.
+    pub fn fell(&self) -> bool {
+        self.fell
+    }
+
+    /// Whether these are no reading although there were some: a gap, not silence.
+    pub fn vanished(&self, points: &[Point]) -> bool {
+        points.is_empty() && !self.known.is_empty()
     }
 
     /// The same for counters without buckets: their sum.
@@ -83,7 +97,9 @@ mod tests {
         assert_eq!(totals.sum(&[point(1, 100.0)]), None, "of unknown age");
         assert_eq!(totals.sum(&[point(1, 107.0)]), Some(7.0));
         assert_eq!(totals.sum(&[point(1, 107.0), point(2, 4.0)]), Some(4.0), "the first ever");
+        assert!(!totals.fell());
         assert_eq!(totals.sum(&[point(1, 3.0), point(2, 5.0)]), Some(4.0), "a reset and one more");
+        assert!(totals.fell() && totals.vanished(&[]) && !Totals::default().vanished(&[]));
         assert_eq!(totals.sum(&[]), Some(0.0));
         assert_eq!(totals.sum(&[point(1, f64::NAN), point(2, 6.0)]), Some(1.0));
         let mut sum = Totals::default();

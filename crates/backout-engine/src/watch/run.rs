@@ -266,7 +266,8 @@ pub(crate) fn absorb(cx: &Context, watcher: &mut Watcher, message: Message) {
         Message::RouterGone => watcher.router_gone = true,
         Message::Figures { at, source, given } => {
             let Watcher { figures, judge, feed, .. } = watcher;
-            figures.take(judge, &mut feed.hours, at.as_millisecond(), source, &given);
+            let around = (&mut feed.hours, feed.split);
+            figures.take(judge, around, at.as_millisecond(), source, &given);
         }
         Message::Usual { at, usual } => {
             let usual = usual.or(watcher.feed.hours.usual_before());

@@ -78,7 +78,7 @@ pub const ALL: &[Family] = &[
         name: "cold-start",
         about: "the canary has 1 % errors and is 5 times as slow for 30 s, with a warm-up of 30 s",
         settings: warming_up,
-        weight: 1,
+        weight: 3,
         play: cold_start,
     },
     Family {
@@ -106,7 +106,7 @@ pub const ALL: &[Family] = &[
         name: "pauses",
         about: "no traffic for 20 to 90 s three times, then what waited all at once",
         settings: five_minutes_strict,
-        weight: 1,
+        weight: 3,
         play: pauses,
     },
     Family {

@@ -256,7 +256,7 @@ impl Comparison {
     /// While true, what comes in is kept as one reading: a side's counters could not be read, and
     /// the other's are judged together with what covers the gap.
     pub fn wait(&mut self, at_ms: i64, waiting: bool) {
-        if waiting && !self.waiting {
+        if waiting && !self.waiting && self.reading.is_some_and(|reading| reading.at_ms != at_ms) {
             self.settle();
         }
         if self.waiting && !waiting {
