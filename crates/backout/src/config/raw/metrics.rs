@@ -86,6 +86,10 @@ pub struct RawSeries {
     pub worse: Option<RawWorse>,
     /// Difference from the other side that is no reason. Default: 10%.
     pub tolerance: Option<Ratio>,
+    /// The smallest and the largest value there can be. The means of the sides are compared then.
+    pub bounds: Option<At<RawBounds>>,
+    /// The scale of its noise from reading to reading (sub-Gaussian). The means of the sides are compared then.
+    pub sigma: Option<At<Quantity>>,
     /// From here on it is a warning.
     pub warn: Option<At<Quantity>>,
     /// From here on it fails the release, unless the other side suffers too.
@@ -100,6 +104,16 @@ pub enum RawWorse {
     Higher,
     /// Less is worse.
     Lower,
+}
+
+/// Between what all values lie.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawBounds {
+    /// The smallest value there can be.
+    pub min: Option<Quantity>,
+    /// The largest.
+    pub max: Option<Quantity>,
 }
 
 /// Some counters' increase over that of others.

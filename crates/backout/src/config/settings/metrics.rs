@@ -6,7 +6,7 @@ use backout_core::ids::ServiceName;
 use backout_core::model::{
     Measure, MetricsSpec, Policy, RequestsSpec, RouterPolicy, SeriesSpec, Service, Strategy,
 };
-use backout_judge::Worse;
+use backout_judge::{Shape, Worse};
 
 use super::Findings;
 use super::target::{braced_words, check_argv};
@@ -335,7 +335,8 @@ impl Maker<'_> {
             found.refuse_at(at.at, message, "give `warn` a value that is reached first");
         }
         let tolerance = raw.tolerance.map_or(0.1, |Ratio(tolerance)| tolerance);
-        Some(SeriesSpec { name: name.clone(), measure, worse, tolerance, warn, fail })
+        let shape = shape(name, &raw, found);
+        Some(SeriesSpec { name: name.clone(), measure, worse, tolerance, shape, warn, fail })
     }
 
     fn measure(
@@ -424,6 +425,36 @@ impl Maker<'_> {
                 self.service.name
             ));
         }
+    }
+}
+
+/// What is known of a metric's values.
+fn shape(name: &str, raw: &RawSeries, found: &mut Findings) -> Shape {
+    if let (Some(_), Some(sigma)) = (&raw.bounds, &raw.sigma) {
+        let message = format!("`{name}` has both `bounds` and `sigma`");
+        found.refuse_at(sigma.at, message, "leave the one that you are sure of");
+    }
+    if let Some(bounds) = &raw.bounds {
+        let (min, max) = (
+            bounds.value.min.as_ref().map(|min| min.0),
+            bounds.value.max.as_ref().map(|max| max.0),
+        );
+        return match min.zip(max) {
+            Some((min, max)) if min < max => Shape::Bounded { min, max },
+            _ => {
+                let hint = "write `bounds: { min: 0, max: 1 }`";
+                found.refuse_at(bounds.at, "`bounds` needs a `min` and a larger `max`", hint);
+                Shape::Any
+            }
+        };
+    }
+    match &raw.sigma {
+        Some(sigma) if sigma.value.0 > 0.0 => Shape::SubGaussian { sigma: sigma.value.0 },
+        Some(sigma) => {
+            found.refuse_at(sigma.at, "`sigma` must be above 0", "measure it, or leave it out");
+            Shape::Any
+        }
+        None => Shape::Any,
     }
 }
 
