@@ -113,6 +113,12 @@ impl Journal {
         }
     }
 
+    /// How many have held it, the one who began it among them.
+    pub fn holders(&self) -> usize {
+        let claimed = |entry: &&Entry| matches!(entry.kind, EntryKind::Claimed { .. });
+        self.entries.iter().filter(claimed).count()
+    }
+
     /// Adds a change that commits with the next entries.
     pub fn add(&mut self, change: Change) {
         self.changes.push(change);

@@ -56,6 +56,14 @@ impl Git {
         Self { tree, env, protocols: protocols.join(":") }
     }
 
+    /// The same with one more variable.
+    #[must_use]
+    pub(crate) fn with_variable(&self, name: &str, value: &std::ffi::OsStr) -> Self {
+        let mut git = self.clone();
+        git.env.push((name.into(), value.to_owned()));
+        git
+    }
+
     /// The working tree.
     #[must_use]
     pub fn tree(&self) -> &Path {

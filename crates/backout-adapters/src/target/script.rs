@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use backout_core::ids::{Unit, Version};
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, ErrorClass, Observed, Receipt, Running, StepCx, Target,
-    TargetAction,
+    AdapterError, Capabilities, ErrorClass, NamedText, Observed, Receipt, Rehearsal, Running,
+    StepCx, Target, TargetAction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -229,9 +229,23 @@ impl Target for ScriptTarget {
         }
     }
 
+    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+        let Some(spec) = self.spec(unit, Some(release))? else { return Ok(Rehearsal::default()) };
+        self.home.look_at(spec)
+    }
+
+    async fn evidence(
+        &self,
+        unit: &Unit,
+        _release: &Release,
+        limit_bytes: usize,
+    ) -> Result<Vec<NamedText>, AdapterError> {
+        Ok(self.home.last_words(unit, limit_bytes))
+    }
+
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore } => {
+            TargetAction::Start { unit, release, deployment, restore, .. } => {
                 let verb = if *restore { "rollback" } else { "deploy" };
                 match self.call(unit, release, Some(*deployment), verb, cx).await? {
                     Answer::Done(finished) => Ok(receipt(verb, &finished)),
@@ -241,6 +255,7 @@ impl Target for ScriptTarget {
                     .with_hint(format!("teach the script `{verb}`"))),
                 }
             }
+            TargetAction::Confirm { unit, .. } => Err(super::not_guarded(unit)),
             TargetAction::Stop { unit, release, .. } => {
                 match self.call(unit, release, None, "stop", cx).await? {
                     Answer::Done(finished) => Ok(receipt("stop", &finished)),

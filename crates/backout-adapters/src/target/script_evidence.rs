@@ -1,7 +1,10 @@
-//! What a script's changing calls have printed, for an incident bundle.
+//! What a script's changing calls have printed, for an incident bundle; and what of it can be rehearsed.
+
+use std::os::unix::fs::PermissionsExt as _;
 
 use backout_core::ids::Unit;
-use backout_core::ports::NamedText;
+use backout_core::model::ScriptSpec;
+use backout_core::ports::{AdapterError, NamedText, Rehearsal};
 
 use super::script_call::ScriptHome;
 use crate::host::{last_bytes, printable};
@@ -20,5 +23,22 @@ impl ScriptHome {
             }
         }
         texts
+    }
+
+    /// The script itself, which is not called.
+    pub(super) fn look_at(&self, spec: &ScriptSpec) -> Result<Rehearsal, AdapterError> {
+        let path = self.program(spec);
+        let runnable = std::fs::metadata(&path)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+        if !runnable {
+            return Err(AdapterError::permanent(format!(
+                "failed to find the script `{}`, or it is not executable",
+                path.display()
+            )));
+        }
+        Ok(Rehearsal {
+            rehearsed: vec![format!("`{}` is there and executable", spec.program)],
+            left_out: vec![format!("`{} rollback` was not called", spec.program)],
+        })
     }
 }

@@ -58,6 +58,7 @@ words!(/** What an operation does. */ OperationKind {
     /** Makes an older release live again. */ Rollback = "rollback",
     /** Records what runs already. */ Adopt = "adopt",
     /** Stops what runs. Also the way back of a first deployment. */ Down = "down",
+    /** Tries the way back beside what runs. */ Drill = "drill",
 });
 words!(/** How the target of a rollback was found. */ RollbackType {
     /** Last known good. */ Previous = "previous",

@@ -10,10 +10,10 @@ use backout_testkit::docker::Engine;
 use crate::support::{World, wait_for};
 
 /// A shop whose web service stands in a compose file.
-struct Shop {
+pub struct Shop {
     // Dropped before the engine, so that it can take down what runs.
-    world: World,
-    engine: Arc<Engine>,
+    pub world: World,
+    pub engine: Arc<Engine>,
 }
 
 const WEB: &str = "services:
@@ -27,7 +27,7 @@ const WEB: &str = "services:
 
 impl Shop {
     /// With images `v1` and `v2` of a service that is well.
-    fn new(routed: bool) -> Self {
+    pub fn new(routed: bool) -> Self {
         Self::on(Engine::shared(), routed)
     }
 
@@ -68,7 +68,7 @@ impl Shop {
         format!("shop{}", self.world.listen)
     }
 
-    fn image(&self, version: &str) -> String {
+    pub fn image(&self, version: &str) -> String {
         format!("{}/web:{version}", self.app())
     }
 
@@ -79,7 +79,7 @@ impl Shop {
         self.world.write("compose.yaml", &text);
     }
 
-    fn expect_serving(&self, version: &str) {
+    pub fn expect_serving(&self, version: &str) {
         wait_for(&format!("an answer of {version}"), || {
             self.world.get("/").is_ok_and(|answer| answer.body == version).then_some(())
         });

@@ -7,6 +7,8 @@
 
 mod check;
 mod definition;
+mod drill;
+mod evidence;
 mod files;
 mod labels;
 mod links;
@@ -28,7 +30,8 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Slot, Unit, Version};
 use backout_core::model::{Artifact, ComposeSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Observed, PartsOf, Receipt, Secrets, StepCx, Target, TargetAction,
+    AdapterError, Capabilities, NamedText, Observed, PartsOf, Receipt, Secrets, StepCx, Target,
+    TargetAction,
 };
 
 pub use check::{Finding, check};
@@ -151,12 +154,31 @@ impl Target for ComposeTarget {
         parts::parts(&self.options, unit, service, version, of).await.map(Some)
     }
 
+    async fn not_beside(
+        &self,
+        unit: &Unit,
+        release: &Release,
+    ) -> Result<Option<String>, AdapterError> {
+        drill::not_beside(&self.options, unit, release).await
+    }
+
+    async fn evidence(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        limit_bytes: usize,
+    ) -> Result<Vec<NamedText>, AdapterError> {
+        refuse_other_host(unit)?;
+        evidence::evidence(&self.options, unit, release, limit_bytes).await
+    }
+
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
             TargetAction::Start { unit, release, deployment, .. } => {
                 refuse_other_host(unit)?;
                 start::start(&self.options, unit, release, *deployment, cx).await
             }
+            TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
             TargetAction::Stop { unit, release, grace_ms } => {
                 refuse_other_host(unit)?;
                 stop::stop(&self.options, unit, release, *grace_ms, cx).await

@@ -6,6 +6,7 @@
 
 mod apply;
 mod dirty;
+mod drill;
 mod evidence;
 mod note;
 mod push;
@@ -19,8 +20,8 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
 use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Marker, NamedText, Observed, PartsOf, Receipt, Running, StepCx,
-    Target, TargetAction,
+    AdapterError, Capabilities, Marker, NamedText, Observed, PartsOf, Receipt, Rehearsal, Running,
+    StepCx, Target, TargetAction,
 };
 
 use crate::artifact::GIT_SCHEME;
@@ -195,6 +196,11 @@ impl Target for GitTarget {
 
     async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {
         self.mark_commit(self.spec(unit, Some(release))?).await
+    }
+
+    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+        let spec = self.spec(unit, Some(release))?;
+        drill::rehearse(&self.git(spec), spec).await
     }
 
     async fn evidence(

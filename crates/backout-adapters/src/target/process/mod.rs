@@ -11,7 +11,9 @@
 
 mod artifacts;
 mod config_copies;
+mod drill;
 mod environment;
+mod evidence;
 mod fill;
 mod launch;
 mod observe;
@@ -33,7 +35,7 @@ use async_trait::async_trait;
 use backout_core::ids::{LedgerId, Unit};
 use backout_core::model::{ConfigFile, ProcessSpec, Release, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Observed, Receipt, Secrets, StepCx, Target, TargetAction,
+    AdapterError, Capabilities, NamedText, Observed, Receipt, Secrets, StepCx, Target, TargetAction,
 };
 
 pub use environment::inherited_environment;
@@ -92,7 +94,7 @@ impl ProcessTarget {
         Self { options: Arc::new(options) }
     }
 
-    /// The last `max_bytes` of what a deployment's program has written, for an incident bundle.
+    /// The last `max_bytes` of what a deployment's program has written.
     #[must_use]
     pub fn log(&self, unit: &Unit, deployment: u64, max_bytes: usize) -> Option<String> {
         slot::SlotFolder::of(&self.options.state_dir, unit).tail(deployment, max_bytes)
@@ -144,12 +146,33 @@ impl Target for ProcessTarget {
         blocking(move || observe::observe(&folder)).await
     }
 
+    async fn not_beside(
+        &self,
+        unit: &Unit,
+        release: &Release,
+    ) -> Result<Option<String>, AdapterError> {
+        Ok(drill::not_beside(unit, process_spec(unit, release)?))
+    }
+
+    async fn evidence(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        limit_bytes: usize,
+    ) -> Result<Vec<NamedText>, AdapterError> {
+        refuse_other_host(unit)?;
+        let folder = slot::SlotFolder::of(&self.options.state_dir, unit);
+        let release = release.id.clone();
+        blocking(move || evidence::evidence(&folder, &release, limit_bytes)).await
+    }
+
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
             TargetAction::Start { unit, release, deployment, .. } => {
                 refuse_other_host(unit)?;
                 start::start(&self.options, unit, release, *deployment, cx).await
             }
+            TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
             TargetAction::Stop { unit, grace_ms, .. } => {
                 refuse_other_host(unit)?;
                 stop::stop(&self.options, unit, *grace_ms, cx).await
