@@ -61,23 +61,22 @@ pub(crate) async fn require_healthy(
     for service in release.content.services.values().filter(|service| service.traffic) {
         let unit = situation::unit(cx, &service.name, slot);
         let observed = situation::observe(cx, &unit, Some(&release)).await;
+        let version = release.content.version_of(&service.name);
         for plan in cx.probes.for_unit(&unit, service) {
             let subject = ProbeSubject {
                 unit: unit.clone(),
                 address: observed.address,
-                version: record.version.clone(),
-                release: record.release.clone(),
+                version: version.clone(),
+                release: release.runs_as(&service.name).clone(),
                 timeout: PROBE_LIMIT.min(Duration::from_millis(plan.schedule.timeout_ms)),
                 retries: 0,
             };
             let refusal = match plan.probe.check(&subject).await {
-                Ok(sample) => {
-                    match (wrong_version(&sample, record.version.as_str()), sample.outcome) {
-                        (Some(wrong), _) => wrong,
-                        (None, SampleOutcome::Pass | SampleOutcome::Warn(_)) => continue,
-                        (None, SampleOutcome::Fail(why) | SampleOutcome::NotReady(why)) => why,
-                    }
-                }
+                Ok(sample) => match (wrong_version(&sample, version.as_str()), sample.outcome) {
+                    (Some(wrong), _) => wrong,
+                    (None, SampleOutcome::Pass | SampleOutcome::Warn(_)) => continue,
+                    (None, SampleOutcome::Fail(why) | SampleOutcome::NotReady(why)) => why,
+                },
                 Err(error) => error.to_string(),
             };
             return Err(AdapterError::transient(format!(

@@ -1,6 +1,6 @@
 //! Records what is about to be deployed: artifacts by digest, config by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
@@ -12,20 +12,23 @@ use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
 use crate::situation;
 
-/// Builds the release of `version` from what is on disk now. With [`Keep::No`] nothing is written.
+/// Builds the release of `version` from what is on disk now: of all services, or of `only` these. With [`Keep::No`]
+/// nothing is written.
 pub(crate) async fn build(
     cx: &Context,
     version: &Version,
     config: Option<Vec<ConfigFile>>,
+    only: Option<&BTreeSet<ServiceName>>,
     keep: Keep,
 ) -> Result<Release, AdapterError> {
     match config {
         Some(config) => {
-            let (services, artifacts) = parts(cx, version, PartsOf::Recorded(&config)).await?;
+            let recorded = PartsOf::Recorded(&config);
+            let (services, artifacts) = parts(cx, version, recorded, only).await?;
             Ok(release_of(cx, version, services, artifacts, config))
         }
         None => {
-            let (services, artifacts) = parts(cx, version, PartsOf::Disk).await?;
+            let (services, artifacts) = parts(cx, version, PartsOf::Disk, only).await?;
             let config = config_snapshot::take(cx, &cx.config_globs, keep).await?;
             Ok(release_of(cx, version, services, artifacts, config))
         }
@@ -37,7 +40,7 @@ pub(crate) async fn build_running(
     cx: &Context,
     version: &Version,
 ) -> Result<Release, AdapterError> {
-    let (services, artifacts) = parts(cx, version, PartsOf::Running).await?;
+    let (services, artifacts) = parts(cx, version, PartsOf::Running, None).await?;
     let config = config_snapshot::take(cx, &cx.config_globs, Keep::Yes).await?;
     Ok(release_of(cx, version, services, artifacts, config))
 }
@@ -46,8 +49,10 @@ async fn parts(
     cx: &Context,
     version: &Version,
     of: PartsOf<'_>,
+    only: Option<&BTreeSet<ServiceName>>,
 ) -> Result<(BTreeMap<ServiceName, Service>, Vec<Artifact>), AdapterError> {
     let mut services = cx.services.clone();
+    services.retain(|name, _| only.is_none_or(|only| only.contains(name)));
     let mut artifacts = Vec::new();
     for service in services.values_mut() {
         let unit = situation::unit(cx, &service.name, Slot::A);
@@ -73,6 +78,7 @@ fn release_of(
         services,
         artifacts,
         config,
+        origins: BTreeMap::new(),
     };
     Release { id: content.id(), content, created_at: cx.now(), created_by: cx.requested_by.clone() }
 }

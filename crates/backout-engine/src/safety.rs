@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use backout_core::ids::ServiceName;
 use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, Severity,
 };
@@ -11,7 +12,8 @@ use backout_core::ports::LedgerError;
 
 use crate::commands::health::{self, CheckReport};
 use crate::context::Context;
-use crate::readiness::{check, rejected_releases, way_back_checks};
+use crate::dependencies::Alone;
+use crate::readiness::{STARTABLE, check, rejected_releases, way_back_checks};
 
 /// What the checks are given.
 pub(crate) struct Subject<'a> {
@@ -19,6 +21,8 @@ pub(crate) struct Subject<'a> {
     pub history: &'a [Deployment],
     pub target: &'a Deployment,
     pub release: &'a Arc<Release>,
+    /// Only these services go back, and what is live now.
+    pub partial: Option<(&'a [ServiceName], &'a Release)>,
     /// A deploy or automatic rollback runs: its release is not asked whether it looks healthy.
     pub during_operation: bool,
     /// What is left.
@@ -42,12 +46,19 @@ pub(crate) async fn checks(
         target_status(subject),
     ];
     all.extend(way_back_checks(cx, subject.environment, subject.release).await?);
+    // What a drill has shown some time ago is no fresh fact: it gates no way back.
+    for old in all.iter_mut().filter(|check| check.name == STARTABLE) {
+        old.status = match old.status {
+            Severity::Error => Severity::Warning,
+            Severity::Warning | Severity::Pass => Severity::Pass,
+        };
+    }
     all.push(check(
         "schema_compatibility",
         Severity::Pass,
         "no migrations are recorded between the two",
     ));
-    all.push(dependencies(cx, subject).await);
+    all.push(dependencies(cx, subject).await?);
     all.push(check(
         "snapshot_intact",
         Severity::Pass,
@@ -100,11 +111,19 @@ fn target_status(subject: &Subject<'_>) -> ReadinessCheck {
     }
 }
 
-async fn dependencies(cx: &Context, subject: &Subject<'_>) -> ReadinessCheck {
+async fn dependencies(cx: &Context, subject: &Subject<'_>) -> Result<ReadinessCheck, LedgerError> {
+    if let Some((named, live)) = subject.partial {
+        let (environment, history) = (subject.environment, subject.history);
+        let alone = Alone { environment, history, live, wanted: subject.release };
+        return alone.rolled_back(cx, named).await;
+    }
+    Ok(of_the_whole(cx, subject.release))
+}
+
+fn of_the_whole(cx: &Context, release: &Release) -> ReadinessCheck {
     let name = "service_dependencies";
-    let there: BTreeSet<_> = subject.release.content.services.keys().collect();
-    let dangling: Vec<String> = subject
-        .release
+    let there: BTreeSet<_> = release.content.services.keys().collect();
+    let dangling: Vec<String> = release
         .content
         .services
         .values()

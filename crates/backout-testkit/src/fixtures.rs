@@ -77,6 +77,7 @@ pub fn release(label: &str, target: TargetSpec) -> Arc<Release> {
         services: BTreeMap::from([(web(), service)]),
         artifacts: Vec::new(),
         config: Vec::new(),
+        origins: BTreeMap::new(),
     };
     release_of(content)
 }

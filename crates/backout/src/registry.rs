@@ -270,9 +270,10 @@ pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
     for service in settings.services.values() {
         let own = match &service.target {
             TargetSpec::Compose(spec) => definition_files(folder, &spec.files, &spec.env_files),
-            TargetSpec::Systemd(spec) => {
-                own_files(folder, &spec.unit).iter().map(|path| glob::Pattern::escape(path)).collect()
-            }
+            TargetSpec::Systemd(spec) => own_files(folder, &spec.unit)
+                .iter()
+                .map(|path| glob::Pattern::escape(path))
+                .collect(),
             _ => Vec::new(),
         };
         for glob in own {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::words::{DeploymentKind, DeploymentStatus, Health, RollbackType, Surface, Trigger};
-use crate::ids::{DeploymentId, EnvironmentKey, OperationId, ReleaseId, Slot, Version};
+use crate::ids::{
+    DeploymentId, EnvironmentKey, OperationId, ReleaseId, ServiceName, Slot, Version,
+};
 
 /// A numbered deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,9 @@ pub struct Deployment {
     /// Warnings kept with it.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The services that it was asked for; none: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
 }
 
 impl Deployment {

@@ -57,10 +57,27 @@ pub struct ReleaseContent {
     /// The config files, masked, by path.
     #[serde(default)]
     pub config: Vec<ConfigFile>,
+    /// Services that were taken over from another release as they were, with where they come from. All the others
+    /// are this release's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<ServiceName, Origin>,
 }
 
-/// Newest format of [`ReleaseContent`] that this version reads and writes.
+/// Where a service of a release comes from that was made by deploying or rolling back others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The release that it is part of, and that it runs as. Never one that has it from another in its turn.
+    pub release: ReleaseId,
+    /// That release's label.
+    pub version: Version,
+}
+
+/// Format of a release whose services are all its own.
 pub const RELEASE_FORMAT: u32 = 1;
+
+/// Format of a release with [`ReleaseContent::origins`]: a program that knows nothing of them must not run it.
+/// Also the newest that this version reads.
+pub const MIXED_RELEASE_FORMAT: u32 = 2;
 
 /// A release with its id and who made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +129,41 @@ impl ReleaseContent {
         order
     }
 
+    /// Services that depend on each other in a circle, in its order; the first one stands at the end again.
+    #[must_use]
+    pub fn circle(&self) -> Option<Vec<ServiceName>> {
+        let mut open: BTreeSet<&ServiceName> = self.services.keys().collect();
+        let needs = |name: &ServiceName, open: &BTreeSet<&ServiceName>| {
+            let service = self.services.get(name)?;
+            service.depends_on.iter().find(|other| open.contains(other)).cloned()
+        };
+        // What depends on nothing that is left can't be part of one.
+        while let Some(done) = open.iter().find(|name| needs(name, &open).is_none()).copied() {
+            open.remove(done);
+        }
+        let mut trail = vec![(*open.first()?).clone()];
+        loop {
+            let next = needs(trail.last()?, &open)?;
+            if let Some(from) = trail.iter().position(|name| *name == next) {
+                trail.push(next);
+                return Some(trail.split_off(from));
+            }
+            trail.push(next);
+        }
+    }
+
+    /// The services that are this release's own: all of them, unless it was made by deploying some.
+    #[must_use]
+    pub fn own_services(&self) -> Vec<ServiceName> {
+        self.services.keys().filter(|name| !self.origins.contains_key(*name)).cloned().collect()
+    }
+
+    /// The version that a service has: its own where it was taken over, else the release's.
+    #[must_use]
+    pub fn version_of(&self, service: &ServiceName) -> &Version {
+        self.origins.get(service).map_or(&self.version, |origin| &origin.version)
+    }
+
     /// Names of secret environment keys that a start of this release needs from its caller.
     #[must_use]
     pub fn secret_env_keys(&self) -> BTreeSet<String> {
@@ -121,5 +173,13 @@ impl ReleaseContent {
             keys.extend(secret.map(|(k, _)| k.clone()));
         }
         keys
+    }
+}
+
+impl Release {
+    /// The release that a service runs as: this one, or the one that it was taken over from.
+    #[must_use]
+    pub fn runs_as(&self, service: &ServiceName) -> &ReleaseId {
+        self.content.origins.get(service).map_or(&self.id, |origin| &origin.release)
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::words::{Health, RollbackStatus, RollbackType, Surface, Trigger};
-use crate::ids::{EnvironmentKey, OperationId, RollbackId, Version};
+use crate::ids::{EnvironmentKey, OperationId, RollbackId, ServiceName, Version};
 
 /// One step as the record shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct RollbackRecord {
     pub target_version: Version,
     /// How the target was found.
     pub rollback_type: RollbackType,
+    /// The services that went back; none: all of them. Named ones make it a partial rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
     /// What caused it.
     pub trigger: Trigger,
     /// Through which door it came.

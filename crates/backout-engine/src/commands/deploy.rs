@@ -242,8 +242,7 @@ async fn prove(
 /// Files that belong to the whole app and differ now, where only some of its services are shipped.
 fn other_config(live: &Release, release: &Release) -> Option<String> {
     let paths = partial::differing_config(&live.content.config, &release.content.config);
-    let own: Vec<String> =
-        release.content.own_services().iter().map(ToString::to_string).collect();
+    let own: Vec<String> = release.content.own_services().iter().map(ToString::to_string).collect();
     (!paths.is_empty()).then(|| {
         format!(
             "config files belong to the whole app: {} differ from those of {}; {} starts with them, the other \

@@ -46,6 +46,7 @@ pub async fn obstacles(cx: &Context, view: &View) -> Result<Vec<String>, Adapter
             services: cx.services.clone(),
             artifacts: Vec::new(),
             config: Vec::new(),
+            origins: BTreeMap::new(),
         },
         created_at: cx.now(),
         created_by: cx.requested_by.clone(),

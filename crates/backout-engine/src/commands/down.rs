@@ -54,5 +54,5 @@ async fn run(
         Some((left, trigger, journal.plan.evidence.clone(), journal.plan.reject_left))
     });
     let plan = plan_down(&pcx, &situation, words);
-    begin(cx, &claimed.keeper, old, &environment, plan).await
+    begin(cx, &claimed.keeper, old, &environment, (plan, None)).await
 }

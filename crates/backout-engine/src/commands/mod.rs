@@ -6,10 +6,13 @@ pub mod control;
 pub mod deploy;
 pub mod doctor;
 pub mod down;
+pub mod drill;
 pub mod health;
+mod live_at;
 pub mod recover;
 pub(crate) mod requests;
 pub mod rollback;
+mod rollback_part;
 pub(crate) mod take_back;
 
 use backout_core::model::{ReadinessCheck, Severity};

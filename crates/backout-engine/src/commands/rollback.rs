@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backout_core::ids::{ReleaseId, Version};
+use backout_core::ids::{ReleaseId, ServiceName, Version};
 use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
     RollbackType, Severity, Trigger,
 };
-use backout_core::plan::{
-    Action, Live, Plan, RollbackWish, Seen, Situation, lint, plan_rollback,
-};
+use backout_core::plan::{Action, Live, Plan, RollbackWish, Seen, Situation, lint, plan_rollback};
+use backout_core::ports::Change;
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
 use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
+use super::live_at::live_at;
+use super::rollback_part::aim;
 use super::take_back::{made_by, plan_context, way_back_of};
 use super::{EngineError, Refused, refused_by};
 use crate::context::Context;
@@ -22,6 +23,7 @@ use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both};
 use crate::journal::{self, Journal};
 use crate::keeper::Keeper;
+use crate::partial;
 use crate::readiness::{history, last_known_good, rejected_releases};
 use crate::safety::{Subject, checks};
 use crate::situation;
@@ -52,6 +54,8 @@ pub struct RollbackWishes {
     pub skip_validation: bool,
     /// Lifted checks.
     pub overrides: Vec<String>,
+    /// The services that go back; none: all of them, and the config files.
+    pub services: Vec<ServiceName>,
 }
 
 /// A rollback as it would run.
@@ -65,6 +69,8 @@ pub struct PreparedRollback {
     pub checks: Vec<ReadinessCheck>,
     /// What a person should know first.
     pub warnings: Vec<String>,
+    /// A release that was made for it.
+    made: Option<Arc<Release>>,
 }
 
 impl PreparedRollback {
@@ -106,19 +112,32 @@ async fn prepare(
 ) -> Result<PreparedRollback, EngineError> {
     let history = history(cx).await?;
     let beside = left_failing(environment, &history).filter(|_| open.is_none());
-    let (target, rollback_type) =
-        find_target(cx, wishes, (open, beside.as_ref().and(environment.live)), &history).await?;
-    let release = situation::release(cx, &target.release).await?;
+    let find = async || {
+        find_target(cx, wishes, (open, beside.as_ref().and(environment.live)), &history).await
+    };
+    let aim = match wishes.services.is_empty() {
+        true => None,
+        false => Some(aim(cx, wishes, environment, open, &history, find).await?),
+    };
+    let (target, rollback_type, release) = match &aim {
+        Some(aim) => (aim.target.clone(), aim.rollback_type, Arc::clone(&aim.release)),
+        None => {
+            let (target, rollback_type) = find().await?;
+            let release = situation::release(cx, &target.release).await?;
+            (target, rollback_type, release)
+        }
+    };
     let left = match beside {
         Some(beside) => Some(beside),
         None => left_by(cx, environment, open).await?,
     };
-    refuse_what_is_live(&target, left.as_ref(), environment, open)?;
+    refuse_what_is_live(&release, &target, left.as_ref(), environment, open)?;
     let subject = Subject {
         environment,
         history: &history,
         target: &target,
         release: &release,
+        partial: aim.as_ref().map(|aim| (aim.named.as_slice(), aim.live.as_ref())),
         during_operation: open.is_some(),
         left: left.as_ref(),
         forced: wishes.forced,
@@ -136,9 +155,16 @@ async fn prepare(
     );
     let known_bad =
         left.as_ref().is_some_and(|left| rejected_releases(&history).contains(&left.release));
+    let deploy = open.filter(|plan| plan.can_be_taken_back());
+    let seen = match (open, deploy) {
+        // What another way back has begun may be half-done anywhere.
+        (Some(_), None) => Seen::default(),
+        _ => partial::seen(cx, &pcx, environment, &situation, &release, deploy).await?,
+    };
+    let made = aim.as_ref().map(|aim| Arc::clone(&aim.release));
     let wish = RollbackWish {
+        was_stable: was_stable(&history, &release.id),
         release,
-        was_stable: was_stable(&history, &target),
         // A person who takes a *finished* deployment back says that it is bad; one that is in its stages
         // is bad only if a verdict says so.
         reject_left: known_bad || open.is_none(),
@@ -147,8 +173,8 @@ async fn prepare(
         untouched: BTreeSet::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
-        services: Vec::new(),
-        seen: Seen::default(),
+        services: aim.as_ref().map(|aim| aim.named.clone()).unwrap_or_default(),
+        seen,
     };
     let mut plan = plan_rollback(&pcx, &situation, &wish)?;
     let wrong = lint(&plan);
@@ -166,15 +192,17 @@ async fn prepare(
             cx.folder
         ));
     }
+    warnings.extend(aim.and_then(|aim| aim.warning));
     let words = checks.iter().filter(|c| c.status == Severity::Warning);
     warnings.extend(words.map(|c| format!("{}: {}", c.name, c.message)));
     plan.warnings.clone_from(&warnings);
-    Ok(PreparedRollback { target, plan, checks, warnings })
+    Ok(PreparedRollback { target, plan, checks, warnings, made })
 }
 
-fn was_stable(history: &[Deployment], target: &Deployment) -> bool {
-    target.status == DeploymentStatus::Stable
-        || history.iter().any(|row| row.release == target.release && row.stable_at.is_some())
+fn was_stable(history: &[Deployment], release: &ReleaseId) -> bool {
+    let is_stable =
+        |row: &Deployment| row.status == DeploymentStatus::Stable || row.stable_at.is_some();
+    history.iter().any(|row| row.release == *release && is_stable(row))
 }
 
 /// The deployment that is left: the one an open operation makes, else what is live.
@@ -207,26 +235,29 @@ fn left_failing(environment: &EnvironmentRecord, history: &[Deployment]) -> Opti
 
 /// Back to what is live already would reject it and make it live again.
 fn refuse_what_is_live(
+    release: &Release,
     target: &Deployment,
     left: Option<&Live>,
     environment: &EnvironmentRecord,
     open: Option<&Plan>,
 ) -> Result<(), EngineError> {
-    let same = left.is_some_and(|left| {
-        left.release == target.release && Some(left.number) == environment.live
-    });
-    if open.is_some() || !same {
+    let same = left
+        .is_some_and(|left| left.release == release.id && Some(left.number) == environment.live);
+    // A deploy that is under way, or was left failing, can't be gone back to either.
+    let itself = left.is_some_and(|left| left.number == target.number);
+    if !itself && (open.is_some() || !same) {
         return Ok(());
     }
+    let is = if same { "is what is live now" } else { "is what a rollback leaves now" };
     Err(Refused::new(
-        format!("#{} {} is what is live now", target.number, target.version),
+        format!("#{} {} {is}", target.number, target.version),
         "name an older one (`backout history` lists them); `backout recover` starts again what does not run",
     )
     .into())
 }
 
 /// `open` is the open operation; without one, the second is what is live beside a deployment that was left failing.
-async fn find_target(
+pub(super) async fn find_target(
     cx: &Context,
     wishes: &RollbackWishes,
     (open, beside): (Option<&Plan>, Option<u64>),
@@ -243,25 +274,19 @@ async fn find_target(
         }
         RollbackTarget::Version(version) => history
             .iter()
-            .find(|row| row.version == *version && row.status != DeploymentStatus::InProgress),
+            .find(|row| of_version(row, version) && row.services.is_empty())
+            .or_else(|| history.iter().find(|row| of_version(row, version))),
         RollbackTarget::Revision(number) => history.iter().find(|row| row.number == *number),
-        RollbackTarget::At(at) => {
-            let was_live = |row: &&Deployment| {
-                row.started_at <= *at
-                    && matches!(
-                        row.status,
-                        DeploymentStatus::Stable
-                            | DeploymentStatus::Superseded
-                            | DeploymentStatus::Baking
-                    )
-            };
-            history.iter().find(was_live)
-        }
+        RollbackTarget::At(at) => live_at(cx, history, *at).await?,
     };
     match found {
         Some(row) => Ok((row.clone(), RollbackType::Specific)),
         None => Err(unknown_target(&wishes.target, history)),
     }
+}
+
+fn of_version(row: &Deployment, version: &Version) -> bool {
+    row.version == *version && row.status != DeploymentStatus::InProgress
 }
 
 fn unknown_target(target: &RollbackTarget, history: &[Deployment]) -> EngineError {
@@ -365,7 +390,7 @@ async fn run(
     for warning in &prepared.warnings {
         cx.events.warn(warning.clone());
     }
-    begin(cx, &claimed.keeper, old, &environment, prepared.plan).await
+    begin(cx, &claimed.keeper, old, &environment, (prepared.plan, prepared.made)).await
 }
 
 /// Opens a plan, closing what it takes over in the same commit, and runs it.
@@ -374,8 +399,9 @@ pub(crate) async fn begin(
     keeper: &Keeper,
     old: Option<Journal>,
     environment: &EnvironmentRecord,
-    plan: Plan,
+    (plan, made): (Plan, Option<Arc<Release>>),
 ) -> Result<Outcome, EngineError> {
+    let made = made.map(|release| Change::Release(Box::new(Release::clone(&release))));
     let epoch = keeper.lease.epoch;
     let operation = plan.operation.clone();
     let Some(mut old) = old else {
@@ -384,6 +410,7 @@ pub(crate) async fn begin(
             None => None,
         };
         let mut opened = Journal::open(cx, plan, environment, left, epoch)?;
+        made.into_iter().for_each(|change| opened.add(change));
         opened.flush(cx.ledger.as_ref(), &keeper.lease).await?;
         crate::faults::boundary("after_open", "open");
         cx.events.send(Event::Opened { plan: Box::new(opened.plan.clone()), resumed: false });
@@ -433,7 +460,7 @@ pub(crate) async fn restart_live(
         seen: Seen::default(),
     };
     let plan = plan_rollback(&pcx, situation, &wish)?;
-    let outcome = begin(cx, keeper, None, environment, plan).await?;
+    let outcome = begin(cx, keeper, None, environment, (plan, None)).await?;
     match outcome.last() {
         Outcome::Ended { operation, ending: Ending::Done { .. }, .. } => Ok(operation
             .plan

@@ -115,7 +115,8 @@ pub(crate) async fn plan_take_back(
         trigger: failure.trigger,
         evidence: failure.evidence.clone(),
         services: Vec::new(),
-        seen: partial::seen(cx, &pcx, environment, &situation, &release, Some(&journal.plan)).await?,
+        seen: partial::seen(cx, &pcx, environment, &situation, &release, Some(&journal.plan))
+            .await?,
     };
     let planned = plan_rollback(&pcx, &situation, &wish).map_err(|refusal| refusal.message);
     Ok(planned.and_then(|mut plan| {

@@ -13,6 +13,7 @@ use crate::commands::deploy::{DeployWish, prepare_deploy, refuse_running_stages,
 use crate::commands::{EngineError, Refused};
 use crate::config_snapshot::{Keep, keyed_hash};
 use crate::context::Context;
+use crate::journal;
 
 /// A controller reads a changed file within this time.
 const CATCH_UP: Duration = Duration::from_secs(6);
@@ -44,7 +45,8 @@ pub async fn order_deploy(cx: &Context, wish: &DeployWish) -> Result<Ordered, En
     // The controller's values count, not those here.
     prepared.checks.retain(|check| check.name != "secrets_available");
     prepared.refuse_on_error()?;
-    let (release, restore_config) = resolve_wish(cx, wish, Keep::Yes).await?;
+    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
+    let (release, restore_config) = resolve_wish(cx, wish, &environment, Keep::Yes).await?;
     fitting_controller(cx, &release).await?;
     for artifact in release.content.artifacts.iter().filter(|artifact| artifact.kept) {
         cx.artifacts.pin(&artifact.path, &artifact.digest).await?;

@@ -41,8 +41,8 @@ impl Asked {
         MetricSubject {
             unit: self.unit.clone(),
             address: self.address(),
-            version: self.side.release.content.version.clone(),
-            release: self.side.release.id.clone(),
+            version: self.side.release.content.version_of(&self.unit.service).clone(),
+            release: self.side.release.runs_as(&self.unit.service).clone(),
             deployment: self.side.deployment,
             timeout,
         }
@@ -196,8 +196,8 @@ async fn ask(sender: &dyn Synthetic, side: Option<&Asked>) -> Option<bool> {
     let subject = ProbeSubject {
         unit: side.unit.clone(),
         address: Some(side.address()?),
-        version: side.side.release.content.version.clone(),
-        release: side.side.release.id.clone(),
+        version: side.side.release.content.version_of(&side.unit.service).clone(),
+        release: side.side.release.runs_as(&side.unit.service).clone(),
         timeout: SYNTHETIC_TIMEOUT,
         retries: 0,
     };

@@ -2,7 +2,7 @@
 
 use backout_core::ids::{AppName, EnvironmentKey, OperationId, ReleaseId};
 use backout_core::model::{
-    Deployment, DeploymentFilter, EnvironmentRecord, RELEASE_FORMAT, Release, RollbackRecord,
+    Deployment, DeploymentFilter, EnvironmentRecord, MIXED_RELEASE_FORMAT, Release, RollbackRecord,
 };
 use backout_core::plan::{PLAN_FORMAT, Plan};
 use backout_core::ports::LedgerError;
@@ -191,7 +191,7 @@ pub(super) async fn releases_of(store: &dyn Store, app: &AppName) -> Answer<Vec<
 
 fn read_release(row: &Row) -> Answer<Release> {
     let id: String = column("a release", row, "id")?;
-    decode(&format!("release {id}"), row, RELEASE_FORMAT)
+    decode(&format!("release {id}"), row, MIXED_RELEASE_FORMAT)
 }
 
 pub(super) async fn rollback_of(

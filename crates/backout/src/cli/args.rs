@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use backout_core::ids::{AppName, Version};
+use backout_core::ids::{AppName, ServiceName, Version};
 use backout_core::model::DeploymentStatus;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,9 +10,11 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 
 mod audit;
+mod drill;
 mod ledger;
 
 pub use audit::{Audit, AuditCommand, AuditExport, AuditVerify};
+pub use drill::Drill;
 pub use ledger::{LedgerArgs, LedgerCommand};
 
 use super::values::{self, DeploymentName, RollbackPoint};
@@ -180,6 +182,14 @@ pub enum Command {
     #[command(after_help = "Examples:
   backout down -e staging --yes")]
     Down,
+    /// Rehearse going back beside what runs, without traffic, and measure how long it takes
+    #[command(after_help = "Examples:
+  backout drill -e production --yes
+  backout drill --to-revision 41
+  backout drill --dry-run
+
+Exits 0 if the way back works, 1 if it would fail.")]
+    Drill(Drill),
     /// Check health now: exits 0 if healthy, 1 if not
     #[command(after_help = "Examples:
   backout check
@@ -262,6 +272,9 @@ pub struct Deploy {
         hide_possible_values = true
     )]
     pub strategy: Option<StrategyName>,
+    /// Ship only this service, the others stay what they are; may be repeated
+    #[arg(long = "service", value_name = "S", value_parser = values::service)]
+    pub services: Vec<ServiceName>,
     /// Config files: keep what is on disk, or take those of deployment N
     #[arg(long, value_name = "keep|N", value_parser = values::config_choice)]
     pub config: Option<ConfigChoice>,
@@ -328,6 +341,9 @@ pub struct Rollback {
     /// Go back to deployment N, or to what was live at a time
     #[arg(long, value_name = "N|TIME", value_parser = values::rollback_point)]
     pub to: Option<RollbackPoint>,
+    /// Only this service goes back, the others stay what they are; may be repeated
+    #[arg(long = "service", value_name = "S", value_parser = values::service)]
+    pub services: Vec<ServiceName>,
     /// Why; asked of people in production environments
     #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: Option<String>,

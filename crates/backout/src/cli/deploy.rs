@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use backout_core::ids::ServiceName;
 use backout_engine as engine;
 use backout_engine::{ConfigChoice, DeployWish, Outcome};
 
@@ -35,6 +36,7 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
             args::ConfigChoice::Deployment(number) => ConfigChoice::Of(number),
         }),
         overrides: args.overrides.clone(),
+        services: args.services.clone(),
     };
     if args.detach && !args.dry_run {
         engine::require_controller(&session.cx)
@@ -54,13 +56,19 @@ pub async fn run(global: &Global, args: &args::Deploy) -> Result<u8, CommandErro
     if !global.yes {
         confirm::show(&prepared.plan, &prepared.checks, &prepared.warnings);
     }
-    let question = format!("deploy {} to {}?", args.version, session.cx.key);
+    let question = format!("deploy {}{} to {}?", of(&args.services), args.version, session.cx.key);
     confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     if args.detach {
         return detached(global, &session, &wish).await;
     }
     let result = watched(global, &session, engine::deploy(&session.cx, &wish)).await?;
     Ok(outcome::print(global, &result))
+}
+
+/// `web, jobs of `, where some services are named.
+pub fn of(services: &[ServiceName]) -> String {
+    let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
+    if names.is_empty() { String::new() } else { format!("{} of ", names.join(", ")) }
 }
 
 /// Runs an operation with progress and signals.

@@ -1,9 +1,9 @@
 //! `backout history`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
-use backout_core::model::{Deployment, DeploymentFilter, DeploymentKind};
+use backout_core::model::{Deployment, DeploymentFilter, DeploymentKind, DrillRecord};
 use backout_core::ports::LedgerError;
 use backout_engine::Context;
 use jiff::Timestamp;
@@ -26,6 +26,9 @@ const TABLE_LIMIT: u32 = 30;
 /// Elements for machines, unless they ask for fewer.
 const JSON_LIMIT: u32 = 100_000;
 
+/// Rollbacks whose record is looked up for the time that they took.
+const MEASURED_MAX: usize = 1_000;
+
 /// So many missing rows are looked for one by one.
 const GAPS_MAX: usize = 100;
 
@@ -34,8 +37,15 @@ const WIDE: usize = 100;
 
 /// A row, or what is wrong with it.
 enum Row {
-    Deployment(Box<Deployment>),
+    Deployment(Box<Deployment>, Measured),
     Unreadable(u64, String),
+}
+
+/// What was measured of a deployment.
+#[derive(Default)]
+struct Measured {
+    restore_ms: Option<u64>,
+    drill: Option<DrillRecord>,
 }
 
 /// Runs the verb.
@@ -89,7 +99,20 @@ async fn rows(cx: &Context, args: &args::History, limit: u32) -> Result<Vec<Row>
     let found = cx.ledger.deployments(&cx.key, &filter).await?;
     let unfiltered = !args.rollbacks && args.status.is_none() && args.since.is_none();
     let gaps = if unfiltered { unreadable(cx, &found, limit).await? } else { Vec::new() };
-    let mut rows: Vec<Row> = found.into_iter().map(|row| Row::Deployment(Box::new(row))).collect();
+    let mut rows: Vec<Row> = Vec::with_capacity(found.len());
+    let drills = match cx.ledger.environment(&cx.key).await {
+        Ok(environment) => environment.map(|known| known.drills).unwrap_or_default(),
+        Err(LedgerError::CorruptRecord { .. }) => BTreeMap::default(),
+        Err(error) => return Err(error),
+    };
+    for (place, row) in found.into_iter().enumerate() {
+        let mut measured = Measured { restore_ms: None, drill: drills.get(&row.release).cloned() };
+        if row.kind == DeploymentKind::Rollback && place < MEASURED_MAX {
+            let record = cx.ledger.rollback_of(&cx.key, row.number).await.ok().flatten();
+            measured.restore_ms = record.as_ref().and_then(documents::restore_ms);
+        }
+        rows.push(Row::Deployment(Box::new(row), measured));
+    }
     rows.extend(gaps);
     rows.sort_by_key(|row| std::cmp::Reverse(number(row)));
     Ok(rows)
@@ -97,7 +120,7 @@ async fn rows(cx: &Context, args: &args::History, limit: u32) -> Result<Vec<Row>
 
 fn number(row: &Row) -> u64 {
     match row {
-        Row::Deployment(row) => row.number,
+        Row::Deployment(row, _) => row.number,
         Row::Unreadable(number, _) => *number,
     }
 }
@@ -132,7 +155,9 @@ async fn unreadable(
 
 fn document(row: &Row) -> Value {
     match row {
-        Row::Deployment(row) => documents::deployment(row),
+        Row::Deployment(row, measured) => {
+            documents::measured(row, measured.restore_ms, measured.drill.as_ref())
+        }
         Row::Unreadable(number, error) => documents::unreadable_deployment(*number, error),
     }
 }
@@ -164,8 +189,8 @@ fn table(rows: &[Row], more: bool) -> Vec<String> {
 }
 
 fn cells(row: &Row, now: Timestamp, wide: bool) -> Vec<Text> {
-    let row = match row {
-        Row::Deployment(row) => row,
+    let (row, measured) = match row {
+        Row::Deployment(row, measured) => (row, measured),
         Row::Unreadable(number, error) => {
             let mut cells = vec![Text::from(number.to_string())];
             cells.resize(6, Text::default());
@@ -181,8 +206,19 @@ fn cells(row: &Row, now: Timestamp, wide: bool) -> Vec<Text> {
         Text::from(row.started_at.strftime("%Y-%m-%d %H:%M").to_string()),
         Text::from(words::short_age(row.started_at, now)),
         if wide { Text::from(took) } else { Text::default() },
-        what(row),
+        what(row).and(DIM, measures(measured)),
     ]
+}
+
+/// `, users safe after 40 ms`, `, drilled: 1.2 s`.
+fn measures(measured: &Measured) -> String {
+    let safe = measured.restore_ms.map(|ms| format!(", users safe after {}", words::duration(ms)));
+    let drill = measured.drill.as_ref().map(|drill| match (drill.passed, drill.restore_ms) {
+        (false, _) => ", its drill failed".to_owned(),
+        (true, Some(ms)) => format!(", drilled: {}", words::duration(ms)),
+        (true, None) => ", drilled".to_owned(),
+    });
+    safe.into_iter().chain(drill).collect()
 }
 
 /// What it was and why, in a few words.
@@ -208,5 +244,8 @@ pub fn kind(row: &Deployment) -> Text {
             Text::from("rollback").then(format!(" ({trigger}){from}"))
         }
     };
+    let names: Vec<&str> = row.services.iter().map(|name| name.as_str()).collect();
+    let only = if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) };
+    let text = text.then(only);
     text.and(bad(), if row.rejected { ", rejected" } else { "" })
 }

@@ -4,7 +4,7 @@ use backout_engine as engine;
 use backout_engine::{EngineError, PreparedRollback, RollbackTarget, RollbackWishes};
 
 use super::args::{self, Format, Global};
-use super::deploy::watched;
+use super::deploy::{of, watched};
 use super::report::confirm;
 use super::report::json;
 use super::report::outcome;
@@ -45,8 +45,11 @@ pub async fn run(global: &Global, args: &args::Rollback) -> Result<u8, CommandEr
         confirm::show(&prepared.plan, &prepared.checks, &prepared.warnings);
     }
     let question = format!(
-        "roll {} back to #{} {}?",
-        session.cx.key, prepared.target.number, prepared.target.version
+        "roll {}{} back to #{} {}?",
+        of(&args.services),
+        session.cx.key,
+        prepared.target.number,
+        prepared.target.version
     );
     let asked = confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     // A person who has seen the plan and says yes has said so about a healthy release, too.
@@ -95,6 +98,7 @@ fn wishes(args: &args::Rollback) -> RollbackWishes {
         forced: args.force,
         skip_validation: args.skip_validation,
         overrides: args.overrides.clone(),
+        services: args.services.clone(),
     }
 }
 

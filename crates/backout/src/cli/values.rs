@@ -1,6 +1,6 @@
 //! Values on the command line: versions, revisions, times, durations.
 
-use backout_core::ids::{AppName, Version};
+use backout_core::ids::{AppName, ServiceName, Version};
 use backout_core::model::DeploymentStatus;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -24,12 +24,13 @@ pub const SAFETY_CHECKS: [&str; 10] = [
 ];
 
 /// The checks of a deploy that `--override` may lift. A missing secret is none of them: nothing could be started.
-pub const DEPLOY_CHECKS: [&str; 5] = [
+pub const DEPLOY_CHECKS: [&str; 6] = [
     "artifact_available",
     "config_compatibility",
     "old_release_startable",
     "router_movable",
     "nothing_in_the_way",
+    "service_dependencies",
 ];
 
 /// Where a rollback goes.
@@ -56,6 +57,10 @@ pub(super) fn version(text: &str) -> Result<Version, String> {
 
 pub(super) fn app(text: &str) -> Result<AppName, String> {
     AppName::new(text).map_err(|error| error.rule.to_owned())
+}
+
+pub(super) fn service(text: &str) -> Result<ServiceName, String> {
+    ServiceName::new(text).map_err(|error| error.rule.to_owned())
 }
 
 /// `42` or `#42`.

@@ -154,7 +154,13 @@ async fn deploy(
     let session = open(folder, "deploy").await?;
     let version = Version::new(shipped.version)
         .map_err(|error| CommandError::failed(format!("failed to begin: {error}")))?;
-    let wish = DeployWish { version, reason: None, config: None, overrides: Vec::new() };
+    let wish = DeployWish {
+        version,
+        reason: None,
+        config: None,
+        overrides: Vec::new(),
+        services: Vec::new(),
+    };
     let following = narrator.follow(&session.cx.events);
     let result = engine::deploy(&session.cx, &wish).await;
     let narrator = following.end().await;

@@ -227,6 +227,7 @@ impl Bench {
             services,
             artifacts,
             config: self.config().await,
+            origins: BTreeMap::new(),
         }))
     }
 
@@ -248,7 +249,8 @@ impl Bench {
     ) -> Result<Receipt, AdapterError> {
         let unit = self.unit(service, slot);
         let release = Arc::clone(release);
-        let action = TargetAction::Start { unit, release, deployment, restore: false };
+        let action =
+            TargetAction::Start { unit, release, deployment, restore: false, revert: None };
         self.target()
             .apply(&action, &self.cx(&format!("start-{service}-{slot}-{deployment}")))
             .await

@@ -6,7 +6,8 @@ use backout_core::ids::{
 };
 use backout_core::model::{
     ControllerBeat, Deployment, DeploymentFilter, DeploymentKind, EnvironmentRecord, LiveHealth,
-    RELEASE_FORMAT, ReadinessReport, Release, Request, RequestAnswer, RequestKind, RollbackRecord,
+    MIXED_RELEASE_FORMAT, ReadinessReport, Release, Request, RequestAnswer, RequestKind,
+    RollbackRecord,
 };
 use backout_core::plan::{PLAN_FORMAT, Plan};
 use backout_core::ports::audit::{AUDIT_PLAIN_FORMAT, AuditKind, AuditVisitor};
@@ -212,7 +213,7 @@ impl Ledger for FakeLedger {
     async fn release_by_id(&self, id: &ReleaseId) -> Result<Option<Release>, LedgerError> {
         let state = self.up()?;
         let text = state.data.releases.get(id);
-        text.map(|text| text.read(&format!("release {id}"), RELEASE_FORMAT)).transpose()
+        text.map(|text| text.read(&format!("release {id}"), MIXED_RELEASE_FORMAT)).transpose()
     }
 
     async fn releases_of(&self, app: &AppName) -> Result<Vec<Release>, LedgerError> {
@@ -222,7 +223,9 @@ impl Ledger for FakeLedger {
             deployments.iter().any(|((key, _), row)| key.app == *app && row.release == *id)
         };
         let releases = state.data.releases.iter().filter(|(id, _)| named(id));
-        releases.map(|(id, text)| text.read(&format!("release {id}"), RELEASE_FORMAT)).collect()
+        releases
+            .map(|(id, text)| text.read(&format!("release {id}"), MIXED_RELEASE_FORMAT))
+            .collect()
     }
 
     async fn rollback_of(

@@ -1,6 +1,6 @@
 //! The documents of `--format json`.
 
-use backout_core::model::{Deployment, RollbackRecord};
+use backout_core::model::{Deployment, DrillRecord, RollbackRecord};
 use backout_core::saga::step_records;
 use backout_engine::{Finished, Outcome};
 use jiff::Timestamp;
@@ -30,8 +30,37 @@ pub fn deployment(row: &Deployment) -> Value {
         "rejected": row.rejected, "started_at": row.started_at, "completed_at": row.completed_at,
         "duration_ms": span_ms(row.started_at, row.completed_at), "health": row.health,
         "error_message": row.error_message, "warnings": row.warnings, "operation": row.operation,
-        "slot": row.slot,
+        "slot": row.slot, "partial": !row.services.is_empty(), "services": row.services,
+        "restore_ms": null, "drill": null,
     })
+}
+
+/// A deployment with what was measured: of a rollback the time until users were safe, of its release the last drill.
+#[must_use]
+pub fn measured(row: &Deployment, restore_ms: Option<u64>, drill: Option<&DrillRecord>) -> Value {
+    let mut value = deployment(row);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("restore_ms".to_owned(), json!(restore_ms));
+        fields.insert("drill".to_owned(), drill.map_or(Value::Null, self::drill));
+    }
+    value
+}
+
+/// A drill, as others show it.
+#[must_use]
+pub fn drill(record: &DrillRecord) -> Value {
+    json!({
+        "operation": record.operation, "deployment": record.deployment, "version": record.version,
+        "at": record.at, "passed": record.passed, "started_beside": record.beside,
+        "restore_ms": record.restore_ms, "rehearsed": record.rehearsed,
+        "left_out": record.left_out, "error_message": record.error,
+    })
+}
+
+/// Until users were safe, milliseconds.
+#[must_use]
+pub fn restore_ms(record: &RollbackRecord) -> Option<u64> {
+    span_ms(record.started_at, record.traffic_safe_at)
 }
 
 /// An element of `history` whose record is damaged: all keys are there, and the message says why they are null.
@@ -42,7 +71,8 @@ pub fn unreadable_deployment(number: u64, error: &str) -> Value {
         "from_version": null, "from_number": null, "release": null, "status": null, "rollback_type": null,
         "trigger": null, "surface": null, "reason": null, "requested_by": null, "forced": null,
         "rejected": null, "started_at": null, "completed_at": null, "duration_ms": null, "health": "unknown",
-        "error_message": error, "warnings": [], "operation": null, "slot": null,
+        "error_message": error, "warnings": [], "operation": null, "slot": null, "partial": null, "services": [],
+        "restore_ms": null, "drill": null,
     })
 }
 
@@ -51,10 +81,10 @@ pub fn unreadable_deployment(number: u64, error: &str) -> Value {
 pub fn rollback(record: &RollbackRecord) -> Value {
     let mut value = serde_json::to_value(record).unwrap_or_else(|_| json!({ "id": record.id }));
     if let Some(fields) = value.as_object_mut() {
-        fields.insert(
-            "duration_ms".to_owned(),
-            json!(span_ms(record.started_at, record.completed_at)),
-        );
+        let span_ms = span_ms(record.started_at, record.completed_at);
+        fields.insert("duration_ms".to_owned(), json!(span_ms));
+        fields.insert("partial".to_owned(), json!(!record.services.is_empty()));
+        fields.insert("services".to_owned(), json!(record.services));
     }
     value
 }

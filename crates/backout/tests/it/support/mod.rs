@@ -16,6 +16,7 @@ mod yaml;
 
 pub use background::{Background, Ran};
 pub use http::get as http_get;
+pub use processes::Process;
 pub use pty::Terminal;
 pub use service::Service;
 pub use world::{World, free_port};

@@ -132,6 +132,10 @@ pub fn rollback_fields(record: &RollbackRecord, now: Timestamp) -> Fields {
     fields.add("to", format!("#{} {}", record.deployment_to, record.target_version));
     let kind = format!("{}, {} ({})", record.rollback_type, record.trigger, record.surface);
     fields.add("type", kind);
+    if !record.services.is_empty() {
+        let names: Vec<&str> = record.services.iter().map(|name| name.as_str()).collect();
+        fields.add("services", format!("only {}", names.join(", ")));
+    }
     fields.add("status", Text::new(of_rollback(record), record.status.as_str()));
     fields.add("asked by", record.requested_by.as_str());
     let new = |reason: &&String| !record.evidence.contains(reason);

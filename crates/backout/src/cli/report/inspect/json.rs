@@ -23,7 +23,10 @@ pub fn document(inspected: &Inspected) -> Value {
         "app": inspected.key.as_ref().map(|key| &key.app),
         "environment": inspected.key.as_ref().map(|key| &key.environment),
         "live": inspected.live,
-        "deployment": part(&inspected.deployment, documents::deployment),
+        "deployment": part(&inspected.deployment, |row| {
+            let restore_ms = there(&inspected.rollback).and_then(documents::restore_ms);
+            documents::measured(row, restore_ms, inspected.drill.as_ref())
+        }),
         "rollback": part(&inspected.rollback, documents::rollback),
         "release": part(&inspected.release, release),
         "operation": part(&inspected.operation, |plan| operation(plan, &inspected.state)),
@@ -44,10 +47,14 @@ fn part<T>(part: &Part<T>, document: impl Fn(&T) -> Value) -> Value {
 }
 
 fn release(release: &Release) -> Value {
+    let own = |name| json!(release.content.version_of(name));
+    let versions: serde_json::Map<String, Value> =
+        release.content.services.keys().map(|name| (name.to_string(), own(name))).collect();
     json!({
         "id": release.id, "version": release.content.version, "app": release.content.app,
         "created_at": release.created_at, "created_by": release.created_by,
-        "services": release.content.services, "artifacts": release.content.artifacts,
+        "services": release.content.services, "versions": versions,
+        "origins": release.content.origins, "artifacts": release.content.artifacts,
         "config": release.content.config,
     })
 }
@@ -63,7 +70,7 @@ fn operation(plan: &Plan, state: &Part<State>) -> Value {
     };
     json!({
         "id": plan.operation, "kind": plan.kind, "strategy": plan.strategy, "digest": plan.digest(),
-        "deployment": plan.deployment, "version": plan.version, "slot": plan.slot,
+        "deployment": plan.deployment, "version": plan.version, "services": plan.services, "slot": plan.slot,
         "from": plan.from, "left": plan.left, "planned_at": plan.planned_at,
         "requested_by": plan.requested_by, "surface": plan.surface, "reason": plan.reason,
         "forced": plan.forced, "overrides": plan.overrides,

@@ -81,6 +81,17 @@ fn deployment(row: &Deployment, inspected: &Inspected) -> Fields {
     fields.add_some("stable", row.stable_at.map(|at| words::moment(at, now)));
     fields.add("health", Text::new(of_health(row.health), row.health.as_str()));
     fields.add("slot", row.slot.as_str());
+    fields.add_some(
+        "drill",
+        inspected.drill.as_ref().map(|drill| {
+            let at = words::moment(drill.at, now);
+            match (&drill.error, drill.restore_ms) {
+                (Some(why), _) => Text::from(at).and(bad(), format!(" failed: {why}")),
+                (None, Some(ms)) => Text::from(format!("{at}: up after {}", words::duration(ms))),
+                (None, None) => Text::from(format!("{at}: what it needs is there, not started")),
+            }
+        }),
+    );
     let error = row.error_message.as_ref().filter(new);
     fields.add_some("error", error.map(|why| Text::new(bad(), why)));
     fields
@@ -283,7 +294,12 @@ fn target(service: &Service) -> String {
             format!("  git: {} ({commit}) in {}", git.revision, git.repository)
         }
         TargetSpec::Systemd(unit) => {
-            format!("  systemd: {} runs `{}` behind {}", unit.unit, unit.artifact.join(", "), unit.current)
+            format!(
+                "  systemd: {} runs `{}` behind {}",
+                unit.unit,
+                unit.artifact.join(", "),
+                unit.current
+            )
         }
         TargetSpec::Compose(compose) => format!(
             "  compose: {} of {} as project {}",

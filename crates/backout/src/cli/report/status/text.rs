@@ -1,10 +1,10 @@
 //! `status` for people.
 
-use backout_core::model::{Health, ReadinessReport, Severity};
+use backout_core::model::{Health, ReadinessCheck, ReadinessReport, Severity};
 use backout_core::plan::Plan;
 use backout_engine::{Operation, Standing, TrafficView, View};
 
-use super::{Described, at_step, service_health, unwatched};
+use super::{Described, at_step, drill_of, service_health, unwatched};
 use crate::cli::report::table::Fields;
 use crate::cli::report::text::{
     BOLD, DIM, PLAIN, Text, bad, command, good, of_health, of_status, warn,
@@ -122,7 +122,11 @@ fn services(view: &View, fields: &mut Fields) {
         let health = service_health(view, service.name.as_str());
         let widest = release.content.services.keys().map(|name| name.as_str().len()).max();
         let name = format!("{:1$}  ", service.name, widest.unwrap_or(0));
-        fields.add(label, Text::from(name).and(of_health(health), health.as_str()));
+        let version = match release.content.origins.is_empty() {
+            true => String::new(),
+            false => format!("{}  ", release.content.version_of(&service.name)),
+        };
+        fields.add(label, Text::from(name).then(version).and(of_health(health), health.as_str()));
     }
 }
 
@@ -161,9 +165,18 @@ fn readiness(report: &ReadinessReport, view: &View) -> Text {
     }
     let expected =
         report.expected_ms.map(|ms| format!(", about {}", words::duration(ms))).unwrap_or_default();
+    let drilled = match drill_of(view, report) {
+        Some(drill) => format!(", drilled {}", words::age(drill.at, view.at)),
+        None if report.checks.iter().any(is_never_rehearsed) => ", never rehearsed".to_owned(),
+        None => String::new(),
+    };
     Text::new(good(), "ready")
         .then(format!(" to {to}{expected}"))
-        .and(DIM, format!(" (proven {age})"))
+        .and(DIM, format!(" (proven {age}{drilled})"))
+}
+
+fn is_never_rehearsed(check: &ReadinessCheck) -> bool {
+    check.name == "old_release_startable" && check.status == Severity::Warning
 }
 
 fn what(plan: &Plan) -> String {

@@ -1,0 +1,114 @@
+//! The same with containers, on a real engine.
+
+use std::sync::Arc;
+
+use backout_testkit::docker::Engine;
+use serde_json::Value;
+
+use super::{deploy_alone, versions};
+use crate::support::World;
+
+/// `api` under `web`, of one compose file.
+struct Shop {
+    // Dropped before the engine, so that it can take down what runs.
+    world: World,
+    engine: Arc<Engine>,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let (world, engine) = (World::bare(), Engine::shared());
+        for (name, value) in engine.env() {
+            world.set(&name, &value);
+        }
+        let shop = Self { world, engine };
+        for service in ["web", "api"] {
+            for version in ["v1", "v2"] {
+                shop.engine.web(&format!("{}/{service}:{version}", shop.app()), version);
+            }
+        }
+        let service = |name: &str| {
+            format!(
+                "  {name}:\n    image: {}/{name}:${{BACKOUT_VERSION}}\n    init: true\n    restart: always\n    \
+                 stop_grace_period: 1s\n",
+                shop.app()
+            )
+        };
+        let file = format!("services:\n{}{}", service("web"), service("api"));
+        shop.world.write("compose.yaml", &file);
+        let yaml = format!(
+            "app: {}\ntarget: compose\nservices:\n  web: {{ depends_on: [api] }}\n  api: {{}}\n\
+             health:\n  during_rollout: {{ interval: 200ms }}\n  consecutive_passes: 2\n  startup_timeout: 30s\n\
+             shutdown: {{ drain: 1s, grace: 2s }}\nbake_time: 500ms\n",
+            shop.app()
+        );
+        shop.world.write("backout.yaml", &yaml);
+        shop
+    }
+
+    fn app(&self) -> String {
+        format!("shop{}", self.world.listen)
+    }
+
+    /// Id of a service's container, and when it began.
+    fn container(&self, service: &str) -> (String, String) {
+        let name = format!("{}_production-{service}-1", self.app());
+        let format = "{{.Id}} {{.State.StartedAt}}";
+        let told = self.engine.expect(&["inspect", "--format", format, &name]);
+        let (id, began) = told.trim().split_once(' ').unwrap();
+        (id.to_owned(), began.to_owned())
+    }
+}
+
+/// `stop web`, `start api` and so on, in the order in which they were done.
+fn done(rollback: &Value) -> Vec<String> {
+    let steps = rollback["steps"].as_array().unwrap();
+    let of = |step: &Value| {
+        let name = step["name"].as_str().unwrap();
+        let id = step["id"].as_str().unwrap();
+        let service = id.rsplit_once('/').unwrap().1.split('@').next().unwrap();
+        (matches!(name, "start" | "stop") && step["status"] == "done")
+            .then(|| format!("{name} {service}"))
+    };
+    steps.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_container_that_is_not_named_is_not_touched() {
+    let shop = Shop::new();
+    shop.world.deployed("v1");
+    let (web, api) = (shop.container("web"), shop.container("api"));
+    deploy_alone(&shop.world, "v2", &["api"]).expect(0);
+    assert_eq!(shop.container("web"), web);
+    assert_ne!(shop.container("api"), api);
+    assert_eq!(versions(&shop.world), "api v2, web v1");
+    let document = shop.world.rollback(&["--service", "api", "--force"]).expect(0).json();
+    assert_eq!(done(&document), ["start api"]);
+    assert_eq!(shop.container("web"), web);
+    assert_eq!(versions(&shop.world), "api v1, web v1");
+}
+
+#[test]
+fn dependents_stop_first_and_come_back_last() {
+    let shop = Shop::new();
+    shop.world.deployed("v1");
+    let bad = format!("{}/web:v3", shop.app());
+    shop.engine.image(&bad, &[], &["/bin/busybox", "false"]);
+    shop.engine.web(&format!("{}/api:v3", shop.app()), "v3");
+    let document = shop.world.deploy("v3").expect(10).json();
+    let done = done(&document["rollback"]);
+    assert!(
+        done == ["stop web", "start api", "start web"] || done == ["start api", "start web"],
+        "{done:?}"
+    );
+    assert!(shop.container("api").1 < shop.container("web").1);
+    assert_eq!(versions(&shop.world), "api v1, web v1");
+
+    // What failed before anything came to web leaves it where it is.
+    let web = shop.container("web");
+    shop.engine.image(&format!("{}/api:v4", shop.app()), &[], &["/bin/busybox", "no-such-applet"]);
+    shop.engine.web(&format!("{}/web:v4", shop.app()), "v4");
+    shop.world.deploy("v4").expect(10);
+    assert_eq!(versions(&shop.world), "api v1, web v1");
+    let _ = web;
+}
