@@ -25,7 +25,7 @@ pub use health::{
 pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
 pub use service::RawService;
 pub use ssh::RawSsh;
-pub use strategy::{RawBatch, RawCanary, RawOnNoData, RawStage, RawStrategy};
+pub use strategy::{RawBatch, RawCanary, RawOnNoData, RawRolling, RawStage, RawStrategy};
 pub use systemd::RawSystemd;
 pub use target::{RawCompose, RawPort, RawProcess, RawScript, RawTarget};
 pub use written::{At, Entries, EnvText, OneOrMany};

@@ -235,7 +235,9 @@ impl Maker<'_> {
         for word in braced_words(text).filter(|word| !PLACEHOLDERS.contains(word)) {
             let hint = match nearest(word, PLACEHOLDERS.iter().copied()) {
                 Some(near) => format!("did you mean `{{{near}}}`?"),
-                None => "filled in here: {host}, {port}, {slot}, {version} and {release}".to_owned(),
+                None => {
+                    "filled in here: {host}, {port}, {slot}, {version} and {release}".to_owned()
+                }
             };
             found.refuse_at(at, format!("`{{{word}}}` is not filled in in a check"), hint);
             known = false;

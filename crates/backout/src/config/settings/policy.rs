@@ -12,9 +12,10 @@ use super::Findings;
 use super::health::listen_address;
 use super::judge::judge;
 use crate::config::errors::Problem;
+use crate::config::node::Position;
 use crate::config::raw::{
-    At, Raw, RawBatch, RawBuiltin, RawCanary, RawOnNoData, RawRollback, RawRouter, RawStage,
-    RawStrategy, RawTarget,
+    At, Raw, RawBatch, RawBuiltin, RawCanary, RawOnNoData, RawRollback, RawRolling, RawRouter,
+    RawStage, RawStrategy, RawTarget,
 };
 use crate::config::scalar::{Duration, format_duration_ms};
 
@@ -38,7 +39,7 @@ pub(super) fn policy(
     };
     services?;
     let router = router(raw, target, found)?;
-    let strategy = strategy(raw, &router, found);
+    let strategy = strategy(raw, target, &router, found);
     let bake_ms = raw.bake_time.map_or(30 * MINUTE_MS, |time| time.0);
     let shutdown = &raw.shutdown;
     Some(Policy {
@@ -119,7 +120,12 @@ fn builtin(
     listen_address(listen, found).map(|listen| RouterPolicy::Builtin { listen, dead_man_ms })
 }
 
-fn strategy(raw: &Raw, router: &RouterPolicy, found: &mut Findings) -> Strategy {
+fn strategy(
+    raw: &Raw,
+    target: TargetKind,
+    router: &RouterPolicy,
+    found: &mut Findings,
+) -> Strategy {
     let Some(At { at, value }) = &raw.strategy else {
         return match router {
             RouterPolicy::None => Strategy::Recreate,
@@ -138,20 +144,9 @@ fn strategy(raw: &Raw, router: &RouterPolicy, found: &mut Findings) -> Strategy 
     }
     match value {
         RawStrategy::Recreate => Strategy::Recreate,
-        RawStrategy::Rolling(rolling) => {
-            if !matches!(router, RouterPolicy::None) {
-                found.refuse_at(
-                    *at,
-                    "`rolling` goes from host to host and moves no traffic",
-                    "remove `router`, or write `strategy: canary` or `blue_green`",
-                );
-            }
-            let batch = match rolling.batch.as_ref().map(|batch| batch.value) {
-                Some(RawBatch::Count(count)) => Batch::Count(count),
-                Some(RawBatch::Percent(percent)) => Batch::Percent(percent),
-                None => Batch::Count(1),
-            };
-            Strategy::Rolling { batch, pause_ms: rolling.pause.map_or(0, |time| time.0) }
+        RawStrategy::Rolling(raw) => {
+            refuse_rolling(*at, target, router, found);
+            rolling(raw)
         }
         RawStrategy::BlueGreen(blue_green) => {
             if matches!(router, RouterPolicy::Script) {
@@ -164,6 +159,32 @@ fn strategy(raw: &Raw, router: &RouterPolicy, found: &mut Findings) -> Strategy 
             Strategy::BlueGreen { keep_old_ms: blue_green.keep_old.map_or(0, |time| time.0) }
         }
         RawStrategy::Canary(raw) => canary(raw, found),
+    }
+}
+
+fn rolling(raw: &RawRolling) -> Strategy {
+    let batch = match raw.batch.as_ref().map(|batch| batch.value) {
+        Some(RawBatch::Count(count)) => Batch::Count(count),
+        Some(RawBatch::Percent(percent)) => Batch::Percent(percent),
+        None => Batch::Count(1),
+    };
+    Strategy::Rolling { batch, pause_ms: raw.pause.map_or(0, |time| time.0) }
+}
+
+/// It replaces host after host, each in its place.
+fn refuse_rolling(at: Position, target: TargetKind, router: &RouterPolicy, found: &mut Findings) {
+    if !matches!(router, RouterPolicy::None) {
+        found.refuse_at(
+            at,
+            "`rolling` goes from host to host and moves no traffic",
+            "remove `router`, or write `strategy: canary` or `blue_green`",
+        );
+    } else if target == TargetKind::Process {
+        found.refuse_at(
+            at,
+            "`rolling` goes from host to host, and target `process` runs on this machine only",
+            "write `strategy: recreate`, or add a router and write `strategy: blue_green`",
+        );
     }
 }
 

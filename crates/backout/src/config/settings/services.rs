@@ -197,7 +197,7 @@ pub(super) fn check_together(
         _ => None,
     });
     systemd::refuse_shared(units, found);
-    let side_by_side = !matches!(policy.strategy, Strategy::Recreate);
+    let side_by_side = !matches!(policy.strategy, Strategy::Recreate | Strategy::Rolling { .. });
     for service in services.values() {
         let port = match &service.target {
             TargetSpec::Process(process) => process.port,

@@ -51,7 +51,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "target: compose",
         "app: shop\nbake_time: 5 minutes",
         "bake_time: 5m",
-        "app: x\nstrategy: {rolling: {}}",
+        "app: x\nstrategy: {rollout: {}}",
         "app: x\nproduction: true",
     ] {
         let value: Value = serde_saphyr::from_str(source).unwrap();
