@@ -5,6 +5,7 @@
 mod commands;
 mod controller;
 mod hosts;
+mod live_at;
 mod races;
 mod sweep;
 mod trip;
