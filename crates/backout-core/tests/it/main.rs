@@ -9,6 +9,7 @@ mod golden;
 mod journal_properties;
 mod lint;
 mod mutants;
+mod partial;
 mod plan_properties;
 mod records;
 mod sim;
