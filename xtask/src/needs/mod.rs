@@ -2,6 +2,7 @@
 
 mod apt;
 mod compose;
+mod systemd;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ enum Find {
     CargoAnswers(&'static [&'static str]),
     CargoDeny,
     Compose,
+    SmallSystem,
 }
 
 enum Install {
@@ -35,6 +37,7 @@ enum Install {
     Rustup(&'static str),
     CargoDeny,
     Compose,
+    SmallSystem,
 }
 
 /// Debian keeps the server's programs off the `PATH`.
@@ -97,6 +100,27 @@ const COMPONENTS: &[Component] = &[
         why: "checks the unit of the controller",
         find: Find::Answers("systemd-analyze", &["--version"]),
         install: Install::Apt(&["systemd"]),
+    },
+    Component {
+        name: "systemd-nspawn",
+        needed_by: &["test", "bench"],
+        why: "runs a systemd of the tests' own",
+        find: Find::Answers("systemd-nspawn", &["--version"]),
+        install: Install::Apt(&["systemd-container"]),
+    },
+    Component {
+        name: "debootstrap",
+        needed_by: &["test", "bench"],
+        why: "makes the small system that it runs",
+        find: Find::Answers("debootstrap", &["--version"]),
+        install: Install::Apt(&["debootstrap"]),
+    },
+    Component {
+        name: "small system",
+        needed_by: &["test", "bench"],
+        why: "where units of the systemd target run",
+        find: Find::SmallSystem,
+        install: Install::SmallSystem,
     },
     Component {
         name: "python3",
@@ -245,6 +269,7 @@ impl Component {
             Find::CargoAnswers(args) => run::succeeds(run::cargo(args)?),
             Find::CargoDeny => cargo_deny()?.is_some(),
             Find::Compose => compose::is_there(&tools_dir()?),
+            Find::SmallSystem => systemd::is_there(&tools_dir()?),
         })
     }
 
@@ -254,6 +279,7 @@ impl Component {
             Install::Rustup(component) => format!("rustup component add {component}"),
             Install::CargoDeny => run::words(&install_cargo_deny()?),
             Install::Compose => compose::how_to_install(),
+            Install::SmallSystem => systemd::how_to_install(),
         })
     }
 }
@@ -303,6 +329,7 @@ fn install(missing: &[&Component]) -> Outcome<()> {
             }
             Install::CargoDeny => run::run(install_cargo_deny()?)?,
             Install::Compose => compose::install(&tools_dir()?)?,
+            Install::SmallSystem => systemd::install(&tools_dir()?)?,
         }
     }
     Ok(())

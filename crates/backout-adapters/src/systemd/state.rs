@@ -31,6 +31,8 @@ pub(crate) struct UnitState {
     pub pid: u32,
     /// Restarts by the manager.
     pub restarts: u32,
+    /// Starts that it makes within a while, and no more; 0: any number.
+    pub burst: u32,
     /// How the main process ended last.
     pub exit: Option<Exit>,
     /// One for each start.
@@ -67,6 +69,7 @@ impl UnitState {
             kind: word("Type"),
             pid: small("MainPID"),
             restarts: small("NRestarts"),
+            burst: small("StartLimitBurst"),
             exit: exit(
                 count("ExecMainCode"),
                 count("ExecMainStatus"),
@@ -112,6 +115,13 @@ impl UnitState {
         matches!(self.active.as_str(), "inactive" | "failed")
     }
 
+    /// The manager has given up, because it was started too often. Its own word for that stands only where nothing else
+    /// was wrong before.
+    pub(crate) fn hit_start_limit(&self) -> bool {
+        let often = self.burst > 0 && self.restarts > 0 && self.restarts + 1 >= self.burst;
+        self.active == "failed" && (self.result == "start-limit-hit" || often)
+    }
+
     /// How it is, for people.
     pub(crate) fn words(&self) -> String {
         let mut words = format!("{} is {}", self.name, self.active);
@@ -120,11 +130,14 @@ impl UnitState {
         }
         match self.result.as_str() {
             "" | "success" => {}
-            "start-limit-hit" => words.push_str(
-                ": it was started too often (StartLimitBurst= within StartLimitIntervalSec=)",
-            ),
+            "start-limit-hit" => {}
             "timeout" => words.push_str(": it did not become ready or did not end in time"),
             result => words.push_str(&format!(": {result}")),
+        }
+        if self.hit_start_limit() {
+            words.push_str(
+                ", and it was started too often (StartLimitBurst= within StartLimitIntervalSec=)",
+            );
         }
         match self.exit {
             Some(Exit { code: Some(code), .. }) if code != 0 => {

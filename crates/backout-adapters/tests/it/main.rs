@@ -17,4 +17,5 @@ mod prometheus;
 mod script;
 mod script_router;
 mod ssh;
+mod systemd;
 mod world;

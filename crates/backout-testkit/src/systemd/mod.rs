@@ -249,6 +249,7 @@ fn spawn(folder: &Path) -> Container {
         "--timezone=off".to_owned(),
         "--link-journal=no".to_owned(),
         format!("--bind={shared}"),
+        format!("--bind-ro={}", built().display()),
         format!("--bind={}:/run/dbus", path("bus")),
         format!("--bind={}:/run/log/journal", path("journal")),
     ];
@@ -264,6 +265,16 @@ fn spawn(folder: &Path) -> Container {
         let _ = until.recv();
     });
     Container { child: started.recv().expect("the thread sends it"), _keeper: keeper }
+}
+
+/// The folder of what was built: programs under test run inside too.
+fn built() -> PathBuf {
+    let under_test = std::env::var_os("BACKOUT_UNDER_TEST").map(PathBuf::from);
+    let test = std::env::current_exe().expect("its own path");
+    // Tests stand in a folder of their own beside it.
+    let folder = |path: &Path| path.parent().map(Path::to_owned);
+    let of_test = folder(&test).and_then(|deps| folder(&deps));
+    under_test.as_deref().and_then(folder).or(of_test).expect("a folder")
 }
 
 #[track_caller]

@@ -95,14 +95,13 @@ impl Side {
     /// The files of a unit that do not come back with a release: all but those of the app's own folder.
     pub(super) fn files_of(&self, state: &UnitState) -> Result<Vec<UnitFile>, AdapterError> {
         let folder = &self.options.folder;
-        let own: Vec<PathBuf> = own_files(folder, &self.spec.unit)
+        let own: Vec<(u64, u64)> = own_files(folder, &self.spec.unit)
             .iter()
-            .filter_map(|path| folder.join(path).canonicalize().ok())
+            .filter_map(|path| same_as(&folder.join(path)))
             .collect();
         let mut files = Vec::new();
         for path in &state.files {
-            let real = self.seen(path).canonicalize();
-            if real.is_ok_and(|real| own.contains(&real)) {
+            if same_as(&self.seen(path)).is_some_and(|real| own.contains(&real)) {
                 continue;
             }
             let digest = format!("sha256:{}", hex(&Sha256::digest(self.read_file(path)?)));
@@ -124,6 +123,12 @@ impl Side {
             .chain(state.uses.iter().cloned())
             .any(|text| names_path(&text, &link))
     }
+}
+
+/// What tells that two paths lead to the same file, through links and from wherever they are seen.
+fn same_as(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Whether a text holds the path itself, not only the beginning of another one.

@@ -17,8 +17,8 @@ mod note;
 mod observe;
 mod obstacles;
 mod parts;
-mod place;
 mod pieces;
+mod place;
 mod readiness;
 mod start;
 mod stop;
@@ -33,8 +33,7 @@ use backout_core::model::{
     Artifact, ReadinessCheck, Release, Service, SystemdBus, SystemdSpec, TargetSpec,
 };
 use backout_core::ports::{
-    AdapterError, Capabilities, NamedText, Observed, PartsOf, Receipt, StepCx, Target,
-    TargetAction,
+    AdapterError, Capabilities, NamedText, Observed, PartsOf, Receipt, StepCx, Target, TargetAction,
 };
 
 pub use artifacts::SystemdArtifacts;
