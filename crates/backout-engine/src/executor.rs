@@ -16,6 +16,7 @@ use backout_core::saga::{
     Decision, Ending, EntryKind, Failure, Opening, State, StepPhase, Try, decide,
 };
 use backout_judge::Arm;
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -199,7 +200,7 @@ impl<'a> Executor<'a> {
                 [Try { step, attempt }] => Box::pin(self.run_step(step, attempt)).await,
                 _ => Box::pin(self.run_wave(tries)).await,
             },
-            Decision::Observe { step } => self.observe(step).await,
+            Decision::Observe { steps } => self.observe(steps).await,
             Decision::Wait { until } => self.wait(until).await,
             Decision::Skip { step, warning } => {
                 if let Some(message) = warning {
@@ -384,22 +385,33 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    async fn observe(&mut self, step: usize) -> Result<Turn, JournalError> {
-        // A watch has no effect: it is simply begun again.
-        let action = self.journal.plan.steps[step].action.clone();
-        self.arm_dead_man(&action);
-        let name = self.journal.plan.steps[step].name.clone();
+    async fn observe(&mut self, steps: Vec<usize>) -> Result<Turn, JournalError> {
+        let name = self.journal.plan.steps[steps[0]].name.clone();
         boundary("before_observe", &name);
-        let holds = match mutant("no_observe") {
-            true => Holds::Yes,
-            false => effects::holds(self.cx, &self.journal, &action).await,
-        };
-        match holds {
-            Holds::Yes => {
-                self.tell(step, StepMark::Adopted, "seen done");
-                self.done(step, true, Receipt::default())?;
+        for step in &steps {
+            // A watch has no effect: it is simply begun again.
+            self.arm_dead_man(&self.journal.plan.steps[*step].action);
+        }
+        let look = |step: usize| {
+            let (cx, journal) = (self.cx, &self.journal);
+            let action = &journal.plan.steps[step].action;
+            async move {
+                match mutant("no_observe") {
+                    true => (step, Holds::Yes),
+                    false => (step, effects::holds(cx, journal, action).await),
+                }
             }
-            Holds::No | Holds::Unknown => self.note(EntryKind::StepNotApplied { step })?,
+        };
+        let at_once = self.cx.policy.hosts.at_once.max(1);
+        let seen: Vec<_> = stream::iter(steps).map(look).buffered(at_once).collect().await;
+        for (step, holds) in seen {
+            match holds {
+                Holds::Yes => {
+                    self.tell(step, StepMark::Adopted, "seen done");
+                    self.done(step, true, Receipt::default())?;
+                }
+                Holds::No | Holds::Unknown => self.note(EntryKind::StepNotApplied { step })?,
+            }
         }
         boundary("after_observe", &name);
         Ok(Turn::Again)

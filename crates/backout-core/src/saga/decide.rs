@@ -24,10 +24,10 @@ pub enum Decision {
         /// At least one.
         tries: Vec<Try>,
     },
-    /// Its outcome is not known: observe before anything else.
+    /// Their outcomes are not known: observe before anything else.
     Observe {
-        /// Index of the step.
-        step: usize,
+        /// Indices of the steps, at least one.
+        steps: Vec<usize>,
     },
     /// Try again, but not before then.
     Wait {
@@ -106,12 +106,18 @@ pub fn decide(plan: &Plan, state: &State, now: Timestamp) -> Decision {
 /// What the steps that are done at the same time need: what is not known is observed first, then all that are due
 /// are tried together. One that will not be tried again ends the wave only when the others are done or given up too.
 fn next_of_wave(plan: &Plan, state: &State, current: usize, now: Timestamp) -> Decision {
+    let open = |index: &usize| {
+        matches!(state.steps[*index].phase, StepPhase::Running | StepPhase::Unknown)
+    };
+    let unknown: Vec<usize> = plan.wave_of(current).filter(open).collect();
+    if !unknown.is_empty() {
+        return Decision::Observe { steps: unknown };
+    }
     let (mut tries, mut until, mut given_up) = (Vec::new(), None::<Timestamp>, None);
     for index in plan.wave_of(current) {
         let progress = &state.steps[index];
         match progress.phase {
-            StepPhase::Running | StepPhase::Unknown => return Decision::Observe { step: index },
-            StepPhase::Done | StepPhase::Skipped => {}
+            StepPhase::Running | StepPhase::Unknown | StepPhase::Done | StepPhase::Skipped => {}
             StepPhase::Refused => given_up = given_up.or(Some(index)),
             StepPhase::Pending | StepPhase::Failed => {
                 if state.promote_full && is_skipped_by_full_promotion(plan, index) {

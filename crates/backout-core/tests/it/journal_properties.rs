@@ -148,8 +148,8 @@ proptest! {
                     let Try { step, attempt } = tries[0];
                     EntryKind::StepStarted { step, attempt }
                 }
-                Decision::Observe { step } if follow => {
-                    EntryKind::StepDone { step, adopted: true, receipt: Receipt::default() }
+                Decision::Observe { steps } if follow => {
+                    EntryKind::StepDone { step: steps[0], adopted: true, receipt: Receipt::default() }
                 }
                 _ => kind,
             };

@@ -3,19 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backout_core::ids::{ReleaseId, ServiceName, Version};
+use backout_core::ids::{HostName, ReleaseId, ServiceName, Version};
 use backout_core::model::{
     Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
     RollbackType, Severity, Trigger,
 };
 use backout_core::plan::{Action, Live, Plan, RollbackWish, Seen, Situation, lint, plan_rollback};
-use backout_core::ports::Change;
+use backout_core::ports::{Change, Running};
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
 use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
+use super::earlier::{self, Before};
 use super::live_at::live_at;
-use super::rollback_part::aim;
+use super::rollback_part::{Aim, aim};
 use super::take_back::{made_by, plan_context, way_back_of};
 use super::{EngineError, Refused, refused_by};
 use crate::context::Context;
@@ -63,6 +64,8 @@ pub struct RollbackWishes {
 pub struct PreparedRollback {
     /// The deployment that is gone back to.
     pub target: Deployment,
+    /// The same for people: its number and version, or how it was found if no deployment ever had it.
+    pub destination: String,
     /// The plan.
     pub plan: Plan,
     /// The safety checks.
@@ -112,21 +115,9 @@ async fn prepare(
 ) -> Result<PreparedRollback, EngineError> {
     let history = history(cx).await?;
     let beside = left_failing(environment, &history).filter(|_| open.is_none());
-    let find = async || {
-        find_target(cx, wishes, (open, beside.as_ref().and(environment.live)), &history).await
-    };
-    let aim = match wishes.services.is_empty() {
-        true => None,
-        false => Some(aim(cx, wishes, environment, open, &history, find).await?),
-    };
-    let (target, rollback_type, release) = match &aim {
-        Some(aim) => (aim.target.clone(), aim.rollback_type, Arc::clone(&aim.release)),
-        None => {
-            let (target, rollback_type) = find().await?;
-            let release = situation::release(cx, &target.release).await?;
-            (target, rollback_type, release)
-        }
-    };
+    let goal = goal(cx, wishes, environment, (open, beside.as_ref()), &history).await?;
+    let (target, release) = (goal.target.clone(), Arc::clone(&goal.release));
+    let aim = goal.aim.as_ref();
     let left = match beside {
         Some(beside) => Some(beside),
         None => left_by(cx, environment, open).await?,
@@ -137,14 +128,15 @@ async fn prepare(
         history: &history,
         target: &target,
         release: &release,
-        partial: aim.as_ref().map(|aim| (aim.named.as_slice(), aim.live.as_ref())),
+        partial: aim.map(|aim| (aim.named.as_slice(), aim.live.as_ref())),
         during_operation: open.is_some(),
         left: left.as_ref(),
         forced: wishes.forced,
         skip_validation: wishes.skip_validation,
         overrides: &wishes.overrides,
     };
-    let checks = checks(cx, &subject).await?;
+    let mut checks = checks(cx, &subject).await?;
+    goal.before.iter().for_each(|before| before.correct(&mut checks));
     let situation = situation::observe_situation(cx, environment).await?;
     let pcx = plan_context(
         cx,
@@ -161,7 +153,6 @@ async fn prepare(
         (Some(_), None) => Seen::default(),
         _ => partial::seen(cx, &pcx, environment, &situation, &release, deploy).await?,
     };
-    let made = aim.as_ref().map(|aim| Arc::clone(&aim.release));
     let wish = RollbackWish {
         was_stable: was_stable(&history, &release.id),
         release,
@@ -169,11 +160,11 @@ async fn prepare(
         // is bad only if a verdict says so.
         reject_left: known_bad || open.is_none(),
         left,
-        rollback_type,
+        rollback_type: goal.rollback_type,
         untouched: BTreeSet::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
-        services: aim.as_ref().map(|aim| aim.named.clone()).unwrap_or_default(),
+        services: aim.map(|aim| aim.named.clone()).unwrap_or_default(),
         seen,
     };
     let mut plan = plan_rollback(&pcx, &situation, &wish)?;
@@ -184,6 +175,19 @@ async fn prepare(
             wrong.join("; ")
         )));
     }
+    let warnings = warnings(cx, environment, aim, &checks);
+    plan.warnings.clone_from(&warnings);
+    let (destination, made) = (goal.destination(), goal.made());
+    Ok(PreparedRollback { target, destination, plan, checks, warnings, made })
+}
+
+/// What a person should know first.
+fn warnings(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    aim: Option<&Aim>,
+    checks: &[ReadinessCheck],
+) -> Vec<String> {
     let mut warnings = Vec::new();
     if environment.folder.as_ref().is_some_and(|folder| *folder != cx.folder) {
         let before = environment.folder.clone().unwrap_or_default();
@@ -192,11 +196,66 @@ async fn prepare(
             cx.folder
         ));
     }
-    warnings.extend(aim.and_then(|aim| aim.warning));
+    warnings.extend(aim.and_then(|aim| aim.warning.clone()));
     let words = checks.iter().filter(|c| c.status == Severity::Warning);
     warnings.extend(words.map(|c| format!("{}: {}", c.name, c.message)));
-    plan.warnings.clone_from(&warnings);
-    Ok(PreparedRollback { target, plan, checks, warnings, made })
+    warnings
+}
+
+/// What a rollback makes live.
+struct Goal {
+    /// The deployment that is gone back to.
+    target: Deployment,
+    rollback_type: RollbackType,
+    release: Arc<Release>,
+    /// Only some services go back.
+    aim: Option<Aim>,
+    /// No deployment ever had it.
+    before: Option<Before>,
+}
+
+impl Goal {
+    /// The release, if it was made for this.
+    fn made(&self) -> Option<Arc<Release>> {
+        (self.aim.is_some() || self.before.is_some()).then(|| Arc::clone(&self.release))
+    }
+
+    fn destination(&self) -> String {
+        match &self.before {
+            Some(before) => format!("{} ({})", self.target.version, before.found),
+            None => format!("#{} {}", self.target.number, self.target.version),
+        }
+    }
+}
+
+/// Finds what is gone back to. `open` is the open operation, `beside` what was left failing beside what is live.
+async fn goal(
+    cx: &Context,
+    wishes: &RollbackWishes,
+    environment: &EnvironmentRecord,
+    (open, beside): (Option<&Plan>, Option<&Live>),
+    history: &[Deployment],
+) -> Result<Goal, EngineError> {
+    let find =
+        async || find_target(cx, wishes, (open, beside.and(environment.live)), history).await;
+    if !wishes.services.is_empty() {
+        let aim = aim(cx, wishes, environment, open, history, find).await?;
+        let (target, release) = (aim.target.clone(), Arc::clone(&aim.release));
+        let rollback_type = aim.rollback_type;
+        return Ok(Goal { target, rollback_type, release, aim: Some(aim), before: None });
+    }
+    let refused = match find().await {
+        Ok((target, rollback_type)) => {
+            let release = situation::release(cx, &target.release).await?;
+            return Ok(Goal { target, rollback_type, release, aim: None, before: None });
+        }
+        Err(error @ EngineError::Refused(_)) if open.is_none() => error,
+        Err(error) => return Err(error),
+    };
+    let before = earlier::before(cx, wishes, environment, history).await?.ok_or(refused)?;
+    let (target, release) = (before.target.clone(), Arc::clone(&before.release));
+    let rollback_type = RollbackType::Previous;
+    Ok(Goal { target, rollback_type, release, aim: None, before: Some(before) })
 }
 
 fn was_stable(history: &[Deployment], release: &ReleaseId) -> bool {
@@ -390,7 +449,20 @@ async fn run(
     for warning in &prepared.warnings {
         cx.events.warn(warning.clone());
     }
+    if old.is_none() {
+        keep_parts(cx, prepared.made.as_deref()).await?;
+    }
     begin(cx, &claimed.keeper, old, &environment, (prepared.plan, prepared.made)).await
+}
+
+/// What a release that is made now consists of must not go away while it is gone back to. Should this end here, the
+/// next clean-up takes away again what no release needs.
+async fn keep_parts(cx: &Context, made: Option<&Release>) -> Result<(), EngineError> {
+    let artifacts = made.iter().flat_map(|release| &release.content.artifacts);
+    for artifact in artifacts.filter(|artifact| artifact.kept) {
+        cx.artifacts.pin(&artifact.path, &artifact.digest).await?;
+    }
+    Ok(())
 }
 
 /// Opens a plan, closing what it takes over in the same commit, and runs it.
@@ -432,6 +504,20 @@ pub(crate) async fn begin(
     Ok(commit_both(cx, keeper, &mut old, opened).await?)
 }
 
+/// Hosts on which all of a release runs.
+async fn well(cx: &Context, live: &Live, release: &Release) -> BTreeSet<HostName> {
+    let mut well: BTreeSet<HostName> = cx.policy.hosts.names.iter().cloned().collect();
+    for service in release.content.services.keys() {
+        let units = situation::units(cx, service, live.slot);
+        for (unit, seen) in situation::observe_each(cx, units, Some(release)).await {
+            if seen.running != Running::Yes {
+                well.remove(&unit.host);
+            }
+        }
+    }
+    well
+}
+
 /// After a reboot: the live release is started again, as a rollback to itself that rejects nothing.
 pub(crate) async fn restart_live(
     cx: &Context,
@@ -445,6 +531,7 @@ pub(crate) async fn restart_live(
     let reason = Some("started again by recover: it should run and did not".to_owned());
     let pcx = plan_context(cx, environment.next_number, reason, true, Vec::new());
     let history = history(cx).await?;
+    let untouched = well(cx, live, &release).await;
     let wish = RollbackWish {
         release,
         was_stable: history
@@ -453,7 +540,7 @@ pub(crate) async fn restart_live(
         left: None,
         reject_left: false,
         rollback_type: RollbackType::Specific,
-        untouched: BTreeSet::new(),
+        untouched,
         trigger: Trigger::Manual,
         evidence: Vec::new(),
         services: Vec::new(),

@@ -201,7 +201,8 @@ impl Sim {
         }
         let decision = decide(&plan, &state, now);
         match (self.mutant, &decision) {
-            (Some(Mutant::NoObserveTriedAgain), Decision::Observe { step }) => {
+            (Some(Mutant::NoObserveTriedAgain), Decision::Observe { steps }) => {
+                let step = &steps[0];
                 let attempt = state.steps[*step].attempts + 1;
                 Decision::Run { tries: vec![Try { step: *step, attempt }] }
             }
@@ -225,11 +226,13 @@ impl Sim {
         }
         match decision {
             Decision::Run { tries } => self.run_tries(op, &tries)?,
-            Decision::Observe { step } => {
-                if self.has(Mutant::NoObserveTakenForDone) || self.holds(op, step) {
-                    self.done(op, step, true, Receipt::default())?;
-                } else {
-                    self.note(op, EntryKind::StepNotApplied { step })?;
+            Decision::Observe { steps } => {
+                for step in steps {
+                    if self.has(Mutant::NoObserveTakenForDone) || self.holds(op, step) {
+                        self.done(op, step, true, Receipt::default())?;
+                    } else {
+                        self.note(op, EntryKind::StepNotApplied { step })?;
+                    }
                 }
             }
             Decision::Wait { until } => {

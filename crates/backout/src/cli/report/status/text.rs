@@ -4,7 +4,7 @@ use backout_core::model::{Health, ReadinessCheck, ReadinessReport, Severity};
 use backout_core::plan::Plan;
 use backout_engine::{Operation, Standing, TrafficView, View};
 
-use super::{Described, at_step, drill_of, service_health, unwatched};
+use super::{Described, at_step, drill_of, host_health, service_health, unwatched};
 use crate::cli::report::table::Fields;
 use crate::cli::report::text::{
     BOLD, DIM, PLAIN, Text, bad, command, good, of_health, of_status, warn,
@@ -23,6 +23,7 @@ pub fn lines(described: &Described<'_>, width: usize) -> Vec<String> {
     health(described, &mut fields);
     traffic(described, &mut fields);
     services(view, &mut fields);
+    hosts(view, &mut fields);
     rollback(view, &mut fields);
     match (&view.operation, unwatched(view)) {
         (Some(operation), _) => open_operation(operation, described, &mut fields),
@@ -128,6 +129,32 @@ fn services(view: &View, fields: &mut Fields) {
         };
         fields.add(label, Text::from(name).then(version).and(of_health(health), health.as_str()));
     }
+}
+
+/// How it does on other hosts: how many are well, and by name those that are not.
+fn hosts(view: &View, fields: &mut Fields) {
+    const NAMED: usize = 5;
+    let live = view.live.as_ref().and_then(|live| view.environment.slots.get(&live.slot));
+    let Some(record) = live.filter(|record| !record.hosts.is_empty()) else { return };
+    let mut all = Vec::new();
+    for service in &record.services {
+        for host in record.hosts_of(service) {
+            let health = host_health(view, service.as_str(), &host);
+            all.push((format!("{service}@{host}"), health));
+        }
+    }
+    let is_well = |health: &Health| matches!(health, Health::Healthy | Health::Warning);
+    let unwell: Vec<_> = all.iter().filter(|(_, health)| !is_well(health)).collect();
+    let count = format!("{} of {} healthy", all.len() - unwell.len(), all.len());
+    let worst = all.iter().map(|(_, health)| *health).max().unwrap_or(Health::Unknown);
+    let mut text = Text::new(of_health(worst), count);
+    for (who, health) in unwell.iter().take(NAMED) {
+        text = text.then(", ").then(who.clone()).then(" ").and(of_health(*health), health.as_str());
+    }
+    if unwell.len() > NAMED {
+        text = text.then(format!(" and {} more", unwell.len() - NAMED));
+    }
+    fields.add("hosts", text);
 }
 
 /// The label once, then nothing.
