@@ -40,6 +40,13 @@ pub const ALL: &[Family] = &[
         play: poisson,
     },
     Family {
+        name: "fixed-order",
+        about: "the same, spread by the built-in router's fixed sequence instead of drawn",
+        settings: strict,
+        weight: 3,
+        play: fixed_order,
+    },
+    Family {
         name: "bursts",
         about: "load and error rate redrawn each second (gamma, shapes 2 and 0.3), the same on both sides",
         settings: strict,
@@ -129,6 +136,23 @@ fn poisson(rollout: &mut Rollout) {
     rollout.check();
     rollout.stage(0.1);
     rollout.play(SHORT, RATE, |rng, _, _| usual(rng, USUAL));
+}
+
+/// As the built-in router picks sides: of any hundred requests in a row exactly the share.
+fn fixed_order(rollout: &mut Rollout) {
+    rollout.check();
+    rollout.stage(0.1);
+    let mut number = (rollout.rng.uniform() * 100.0) as u64;
+    while rollout.now_ms < SHORT * 1_000 && !rollout.is_over() {
+        for _ in 0..rollout.rng.poisson(RATE * rollout.step_ms as f64 / 1e3) {
+            let place = (number % 100 * 61 + 39) % 100;
+            number += 1;
+            let arm = if place < 10 { Arm::Canary } else { Arm::Baseline };
+            let answer = usual(&mut rollout.rng, USUAL);
+            rollout.request(arm, answer);
+        }
+        rollout.step();
+    }
 }
 
 fn bursts(rollout: &mut Rollout) {

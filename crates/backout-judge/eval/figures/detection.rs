@@ -237,8 +237,9 @@ pub fn whole_errors(effort: &Effort) -> Vec<Table> {
     let about = format!(
         "Where whole errors bound it: one canary error is worth at most 1/ρ. k: fewest errors, all from the canary, at \
          which everything on fails; bound: ⌊ln(1/α)/ln(1/ρ)⌋; goal bound + 2. Median requests of the canary; goal: the \
-         larger of 1.9 floors and 4 (6 at 50 points), and 1.2 times the median wait for k errors. *Floor by sides*: of a test that \
-         knows neither rate and judges errors by the side they come from; no such test can meet a goal below it. {} runs a row.",
+         larger of 1.9 floors and 4 (6 at 50 points), and 1.2 times the median wait for k errors. *Floor by sides*: mean \
+         requests, at least, of a test that knows neither rate and judges errors by the side they come from. *Told*: median of \
+         the likelihood ratio with its line at 1/α (SPRT, Wald 1945) that is told the relative risk and has the whole budget for it. {} runs a row.",
         effort.runs
     );
     let columns = [
@@ -251,6 +252,7 @@ pub fn whole_errors(effort: &Effort) -> Vec<Table> {
         "median",
         "floor",
         "floor by sides",
+        "told",
         "wait for k",
         "goal",
     ];
@@ -294,6 +296,10 @@ fn row_of_errors(
         let mut rng = Rng::new(effort.seed + run);
         (0..k.min(1_000)).map(|_| until_error(&mut rng, baseline + points)).sum::<f64>().into()
     }));
+    let told = median(&workers::run(effort.threads, effort.runs, |run| {
+        let mut rng = Rng::new(effort.seed + run);
+        Some(told_the_risk(&mut rng, alpha, share, baseline + points, baseline))
+    }));
     let floor = floor(alpha, baseline + points, baseline);
     let goal = if points < 0.5 { 1.9 * floor + 4.0 } else { 6.0 };
     let goal = goal.max(1.2 * wait.unwrap_or(0.0));
@@ -310,10 +316,39 @@ fn row_of_errors(
             number(found),
             number(Some(floor)),
             number(Some(floor_by_sides(alpha, baseline + points, baseline, share))),
+            number(told),
             number(wait),
             format!("≤ {:.0}", goal.floor()),
         ],
     );
+}
+
+/// Requests of the canary until a test that judges errors by their side and is told the relative risk fails. It can
+/// only do so at an error of the canary; those of the baseline come in between, so many for each request of the canary.
+fn told_the_risk(rng: &mut Rng, alpha: f64, share: f64, bad: f64, usual: f64) -> f64 {
+    let errors = share * bad + (1.0 - share) * usual;
+    let theta = share * bad / errors;
+    let (up, down) = ((theta / share).ln(), ((1.0 - theta) / (1.0 - share)).ln());
+    let beside = (1.0 - share) / share * usual;
+    let (mut evidence, mut requests) = (0.0, 0.0);
+    while evidence < (1.0 / alpha).ln() {
+        let more = until_error(rng, bad);
+        requests += more;
+        evidence += up + rng.poisson(beside * more) as f64 * down;
+    }
+    requests
+}
+
+/// Requests of the canary until a test fails that is told both rates: the sequential probability ratio test.
+pub(super) fn told_the_rates(rng: &mut Rng, alpha: f64, bad: f64, usual: f64) -> f64 {
+    let (up, down) = ((bad / usual).ln(), ((1.0 - bad) / (1.0 - usual)).ln());
+    let (mut evidence, mut requests) = (0.0, 0.0);
+    while evidence < (1.0 / alpha).ln() {
+        let more = until_error(rng, bad);
+        requests += more;
+        evidence += up + (more - 1.0) * down;
+    }
+    requests
 }
 
 /// Requests up to the next one that fails.

@@ -1,11 +1,11 @@
 //! B1b: beside models of the rules that other tools judge by.
 
-use super::detection::strict;
+use super::detection::{strict, told_the_rates};
 use super::{Effort, delays, percent};
 use crate::eval::rng::Rng;
 use crate::eval::rollout::usual;
 use crate::eval::rules::{Rule, second};
-use crate::eval::stats::{floor, median};
+use crate::eval::stats::median;
 use crate::eval::table::{Table, number, ratio};
 use crate::eval::workers;
 use backout_judge::Arm;
@@ -31,13 +31,13 @@ pub fn measure(effort: &Effort) -> Vec<Table> {
         "Median requests of the canary until failing, 5 % of 100 requests/s, α 0.01, everything on, nothing harmless; beside \
          models of other tools' rules (see `eval/rules.rs` for each rule and its source), {} runs a row (four times as many of ours). The best is the \
          fastest of the documented ones that take back at most 5 % of the healthy releases within an hour at that baseline. \
-         Goals: 5 times fewer at one point, 22 times at five. *Floor*: log(1/α)/KL, of a test that knew both rates; no test \
-         can have more than best/floor.",
+         Goals: 5 times fewer at one point, 22 times at five. *Told both rates*: median of the likelihood ratio with its line at 1/α \
+         (SPRT, Wald 1945) that is told both and spends the whole budget on them.",
         effort.runs
     );
     let mut columns = vec!["baseline", "more", "ours"];
     columns.extend(Rule::ALL.map(Rule::name));
-    columns.extend(["floor", "best/floor", "best/ours", "goal"]);
+    columns.extend(["told both rates", "best/told", "best/ours", "goal"]);
     let mut table = Table::new("B1b", about, &columns);
     let faults = [0.01, 0.05, 0.5];
     for baseline in [0.001, 0.01] {
@@ -61,9 +61,12 @@ pub fn measure(effort: &Effort) -> Vec<Table> {
             let met = goal.map(|goal| ours.is_some() && fewer.is_none_or(|fewer| fewer >= goal));
             let mut cells = vec![percent(baseline), format!("+{}", percent(points)), number(ours)];
             cells.extend(rules.iter().map(|rule| number(rule.found[index])));
-            let floor = floor(0.01, baseline + points, baseline);
-            cells.push(number(Some(floor)));
-            cells.push(ratio(Some(best / floor).filter(|most| most.is_finite())));
+            let told = median(&workers::run(effort.threads, often.runs, |run| {
+                let mut rng = Rng::new(effort.seed + run);
+                Some(told_the_rates(&mut rng, 0.01, baseline + points, baseline))
+            }));
+            cells.push(number(told));
+            cells.push(ratio(told.map(|told| best / told).filter(|most| most.is_finite())));
             let none = ours.filter(|_| best.is_infinite()).map(|_| "∞".to_owned());
             cells.push(none.unwrap_or_else(|| ratio(fewer)));
             cells.push(goal.map_or("–".to_owned(), |goal| format!("≥ {goal}")));
