@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use backout_core::ids::{ReleaseId, Unit, Version};
 use backout_core::model::{Artifact, ReadinessCheck, Release, Service};
 use backout_core::ports::{
-    AdapterError, Capabilities, Ledger, NamedText, Observed, PartsOf, Receipt, Rehearsal, StepCx,
+    AdapterError, Capabilities, Earlier, Ledger, NamedText, Observed, PartsOf, Receipt, Rehearsal, StepCx,
     Target, TargetAction,
 };
 
@@ -94,6 +94,15 @@ impl Target for MixedTarget {
         of: PartsOf<'_>,
     ) -> Result<Option<Vec<Artifact>>, AdapterError> {
         self.inner.parts(unit, service, version, of).await
+    }
+
+    async fn earlier(
+        &self,
+        unit: &Unit,
+        service: &Service,
+        besides: &[String],
+    ) -> Result<Option<Earlier>, AdapterError> {
+        self.inner.earlier(unit, service, besides).await
     }
 
     async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {

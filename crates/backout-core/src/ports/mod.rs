@@ -34,6 +34,6 @@ pub use router::{
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use synthetic::{Synthetic, SyntheticOutcome};
 pub use target::{
-    Capabilities, Exit, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Revert, Running, Target,
-    TargetAction,
+    Capabilities, Earlier, Exit, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Rehearsal,
+    Revert, Running, Target, TargetAction,
 };

@@ -226,6 +226,19 @@ pub struct Rehearsal {
     pub left_out: Vec<String>,
 }
 
+/// What was there before a release of which the ledger knows no older one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// A label for it.
+    pub version: Version,
+    /// The definition that brings it back.
+    pub service: Service,
+    /// What it is made of.
+    pub artifacts: Vec<Artifact>,
+    /// Which it is and how it was found, for people: whoever goes back there confirms this.
+    pub found: String,
+}
+
 /// Runs services.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -254,6 +267,20 @@ pub trait Target: Send + Sync {
         _version: &Version,
         _of: PartsOf<'_>,
     ) -> Result<Option<Vec<Artifact>>, AdapterError> {
+        Ok(None)
+    }
+
+    /// What was in `unit` before the ledger, where the target can tell by itself: none of `besides`, the digests of
+    /// what is live and of what was rolled back from. `service` is the definition that is live. Nothing is changed.
+    ///
+    /// # Errors
+    /// Transient when it can't be told now.
+    async fn earlier(
+        &self,
+        _unit: &Unit,
+        _service: &Service,
+        _besides: &[String],
+    ) -> Result<Option<Earlier>, AdapterError> {
         Ok(None)
     }
 

@@ -7,6 +7,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod down;
 pub mod drill;
+mod earlier;
 pub mod health;
 mod live_at;
 pub mod recover;

@@ -45,11 +45,10 @@ pub async fn run(global: &Global, args: &args::Rollback) -> Result<u8, CommandEr
         confirm::show(&prepared.plan, &prepared.checks, &prepared.warnings);
     }
     let question = format!(
-        "roll {}{} back to #{} {}?",
+        "roll {}{} back to {}?",
         of(&args.services),
         session.cx.key,
-        prepared.target.number,
-        prepared.target.version
+        prepared.destination
     );
     let asked = confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     // A person who has seen the plan and says yes has said so about a healthy release, too.

@@ -7,6 +7,7 @@
 mod apply;
 mod dirty;
 mod drill;
+mod earlier;
 mod evidence;
 mod note;
 mod push;
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
 use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Marker, NamedText, Observed, PartsOf, Receipt, Rehearsal, Running,
+    AdapterError, Capabilities, Earlier, Marker, NamedText, Observed, PartsOf, Receipt, Rehearsal, Running,
     StepCx, Target, TargetAction,
 };
 
@@ -104,14 +105,14 @@ impl GitTarget {
     }
 
     /// What is there, for `adopt`: a definition whose commit is not known asks for it.
-    async fn foreign(&self, git: &Git) -> Result<Observed, AdapterError> {
+    async fn foreign(&self, git: &Git, spec: &GitSpec) -> Result<Observed, AdapterError> {
         if git.head().await?.is_none() {
             return Ok(Observed::nothing());
         }
-        let label = git.look(&["describe", "--tags", "--always", "HEAD"]).await?;
+        let label = earlier::label(git, spec, "HEAD").await?;
         Ok(Observed {
             running: Running::Yes,
-            version: Version::new(label.trim()).ok(),
+            version: Version::new(&label).ok(),
             ..Observed::nothing()
         })
     }
@@ -138,7 +139,7 @@ impl Target for GitTarget {
         let git_dir = git.git_dir().await?;
         let Some(note) = Note::read(&git_dir, unit)? else {
             let asks = release.is_some() && spec.commit.is_empty();
-            return if asks { self.foreign(&git).await } else { Ok(Observed::nothing()) };
+            return if asks { self.foreign(&git, spec).await } else { Ok(Observed::nothing()) };
         };
         if !note.finished {
             return Ok(Observed { marker: note.marker(), ..Observed::unknown() });
@@ -192,6 +193,15 @@ impl Target for GitTarget {
             digest: format!("{GIT_SCHEME}{}", spec.commit),
             kept: true,
         }]))
+    }
+
+    async fn earlier(
+        &self,
+        unit: &Unit,
+        service: &Service,
+        besides: &[String],
+    ) -> Result<Option<Earlier>, AdapterError> {
+        earlier::earlier(self, unit, service, besides).await
     }
 
     async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {
