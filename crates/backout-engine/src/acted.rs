@@ -2,7 +2,9 @@
 //! where a trip or a dead-man that fired becomes a failure of its operation.
 
 use backout_core::model::Trigger;
-use backout_core::ports::{DeadManFired, Tripped};
+use backout_core::ports::{
+    AdapterError, DeadManFired, ErrorClass, Router, StepCx, Traffic, TrafficChange, Tripped,
+};
 use backout_core::saga::Failure;
 
 use crate::context::Context;
@@ -48,6 +50,34 @@ fn words(moved: bool, reason: Option<&str>) -> String {
 pub(crate) async fn seen(cx: &Context) -> Option<Failure> {
     let traffic = cx.router.as_ref()?.read().await.ok().flatten()?;
     failure(traffic.tripped.as_ref(), traffic.fired.as_ref())
+}
+
+/// Moves traffic on a way back, which adopts whatever the router did by itself meanwhile. What it did after the way
+/// back was decided on, and so is not among the `known` sentences, is added to `told` for the record: adopting makes the
+/// router forget it. It is asked for only once the router has refused, so that nothing can fire in between.
+pub(crate) async fn move_and_adopt(
+    router: &dyn Router,
+    change: &TrafficChange,
+    step: &StepCx,
+    known: &[String],
+    told: &mut Vec<String>,
+) -> Result<Traffic, AdapterError> {
+    let blind = TrafficChange { acknowledge_fired: false, ..change.clone() };
+    let refused = match router.apply(&blind, step).await {
+        Err(error) if error.class == ErrorClass::Permanent => error,
+        other => return other,
+    };
+    if let Ok(now) = router.read().await {
+        let acted = now.and_then(|now| failure(now.tripped.as_ref(), now.fired.as_ref()));
+        // It refused for another reason, and would again.
+        let Some(acted) = acted else { return Err(refused) };
+        let news: Vec<String> =
+            acted.evidence.into_iter().filter(|sentence| !known.contains(sentence)).collect();
+        if !news.is_empty() {
+            told.push(format!("while it was being taken back: {}", news.join("; ")));
+        }
+    }
+    router.apply(change, step).await
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use backout_core::model::{OperationKind, Release, RouterPolicy};
 use backout_core::plan::{Action, Plan, RevertStep, Step, TrafficStep};
 use backout_core::ports::{
     AdapterError, DeadMan, ErrorClass, Receipt, Revert, Router, RouterSide, Running, StepCx,
-    TargetAction, TrafficChange, Trip,
+    TargetAction, Traffic, TrafficChange, Trip,
 };
 
+use crate::acted;
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
 use crate::gate;
@@ -75,6 +76,10 @@ pub(crate) async fn apply(
             Ok(Receipt::default())
         }
         Action::EnsureRouter => router(cx)?.ensure(step).await,
+        Action::Start { .. } if crate::drill::is_only_ended(journal) => {
+            let message = "left out: the drill was interrupted".to_owned();
+            Ok(Receipt { message, ..Receipt::default() })
+        }
         Action::Start { .. } | Action::Stop { .. } | Action::Confirm { .. } => {
             on_unit(cx, action, step).await
         }
@@ -88,6 +93,7 @@ pub(crate) async fn apply(
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
         Action::Prune => prune(cx, journal).await,
         Action::KeepEvidence { .. } => Ok(crate::incident::keep(cx, journal, action).await),
+        Action::Rehearse { .. } => Ok(crate::drill::rehearse(cx, journal, action).await),
     }
 }
 
@@ -226,12 +232,13 @@ async fn set_traffic(
         acknowledge_fired: going_back,
     };
     let mut warnings = Vec::new();
-    let now = match router.apply(&change, step).await {
+    let known = &journal.plan.evidence;
+    let now = match move_it(router, &change, step, known, &mut warnings).await {
         // Nothing was changed. If that is because it is gone, it is started with the routes that it kept.
         Err(error) if error.class == ErrorClass::Transient => match router.ensure(step).await {
             Ok(receipt) if was_started(&receipt) => {
                 warnings.push(ROUTER_STARTED_AGAIN.to_owned());
-                router.apply(&change, step).await?
+                move_it(router, &change, step, known, &mut warnings).await?
             }
             _ => return Err(error),
         },
@@ -245,6 +252,20 @@ async fn set_traffic(
         warnings,
         data: serde_json::json!({ "weights": now.weights }),
     })
+}
+
+async fn move_it(
+    router: &dyn Router,
+    change: &TrafficChange,
+    step: &StepCx,
+    known: &[String],
+    told: &mut Vec<String>,
+) -> Result<Traffic, AdapterError> {
+    if change.acknowledge_fired {
+        acted::move_and_adopt(router, change, step, known, told).await
+    } else {
+        router.apply(change, step).await
+    }
 }
 
 /// Said when users may have got no answer for a while.
@@ -409,6 +430,8 @@ pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> H
         | Action::Confirm { .. }
         | Action::Prune => Holds::No,
         Action::KeepEvidence { .. } => crate::incident::is_kept(cx, journal),
+        // What was seen by somebody who is gone is not known.
+        Action::Rehearse { .. } => Holds::No,
         Action::Watch { .. } => Holds::No,
     }
 }
