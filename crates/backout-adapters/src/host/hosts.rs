@@ -34,7 +34,9 @@ impl Hosts {
                 "failed to use {unit}: `{}` does not stand under `hosts` any more",
                 unit.host
             ))
-            .with_hint("put it back under `hosts` in backout.yaml until nothing of the app is left there")
+            .with_hint(
+                "put it back under `hosts` in backout.yaml until nothing of the app is left there",
+            )
         })
     }
 

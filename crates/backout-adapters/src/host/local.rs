@@ -164,8 +164,9 @@ impl Host for LocalHost {
 
     async fn write_atomic(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), AdapterError> {
         let path = self.options.folder.join(path);
-        let failed =
-            |e: io::Error| AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()));
+        let failed = |e: io::Error| {
+            AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()))
+        };
         if path.is_dir() {
             return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
         }

@@ -1,19 +1,21 @@
-//! What runs services on this machine: a supervised program, the user's script, Docker Compose, or a working tree of git.
+//! What runs services, on this machine and on others: a supervised program, the user's script, Docker Compose, or a working tree of git.
 
 pub mod compose;
 mod git;
 pub mod process;
+mod remote;
 mod script;
 mod script_call;
 mod script_evidence;
+mod script_remote;
 pub mod systemd;
 
 pub use compose::{ComposeTarget, ComposeTargetOptions};
 pub use git::{GitTarget, GitTargetOptions};
 pub use process::{ConfigBlobs, ProcessTarget, ProcessTargetOptions};
 pub use script::{ScriptTarget, ScriptTargetOptions};
-pub use systemd::{SystemdTarget, SystemdTargetOptions};
 pub(crate) use script_call::{Answer, CallContext, ScriptCall, ScriptHome, call_environment};
+pub use systemd::{SystemdTarget, SystemdTargetOptions};
 
 /// Only other hosts take a change back by themselves.
 pub(crate) fn not_guarded(unit: &backout_core::ids::Unit) -> backout_core::ports::AdapterError {

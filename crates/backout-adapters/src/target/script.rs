@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use backout_core::ids::{Unit, Version};
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, ErrorClass, NamedText, Observed, Receipt, Rehearsal, Running,
-    StepCx, Target, TargetAction,
+    AdapterError, Capabilities, ErrorClass, GuardState, NamedText, Observed, Receipt, Rehearsal,
+    Revert, Running, StepCx, Target, TargetAction,
 };
 use serde::{Deserialize, Serialize};
 
 use super::script_call::{Answer, CallContext, ScriptCall, ScriptHome};
-use crate::host::{Finished, create_private_dirs, read_bounded, write_atomic};
+use super::script_remote;
+use crate::host::{Finished, Hosts, create_private_dirs, read_bounded, write_atomic};
 
 /// Asking what runs must not hold anybody up for as long as a deploy may take.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +46,7 @@ pub struct ScriptTargetOptions {
 pub struct ScriptTarget {
     home: ScriptHome,
     options: Arc<ScriptTargetOptions>,
+    hosts: Hosts,
 }
 
 /// What is remembered of a service's script.
@@ -64,7 +66,13 @@ impl ScriptTarget {
             state_dir: options.state_dir.clone(),
             env: options.env.clone(),
         };
-        Self { home, options: Arc::new(options) }
+        Self { home, options: Arc::new(options), hosts: Hosts::default() }
+    }
+
+    /// Calls it on other hosts too, where a unit is there.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
     }
 
     fn spec<'a>(
@@ -88,12 +96,13 @@ impl ScriptTarget {
         release: &Release,
         deployment: Option<u64>,
         verb: &str,
+        revert: Option<&Revert>,
         cx: &StepCx,
     ) -> Result<Answer, AdapterError> {
         let spec = self
             .spec(unit, Some(release))?
             .ok_or_else(|| AdapterError::permanent("failed to find the script"))?;
-        ScriptCall {
+        let call = ScriptCall {
             home: &self.home,
             spec,
             words: vec![verb.to_owned()],
@@ -108,13 +117,26 @@ impl ScriptTarget {
             },
             timeout: Duration::from_millis(spec.timeout_ms).min(cx.timeout),
             changes: true,
-        }
-        .run()
-        .await
+        };
+        let Some(host) = self.hosts.of(unit)? else {
+            return match revert {
+                Some(_) => Err(super::not_guarded(unit)),
+                None => call.run().await,
+            };
+        };
+        let revert = revert
+            .zip(deployment)
+            .map(|(revert, number)| script_remote::way_back(unit, release, number, revert, cx))
+            .transpose()?;
+        script_remote::run(&call, host.as_ref(), unit, revert).await
     }
 
     fn memory_path(&self, unit: &Unit) -> PathBuf {
-        self.home.folder_of(&unit.key).join(format!("{}.json", unit.service))
+        let name = match unit.host.is_local() {
+            true => format!("{}.json", unit.service),
+            false => format!("{}@{}.json", unit.service, unit.host),
+        };
+        self.home.folder_of(&unit.key).join(name)
     }
 
     fn has_reported(&self, unit: &Unit) -> bool {
@@ -198,9 +220,21 @@ impl Target for ScriptTarget {
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError> {
         let Some(spec) = self.spec(unit, release)? else { return Ok(Observed::unknown()) };
-        if self.home.leftover(&unit.key, &unit.service).is_at_work() {
+        let host = self.hosts.of(unit)?;
+        let (at_work, guard) = match &host {
+            Some(host) => {
+                let (at_work, guard) = tokio::join!(host.is_at_work(unit), host.guard(unit));
+                (at_work?, guard?)
+            }
+            None => (self.home.leftover(&unit.key, &unit.service).is_at_work(), None),
+        };
+        let reverting = guard.as_ref().is_some_and(|it| it.state == GuardState::Reverting);
+        let said = host.as_ref().zip(guard.as_ref());
+        let said = said.and_then(|(host, guard)| script_remote::words_of(host.as_ref(), guard));
+        if at_work || reverting {
             let note = "a call whose caller is gone is still at work: what runs can't be told yet";
-            return Ok(Observed { tail: Some(note.to_owned()), ..Observed::unknown() });
+            let tail = said.or_else(|| Some(note.to_owned()));
+            return Ok(Observed { tail, guard, ..Observed::unknown() });
         }
         let call = ScriptCall {
             home: &self.home,
@@ -218,9 +252,16 @@ impl Target for ScriptTarget {
             timeout: Duration::from_millis(spec.timeout_ms).min(STATUS_TIMEOUT),
             changes: false,
         };
-        match call.run().await {
-            Ok(Answer::Done(finished)) => self.read_status(unit, &finished),
-            Ok(Answer::UnknownVerb) => Ok(Observed::unknown()),
+        let asked = match &host {
+            Some(host) => script_remote::run(&call, host.as_ref(), unit, None).await,
+            None => call.run().await,
+        };
+        match asked {
+            Ok(Answer::Done(finished)) => {
+                let seen = self.read_status(unit, &finished)?;
+                Ok(Observed { tail: said.or(seen.tail.clone()), guard, ..seen })
+            }
+            Ok(Answer::UnknownVerb) => Ok(Observed { tail: said, guard, ..Observed::unknown() }),
             // Asking changes nothing: whatever went wrong, it may be asked again.
             Err(e) if e.class == ErrorClass::Unknown => {
                 Err(AdapterError { class: ErrorClass::Transient, ..e })
@@ -231,7 +272,10 @@ impl Target for ScriptTarget {
 
     async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
         let Some(spec) = self.spec(unit, Some(release))? else { return Ok(Rehearsal::default()) };
-        self.home.look_at(spec)
+        match self.hosts.of(unit)? {
+            Some(host) => script_remote::rehearse(host.as_ref(), spec).await,
+            None => self.home.look_at(spec),
+        }
     }
 
     async fn evidence(
@@ -245,9 +289,10 @@ impl Target for ScriptTarget {
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore, .. } => {
+            TargetAction::Start { unit, release, deployment, restore, revert } => {
                 let verb = if *restore { "rollback" } else { "deploy" };
-                match self.call(unit, release, Some(*deployment), verb, cx).await? {
+                let revert = revert.as_ref();
+                match self.call(unit, release, Some(*deployment), verb, revert, cx).await? {
                     Answer::Done(finished) => Ok(receipt(verb, &finished)),
                     Answer::UnknownVerb => Err(AdapterError::permanent(format!(
                         "failed to start {unit}: the script does not know `{verb}` (exit 64)"
@@ -255,9 +300,12 @@ impl Target for ScriptTarget {
                     .with_hint(format!("teach the script `{verb}`"))),
                 }
             }
-            TargetAction::Confirm { unit, .. } => Err(super::not_guarded(unit)),
+            TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
+                Some(host) => script_remote::confirm(host.as_ref(), unit, *deployment).await,
+                None => Err(super::not_guarded(unit)),
+            },
             TargetAction::Stop { unit, release, .. } => {
-                match self.call(unit, release, None, "stop", cx).await? {
+                match self.call(unit, release, None, "stop", None, cx).await? {
                     Answer::Done(finished) => Ok(receipt("stop", &finished)),
                     Answer::UnknownVerb => Ok(Receipt {
                         message: "the script does not know `stop`".to_owned(),
@@ -273,6 +321,9 @@ impl Target for ScriptTarget {
 
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
         let Some(spec) = self.spec(unit, Some(release))? else { return Ok(Vec::new()) };
+        if let Some(host) = self.hosts.of(unit)? {
+            return script_remote::obstacles(host.as_ref(), spec).await;
+        }
         let program = self.home.program(spec);
         Ok(match std::fs::metadata(&program) {
             Err(e) => vec![format!("the script `{}` can't be used: {e}", spec.program)],

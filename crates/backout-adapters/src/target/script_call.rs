@@ -17,7 +17,7 @@ const DONE: i32 = 0;
 const UNKNOWN_VERB: i32 = 64;
 /// Try again later.
 const TRY_LATER: i32 = 75;
-const KEEP_BYTES: usize = 16 << 10;
+pub(super) const KEEP_BYTES: usize = 16 << 10;
 const MESSAGE_BYTES: usize = 600;
 
 /// What a call may say by its exit.
@@ -182,7 +182,7 @@ fn not_started(error: &StartError) -> AdapterError {
     AdapterError::permanent(error.to_string()).with_hint(hint)
 }
 
-fn answer(what: &str, finished: Finished) -> Result<Answer, AdapterError> {
+pub(super) fn answer(what: &str, finished: Finished) -> Result<Answer, AdapterError> {
     match finished.ended {
         Ended::Exited(DONE) => Ok(Answer::Done(finished)),
         Ended::Exited(UNKNOWN_VERB) => Ok(Answer::UnknownVerb),

@@ -65,6 +65,7 @@ async fn going_back_calls_rollback_with_the_version_to_restore() {
         release: release.clone(),
         deployment: 3,
         restore: true,
+        revert: None,
     };
     target.apply(&action, &step_cx("1")).await.unwrap();
     stop(&target, Slot::A, &release, 1).await.unwrap();
@@ -215,7 +216,13 @@ async fn a_call_that_a_killed_caller_left_is_ended_before_the_next() {
     // As another process would find it, with the first caller unable to clean up.
     let deploy = pid_in(&world.folder().join("pid-deploy")).await;
     assert!(std::fs::read_to_string(record).unwrap().contains(&format!("{}", deploy.pid)));
-    let action = TargetAction::Start { unit: unit(Slot::A), release, deployment: 2, restore: true };
+    let action = TargetAction::Start {
+        unit: unit(Slot::A),
+        release,
+        deployment: 2,
+        restore: true,
+        revert: None,
+    };
     world.script_target(false).apply(&action, &step_cx("2")).await.unwrap();
     assert!(!deploy.is_alive(), "never two calls at a time");
     let left = tokio::time::timeout(Duration::from_secs(30), running).await.unwrap().unwrap();

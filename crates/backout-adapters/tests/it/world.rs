@@ -230,6 +230,7 @@ pub async fn start_with(
         release: Arc::clone(release),
         deployment,
         restore: false,
+        revert: None,
     };
     target.apply(&action, cx).await
 }

@@ -30,12 +30,10 @@ pub(super) enum Effect {
 impl Effect {
     pub(super) fn lost(self, host: &HostName, why: &str) -> AdapterError {
         match self {
-            Effect::None => {
-                AdapterError::transient(format!("failed to hear from {host}: {why}"))
+            Effect::None => AdapterError::transient(format!("failed to hear from {host}: {why}")),
+            Effect::Maybe => {
+                AdapterError::unknown(format!("failed to learn how it went on {host}: {why}"))
             }
-            Effect::Maybe => AdapterError::unknown(format!(
-                "failed to learn how it went on {host}: {why}"
-            )),
         }
     }
 }

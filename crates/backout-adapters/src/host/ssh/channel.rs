@@ -116,7 +116,9 @@ pub(super) async fn exchange(
     };
     let Some(line) = line else {
         let text = said.last_text(400);
-        return Err(Failed::Lost(format!("it ended with code {code} and without an answer: {text}")));
+        return Err(Failed::Lost(format!(
+            "it ended with code {code} and without an answer: {text}"
+        )));
     };
     Ok(Answer { line, body, stderr: said, code, took: began.elapsed() })
 }

@@ -36,7 +36,8 @@ pub(super) fn not_connected(host: &HostName, call: &str, said: &str) -> AdapterE
             "`{call}` must work without a question: is the agent running (SSH_AUTH_SOCK) and the key added (`ssh-add -l`)?"
         ));
     }
-    let wrong_file = ["Bad configuration option", "Can't open user config file", "Bad owner or permissions"];
+    let wrong_file =
+        ["Bad configuration option", "Can't open user config file", "Bad owner or permissions"];
     if wrong_file.iter().any(|words| said.contains(words)) {
         return AdapterError::permanent(message(&last)).with_hint("correct the ssh configuration");
     }
@@ -92,7 +93,10 @@ mod tests {
             ("ssh: Could not resolve hostname web1: Name or service not known", "`hosts`"),
             ("root@web1: Permission denied (publickey).", "ssh-add"),
             ("/etc/ssh/x: line 3: Bad configuration option: foo", "configuration"),
-            ("No ED25519 host key is known for web1 and you have requested strict checking.\nHost key verification failed.", "fingerprint"),
+            (
+                "No ED25519 host key is known for web1 and you have requested strict checking.\nHost key verification failed.",
+                "fingerprint",
+            ),
         ] {
             let error = of(said);
             assert_eq!(error.class, ErrorClass::Permanent, "{said}");
@@ -107,7 +111,12 @@ mod tests {
                     \x20 ssh-keygen -f \"/home/me/.ssh/known_hosts\" -R \"web1\"\nHost key verification failed.";
         let error = of(said);
         assert_eq!(error.class, ErrorClass::Permanent);
-        assert!(error.message.contains("another one") && error.message.contains("known_hosts:7"), "{error}");
-        assert!(error.hint.unwrap().contains("ssh-keygen -f \"/home/me/.ssh/known_hosts\" -R \"web1\""));
+        assert!(
+            error.message.contains("another one") && error.message.contains("known_hosts:7"),
+            "{error}"
+        );
+        assert!(
+            error.hint.unwrap().contains("ssh-keygen -f \"/home/me/.ssh/known_hosts\" -R \"web1\"")
+        );
     }
 }

@@ -313,7 +313,9 @@ mod tests {
         let inner = command.strip_prefix("exec /bin/sh -c '").unwrap().strip_suffix('\'').unwrap();
         assert!(!inner.contains(['\'', '\n']), "{inner}");
         // csh has a history even between single quotes; a backslash before anything but n or itself is left by fish.
-        assert!(!inner.replace("! [", "").contains('!') && !inner.replace("\\n", "").contains('\\'));
+        assert!(
+            !inner.replace("! [", "").contains('!') && !inner.replace("\\n", "").contains('\\')
+        );
         assert!(!HELPER.lines().any(|line| line.starts_with("#end ")));
     }
 }

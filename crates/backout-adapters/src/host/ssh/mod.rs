@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backout_core::ids::{HostName, Unit};
-use backout_core::ports::{
-    AdapterError, GuardState, Host, HostCommand, HostGuard, HostOutput,
-};
+use backout_core::ports::{AdapterError, GuardState, Host, HostCommand, HostGuard, HostOutput};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use answer::{Effect, guard_of, output_of, refusal};
@@ -22,8 +20,8 @@ use channel::{Answer, Failed, exchange};
 use link::Link;
 use request::Request;
 
-/// Most servers allow ten sessions over a connection, and one is the connection's own.
-const CHANNELS: usize = 8;
+/// Most servers allow ten sessions over a connection; one is the connection's own, and some may have ended only here.
+const CHANNELS: usize = 6;
 /// Questions and files are quick.
 const LOOK: Duration = Duration::from_secs(60);
 /// Beyond its own limit a command gets this long until its answer must be here.
@@ -119,7 +117,7 @@ impl SshHost {
         let name = &self.options.name;
         let closed = || AdapterError::transient(format!("failed to reach {name}: it was closed"));
         let _channel = self.channels.acquire().await.map_err(|_| closed())?;
-        let mut again = true;
+        let (mut again, mut refusals) = (true, 0);
         loop {
             let link = self.link().await?;
             let (_wanted, cancelled) = oneshot::channel();
@@ -133,6 +131,11 @@ impl SshHost {
                         return Err(error);
                     }
                     return Ok((answer, request));
+                }
+                // A session that has just ended here may still count there.
+                Err(Failed::NotBegun(why)) if is_full(&why) && refusals < REFUSALS => {
+                    refusals += 1;
+                    tokio::time::sleep(REFUSED_PAUSE).await;
                 }
                 Err(Failed::NotBegun(_)) if again && link.ended_within(SETTLE).await => {
                     again = false;
@@ -159,6 +162,14 @@ impl SshHost {
         self.ask(request, ROOM, LOOK, effect).await.map(|(answer, _)| answer)
     }
 }
+
+/// What ssh says when a server allows no more sessions.
+fn is_full(why: &str) -> bool {
+    why.contains("Session open refused")
+}
+
+const REFUSALS: u32 = 50;
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The end of a process is seen a moment after the end of its sockets.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -233,8 +244,9 @@ impl Host for SshHost {
                 return Ok(guard);
             }
         };
-        Err(AdapterError::permanent(format!("failed to confirm {unit}: {name} {how}"))
-            .with_hint("no confirmation had come in time: give `ssh.confirm` more time if the link is slow"))
+        Err(AdapterError::permanent(format!("failed to confirm {unit}: {name} {how}")).with_hint(
+            "no confirmation had come in time: give `ssh.confirm` more time if the link is slow",
+        ))
     }
 
     async fn close(&self) {

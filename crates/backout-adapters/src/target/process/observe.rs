@@ -92,6 +92,7 @@ fn describe(
         orphaned: false,
         tail: slot.tail(spec.deployment, TAIL_BYTES),
         marker: Some(Marker { ledger: spec.ledger.clone() }),
+        guard: None,
         health: OwnHealth::None,
     }
 }

@@ -55,6 +55,7 @@ async fn a_move_that_was_cut_short_is_unknown_and_done_again() {
         release: Arc::clone(&v2),
         deployment: 1,
         restore: false,
+        revert: None,
     };
     let cx = step_cx("start-1");
     let target = repository.target();
@@ -118,7 +119,13 @@ async fn another_environments_tree_is_refused() {
     other.key.environment = backout_core::ids::EnvironmentName::new("staging").unwrap();
     let found = repository.target().obstacles(&other, &v2).await.unwrap();
     assert!(found[0].contains("belongs to shop/production"), "{found:?}");
-    let action = TargetAction::Start { unit: other, release: v2, deployment: 1, restore: false };
+    let action = TargetAction::Start {
+        unit: other,
+        release: v2,
+        deployment: 1,
+        restore: false,
+        revert: None,
+    };
     let error = repository.target().apply(&action, &step_cx("start")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Permanent);
 }

@@ -136,6 +136,7 @@ impl Repository {
             release: Arc::clone(release),
             deployment,
             restore,
+            revert: None,
         };
         self.target().apply(&action, &step_cx(&format!("start-{deployment}"))).await
     }

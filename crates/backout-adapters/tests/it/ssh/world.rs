@@ -15,14 +15,14 @@ pub fn name(index: usize) -> HostName {
     HostName::new(format!("host{index}")).unwrap()
 }
 
-/// Quick to notice that a link is gone.
+/// Patient with a link that is slow because the machine has much to do.
 pub fn options(servers: &SshServers, index: usize) -> SshOptions {
     SshOptions {
         config: Some(servers.config()),
         folder: "app".to_owned(),
         connect_timeout: Duration::from_secs(20),
-        alive_interval: Duration::from_secs(1),
-        alive_count: 2,
+        alive_interval: Duration::from_secs(10),
+        alive_count: 6,
         ..SshOptions::new(name(index))
     }
 }
@@ -39,7 +39,12 @@ impl World {
     }
 
     pub fn on(servers: SshServers) -> Self {
-        let host = Arc::new(SshHost::new(options(&servers, 0)));
+        let options = options(&servers, 0);
+        Self::with(servers, options)
+    }
+
+    pub fn with(servers: SshServers, options: SshOptions) -> Self {
+        let host = Arc::new(SshHost::new(options));
         let world = Self { servers, host };
         std::fs::create_dir_all(world.folder()).unwrap();
         world
