@@ -28,4 +28,5 @@ pub use faults::{Fault, FaultPlan};
 pub use host_fake::FakeHost;
 pub use probe_fake::{FakeProbe, sample};
 pub use router_fake::FakeRouter;
+pub use sshd::{Relay, SshServers};
 pub use target_fake::{FakeTarget, TargetCall};

@@ -1,5 +1,6 @@
 //! The one place that names concrete adapters.
 
+mod hosts;
 mod ledger;
 
 use std::collections::BTreeMap;
@@ -126,14 +127,17 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             inherited: inherited_environment(),
             log_cap_bytes: DEFAULT_LOG_CAP_BYTES,
         })),
-        TargetKind::Script => Arc::new(ScriptTarget::new(ScriptTargetOptions {
-            state_dir: s.state_dir.to_owned(),
-            folder: s.folder.to_owned(),
-            env: std::env::vars_os().collect(),
-            default: s.settings.services.values().find_map(script_of),
-            side_by_side: s.settings.policy.router != RouterPolicy::None,
-            reports_version: false,
-        })),
+        TargetKind::Script => {
+            let target = ScriptTarget::new(ScriptTargetOptions {
+                state_dir: s.state_dir.to_owned(),
+                folder: s.folder.to_owned(),
+                env: std::env::vars_os().collect(),
+                default: s.settings.services.values().find_map(script_of),
+                side_by_side: s.settings.policy.router != RouterPolicy::None,
+                reports_version: false,
+            });
+            Arc::new(target.with_hosts(hosts::hosts(s.settings, s.folder)))
+        }
         TargetKind::Compose => {
             let (target, images) = compose(s, blobs);
             artifacts = Arc::new(AllArtifacts::new(files, vec![(IMAGE_SCHEME, images)]));
