@@ -134,7 +134,7 @@ fn rows(restores: &[f64], peers: &[f64], deploys: &[f64], proofs: &[f64]) -> Vec
     ]
 }
 
-fn timed(mut command: Command) -> Outcome<f64> {
+pub(super) fn timed(mut command: Command) -> Outcome<f64> {
     let words = run::words(&command);
     let began = Instant::now();
     let status = command
@@ -147,7 +147,7 @@ fn timed(mut command: Command) -> Outcome<f64> {
     Ok(began.elapsed().as_secs_f64() * 1000.0)
 }
 
-fn json(mut command: Command) -> Outcome<Value> {
+pub(super) fn json(mut command: Command) -> Outcome<Value> {
     let words = run::words(&command);
     let output = command.output().map_err(|e| format!("failed to start `{words}`: {e}"))?;
     if !output.status.success() {
@@ -160,7 +160,7 @@ fn json(mut command: Command) -> Outcome<Value> {
     serde_json::from_slice(&output.stdout).map_err(|e| format!("failed to read `{words}`: {e}"))
 }
 
-fn step_ms(answer: &Value, name: &str) -> Outcome<f64> {
+pub(super) fn step_ms(answer: &Value, name: &str) -> Outcome<f64> {
     let steps = answer["steps"].as_array().into_iter().flatten();
     let step = steps.into_iter().find(|step| step["name"] == name);
     step.and_then(|step| step["duration_ms"].as_f64())

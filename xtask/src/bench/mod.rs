@@ -15,6 +15,7 @@ mod proxy_cpu;
 mod proxy_switch;
 mod report;
 mod status;
+mod systemd;
 mod trip;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "ledger", about: ledger::ABOUT, measure: ledger::measure },
     Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
     Benchmark { name: "compose", about: compose::ABOUT, measure: compose::measure },
+    Benchmark { name: "systemd", about: systemd::ABOUT, measure: systemd::measure },
     Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
 
@@ -166,10 +168,8 @@ mod tests {
         let options = Options::parse(&["proxy-cpu", "--no-install"]).unwrap();
         assert_eq!(options, Options { name: Some("proxy-cpu".into()), may_install: false });
         assert_eq!(Options::parse(&options.words()).unwrap(), options);
-        assert!(
-            Options::parse(&["cpu"]).unwrap_err().contains(
-                "build, proxy-switch, proxy-cpu, ledger, status, compose, trip, not `cpu`"
-            )
-        );
+        assert!(Options::parse(&["cpu"]).unwrap_err().contains(
+            "build, proxy-switch, proxy-cpu, ledger, status, compose, systemd, trip, not `cpu`"
+        ));
     }
 }

@@ -63,6 +63,15 @@ impl Machine {
     /// When it can't be started, with what is missing.
     #[must_use]
     pub fn own() -> Self {
+        Self::sharing(&[])
+    }
+
+    /// The same, which sees further folders of this machine.
+    ///
+    /// # Panics
+    /// When it can't be started, with what is missing.
+    #[must_use]
+    pub fn sharing(folders: &[PathBuf]) -> Self {
         let root = root().expect("a small system: run `cargo xtask test` to install it");
         let temp = tempfile::Builder::new().prefix("backout.systemd.").tempdir().expect("a folder");
         for name in ["bus", "journal", "over", "root"] {
@@ -82,7 +91,7 @@ impl Machine {
         for unit in MASKED {
             std::os::unix::fs::symlink("/dev/null", units.join(unit)).expect("a link");
         }
-        let container = spawn(temp.path());
+        let container = spawn(temp.path(), folders);
         let mut machine = Self { temp, container: Mutex::new(Some(container)), leader: 0 };
         machine.await_ready();
         machine
@@ -227,13 +236,13 @@ impl Drop for Machine {
     }
 }
 
-fn spawn(folder: &Path) -> Container {
+fn spawn(folder: &Path, shares: &[PathBuf]) -> Container {
     let log = std::fs::File::create(folder.join("log")).expect("a log");
     let path = |name: &str| folder.join(name).display().to_string();
     let shared = std::env::temp_dir().display().to_string();
     let id = folder.file_name().unwrap_or_default().to_string_lossy();
     let name: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
-    let args = [
+    let mut args = vec![
         "--pdeathsig".to_owned(),
         "KILL".to_owned(),
         "systemd-nspawn".to_owned(),
@@ -253,6 +262,7 @@ fn spawn(folder: &Path) -> Container {
         format!("--bind={}:/run/dbus", path("bus")),
         format!("--bind={}:/run/log/journal", path("journal")),
     ];
+    args.extend(shares.iter().map(|share| format!("--bind={}", share.display())));
     let (keeper, until) = mpsc::channel::<()>();
     let (sent, started) = mpsc::channel();
     std::thread::spawn(move || {
