@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fold::State;
+use super::fold::{State, StepPhase};
 use crate::ids::HostName;
 use crate::plan::{Action, Live, Plan};
 
@@ -17,7 +17,8 @@ pub fn untouched_hosts(plan: &Plan, state: &State, target: &Live) -> BTreeSet<Ho
     for (step, progress) in plan.steps.iter().zip(&state.steps) {
         if let Action::Start { host, .. } | Action::Stop { host, .. } = &step.action {
             all.insert(host.clone());
-            if progress.attempts > 0 {
+            // A failure that may pass is one without an effect: the host was never reached.
+            if progress.attempts > 0 && progress.phase != StepPhase::Failed {
                 begun.insert(host.clone());
             }
         }
