@@ -122,6 +122,22 @@ fn the_bound_does_not_depend_on_how_it_is_counted() {
 }
 
 #[test]
+fn a_session_that_nobody_leaves_out_would_be_evidence() {
+    let evidence = || {
+        let mut comparison = crate::sequential::Comparison::new(&crate::Settings::default());
+        comparison.weight(0.05);
+        for at_ms in 1..50 {
+            comparison.session_request(at_ms, crate::Arm::Canary, 7, false, None);
+        }
+        comparison.settle();
+        comparison.e_values().combined
+    };
+    assert!(evidence() <= 1.0 + 1e-9, "{}", evidence());
+    let counted = mutants::with(Mutant::NoSessionLeftOut, evidence);
+    assert!(counted > 2.0, "{counted}");
+}
+
+#[test]
 fn no_mutant_survives() {
     // A fault in the judge shows in far fewer runs than are needed to trust it.
     assert_eq!(all_hold(25, 9), Ok(()));
