@@ -113,6 +113,18 @@ impl Journal {
         }
     }
 
+    /// How many have claimed it, one after the other, since anything became of it: none of them came to a step.
+    pub fn idle_claims(&self) -> usize {
+        let idle = |entry: &&Entry| {
+            matches!(
+                entry.kind,
+                EntryKind::Claimed { .. } | EntryKind::Warning { .. } | EntryKind::Failing { .. }
+            )
+        };
+        let idle = self.entries.iter().rev().take_while(idle);
+        idle.filter(|entry| matches!(entry.kind, EntryKind::Claimed { .. })).count()
+    }
+
     /// How many have held it, the one who began it among them.
     pub fn holders(&self) -> usize {
         let claimed = |entry: &&Entry| matches!(entry.kind, EntryKind::Claimed { .. });

@@ -14,9 +14,9 @@ use super::health::probe_live;
 use crate::acted;
 use crate::context::Context;
 use crate::events::Event;
-use crate::executor::{Executor, Outcome, is_baking};
+use crate::executor::{Executor, Finished, Outcome, is_baking};
 use crate::gate;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalError};
 use crate::keeper::Keeper;
 use crate::readiness::{history, refresh, secrets_check};
 use crate::situation;
@@ -74,6 +74,14 @@ pub(crate) async fn recover_open(
             EntryKind::Requested { request, kind, by: cx.requested_by.clone() },
         )?;
     }
+    // Counted before anything else is asked: what ends a holder each time must not go on for ever.
+    crate::faults::boundary("before_resume", "resume");
+    journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+    if let Some(reason) = give_up(cx, keeper, &mut journal)? {
+        journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
+        let Journal { plan, state, rows, .. } = journal;
+        return Ok(Outcome::Stuck { operation: Box::new(Finished { plan, state, rows }), reason });
+    }
     let undecided = journal.plan.kind == OperationKind::Deploy && journal.state.failing.is_none();
     let back = match acted::seen(cx).await.filter(|_| undecided) {
         None if undecided && !was_stuck && !handed_over => why_back(cx, &journal).await,
@@ -87,10 +95,31 @@ pub(crate) async fn recover_open(
         });
         journal.note(cx.now(), epoch, EntryKind::Failing { failure })?;
     }
-    crate::faults::boundary("before_resume", "resume");
     journal.flush(cx.ledger.as_ref(), &keeper.lease).await?;
     crate::faults::boundary("after_resume", "resume");
     Ok(Box::pin(Executor::new(cx, keeper, journal).run()).await)
+}
+
+/// Holders that took it up one after the other and were gone before any step, before that is said to be stuck. Tries
+/// of a step are counted as they begin; these never came so far.
+const IDLE_CLAIMS: usize = 15;
+
+/// Why it is stuck, if nobody who takes it up lives long enough to do anything. A person who asks begins a new count.
+fn give_up(
+    cx: &Context,
+    keeper: &Keeper,
+    journal: &mut Journal,
+) -> Result<Option<String>, JournalError> {
+    let claims = journal.idle_claims();
+    let last = journal.plan.steps.len().checked_sub(1);
+    let Some(step) = journal.state.current().or(last).filter(|_| claims > IDLE_CLAIMS) else {
+        return Ok(None);
+    };
+    let reason =
+        format!("{claims} took it up one after the other, and each was gone before its next step");
+    let stuck = EntryKind::Stuck { step, reason: reason.clone() };
+    journal.note(cx.now(), keeper.lease.epoch, stuck)?;
+    Ok(Some(reason))
 }
 
 /// `None`: the new side is known good. Whether the router acted is asked before.
@@ -244,7 +273,8 @@ async fn down_now(
     live: &Live,
     release: &Release,
 ) -> bool {
-    for service in release.content.services.values() {
+    let services = release.content.services.values();
+    for service in services.filter(|service| !crate::jobs::is_job(service)) {
         let units = situation::units(cx, &service.name, live.slot);
         let seen = situation::observe_each(cx, units, Some(release)).await;
         if seen.iter().any(|(_, seen)| seen.running == Running::No) {
