@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backout_core::model::{
-    Deployment, EnvironmentRecord, Health, LiveHealth, ReadinessReport, Release,
+    Deployment, EnvironmentRecord, Health, LiveHealth, ReadinessReport, Release, Request,
 };
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{LeaseView, LedgerError, Traffic};
@@ -45,6 +45,8 @@ pub struct View {
     pub controller: Option<String>,
     /// The open operation.
     pub operation: Option<Operation>,
+    /// Ordered deploys that no controller has taken yet.
+    pub orders: Vec<Request>,
     /// What the router does.
     pub traffic: TrafficView,
     /// Config files that differ from the live release's; not looked at while an operation is open.
@@ -177,6 +179,7 @@ pub async fn look(cx: &Context) -> Result<View, LedgerError> {
         lease: None,
         controller: None,
         operation: None,
+        orders: Vec::new(),
         traffic: TrafficView::NoRouter,
         drift: Vec::new(),
         problems: Vec::new(),
@@ -193,6 +196,8 @@ pub async fn look(cx: &Context) -> Result<View, LedgerError> {
         live(cx, &mut view, &mut problems).await?;
     }
     view.known |= !problems.is_empty();
+    // A first deployment may be ordered before the ledger knows the environment.
+    view.orders = cx.ledger.orders(Some(&cx.key)).await?;
     view.traffic = traffic(cx).await;
     if let (Some(release), None) = (&view.release, &view.operation) {
         match config_snapshot::drift(cx, &release.content.config).await {

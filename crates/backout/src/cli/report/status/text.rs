@@ -1,6 +1,6 @@
 //! `status` for people.
 
-use backout_core::model::{Health, ReadinessCheck, ReadinessReport, Severity};
+use backout_core::model::{Health, ReadinessCheck, ReadinessReport, Request, Severity};
 use backout_core::plan::Plan;
 use backout_engine::{Operation, Standing, TrafficView, View};
 
@@ -32,6 +32,9 @@ pub fn lines(described: &Described<'_>, width: usize) -> Vec<String> {
         }
         (None, None) => {}
     }
+    for order in &view.orders {
+        fields.add("ordered", waiting(order, view));
+    }
     if let Some(controller) = &view.controller {
         fields.add("watched by", format!("controller {controller}"));
     }
@@ -40,6 +43,15 @@ pub fn lines(described: &Described<'_>, width: usize) -> Vec<String> {
     }
     lines.extend(fields.render(2, width));
     lines
+}
+
+/// A deploy that no controller has taken yet.
+fn waiting(order: &Request, view: &View) -> Text {
+    let version = order.order.as_ref().map(|order| order.release.content.version.to_string());
+    let since = words::moment(order.created_at, view.at);
+    Text::from(format!("deploy of {}", version.unwrap_or_default()))
+        .then(format!(" by {}, ", order.requested_by))
+        .and(warn(), format!("waiting for a controller since {since}"))
 }
 
 fn headline(view: &View) -> Text {
