@@ -63,7 +63,10 @@ pub async fn ask(global: &Global, kind: RequestKind) -> Result<u8, CommandError>
         }
         ControlAnswer::Ran(result) => {
             let result = hand_over::settle(&session, *result).await?;
-            Ok(outcome::print(global, &result))
+            Ok(match kind {
+                RequestKind::Abort => outcome::print_aborted(global, &result),
+                _ => outcome::print(global, &result),
+            })
         }
     }
 }

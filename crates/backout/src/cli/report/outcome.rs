@@ -60,7 +60,20 @@ fn ended(operation: &Finished, ending: &Ending, then: Option<&Outcome>) -> u8 {
 
 /// Prints the end, and returns the exit code.
 pub fn print(global: &Global, outcome: &Outcome) -> u8 {
-    let code = code(outcome);
+    print_as(global, outcome, code(outcome))
+}
+
+/// The same for `abort`: a deploy that is taken back, or never changed anything, is what was asked for. What became of
+/// it instead is said as ever.
+pub fn print_aborted(global: &Global, outcome: &Outcome) -> u8 {
+    let code = match code(outcome) {
+        exit_code::ROLLED_BACK | exit_code::FAILED => exit_code::OK,
+        other => other,
+    };
+    print_as(global, outcome, code)
+}
+
+fn print_as(global: &Global, outcome: &Outcome, code: u8) -> u8 {
     match global.format {
         Format::Json => json::print(&document(outcome, code)),
         Format::Table => table(outcome, code),

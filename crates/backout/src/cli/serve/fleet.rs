@@ -113,7 +113,7 @@ impl Files {
         if self.known.values().any(|known| !known.contexts.is_empty()) {
             for (file, known) in &self.known {
                 if let Some(words) = &known.complaint {
-                    tell(known, file, words);
+                    tell(file, words);
                 }
             }
             return Ok(());
@@ -135,7 +135,11 @@ impl Files {
         let (contexts, broken) = match result {
             Ok(read) => read,
             Err(error) => {
-                complain(known, file, &error, quiet);
+                let what = match known.contexts.is_empty() {
+                    true => "it is not looked after",
+                    false => "what was read before stays in force",
+                };
+                complain(known, file, format!("{what}: {}", one_line(&error)), quiet);
                 return Err(error);
             }
         };
@@ -143,16 +147,24 @@ impl Files {
         for (key, cx) in contexts {
             kept.insert(key, cx);
         }
-        match broken.first() {
-            None => known.complaint = None,
-            Some((_, error)) => {
-                complain(known, file, error, quiet);
-                for (name, _) in &broken {
-                    let old =
-                        known.contexts.iter().find(|(key, _)| key.environment.as_str() == name);
-                    kept.extend(old.map(|(key, cx)| (key.clone(), cx.clone())));
-                }
+        if broken.is_empty() {
+            known.complaint = None;
+        } else {
+            let (mut stay, mut never) = (Vec::new(), Vec::new());
+            for (name, error) in &broken {
+                let old = known.contexts.iter().find(|(key, _)| key.environment.as_str() == name);
+                kept.extend(old.map(|(key, cx)| (key.clone(), cx.clone())));
+                let words = format!("{name}: {}", one_line(error));
+                if old.is_some() { &mut stay } else { &mut never }.push(words);
             }
+            let groups = [
+                ("what was read before stays in force", stay),
+                ("it never could, so that nobody looks after it", never),
+            ];
+            let groups = groups.iter().filter(|(_, words)| !words.is_empty());
+            let words: Vec<String> =
+                groups.map(|(what, words)| format!("{what}: {}", words.join("; "))).collect();
+            complain(known, file, words.join("; "), quiet);
         }
         known.contexts = kept;
         match broken.into_iter().next() {
@@ -231,25 +243,23 @@ impl Files {
 
 type Read = (Vec<(EnvironmentKey, Arc<Context>)>, Vec<(String, CommandError)>);
 
-fn complain(known: &mut Known, file: &Path, error: &CommandError, quiet: bool) {
-    // One line of a log.
-    let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+/// As a line of a log has it.
+fn one_line(error: &CommandError) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn complain(known: &mut Known, file: &Path, words: String, quiet: bool) {
     if known.complaint.as_ref() == Some(&words) {
         return;
     }
     if !quiet {
-        tell(known, file, &words);
+        tell(file, &words);
     }
     known.complaint = Some(words);
 }
 
-fn tell(known: &Known, file: &Path, words: &str) {
-    let what = if known.contexts.is_empty() {
-        "it is not looked after"
-    } else {
-        "what was read before stays in force"
-    };
-    tracing::error!(file = %file.display(), "the configuration can't be used, {what}: {words}");
+fn tell(file: &Path, words: &str) {
+    tracing::error!(file = %file.display(), "the configuration can't be used, {words}");
 }
 
 #[async_trait]
