@@ -314,6 +314,7 @@ fn router(s: &Surroundings<'_>) -> Option<Arc<dyn Router>> {
                 service,
                 listen: *listen,
                 ledger: s.ledger_id.clone(),
+                sticky: s.settings.policy.judge.sticky_sessions,
             })))
         }
         RouterPolicy::Script => Some(Arc::new(ScriptRouter::new(ScriptRouterOptions {

@@ -34,12 +34,12 @@ pub struct TripRule {
 }
 
 impl TripRule {
-    /// The rule that these settings ask for; none where errors are not compared, where requests fall to the sides
-    /// by session, which the proxy does not tell apart, or where the budget is too small to be divided.
+    /// The rule that these settings ask for; none where errors are not compared or where the budget is too small to
+    /// be divided. Its unit is what falls to the sides, as the router has it: the request, or the session.
     #[must_use]
     pub fn of(settings: &JudgeSettings) -> Option<Self> {
         let first = settings.false_rollback_probability * TRIP_PART * FIRST_TEST;
-        let armed = settings.compare_errors && !settings.sticky_sessions && first >= LEAST_BUDGET;
+        let armed = settings.compare_errors && first >= LEAST_BUDGET;
         armed.then(|| Self {
             false_trip_ppt: parts(settings.false_rollback_probability * TRIP_PART),
             harmless_ppt: parts(settings.harmless_error_rate),
@@ -106,11 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn where_errors_are_not_compared_request_by_request_nothing_is_armed() {
+    fn where_errors_are_not_compared_nothing_is_armed() {
         let off = JudgeSettings { compare_errors: false, ..JudgeSettings::default() };
-        let sticky = JudgeSettings { sticky_sessions: true, ..JudgeSettings::default() };
         let tiny = JudgeSettings { false_rollback_probability: 1e-9, ..JudgeSettings::default() };
-        for settings in [off, sticky, tiny] {
+        for settings in [off, tiny] {
             assert_eq!(TripRule::of(&settings), None);
         }
     }

@@ -28,12 +28,13 @@ pub use ledger::{
 pub use metric::{MetricSource, MetricSubject, Point, Points};
 pub use probe::{Probe, ProbeError, ProbeSubject, Sample, SampleOutcome};
 pub use router::{
-    DeadMan, DeadManFired, FrameStream, Router, RouterSide, SideCounters, Traffic, TrafficChange,
+    DeadMan, DeadManFired, FrameStream, Router, RouterSide, SessionOutcome, SessionOutcomes,
+    SideCounters, Traffic, TrafficChange,
     TrafficFrame, Trip, Tripped,
 };
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use synthetic::{Synthetic, SyntheticOutcome};
 pub use target::{
-    Capabilities, Earlier, Exit, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Rehearsal,
+    Capabilities, Earlier, Exit, Farewell, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Rehearsal,
     Revert, Running, Target, TargetAction,
 };

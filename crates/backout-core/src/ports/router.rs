@@ -124,6 +124,24 @@ pub struct TrafficChange {
     pub acknowledge_fired: bool,
 }
 
+/// How one request of a client that stays on its side ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOutcome {
+    /// A number that stands for the client.
+    pub session: u64,
+    /// Time to its answer, microseconds; none where it failed.
+    pub latency_us: Option<u64>,
+}
+
+/// What the requests of clients that stay on their side came to. Not cumulative, and bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionOutcomes {
+    /// More came than could be told: `seen` says nothing.
+    pub lost: bool,
+    /// One by one.
+    pub seen: Vec<SessionOutcome>,
+}
+
 /// Cumulative counters of one side since its deployment was put there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SideCounters {
@@ -141,6 +159,8 @@ pub struct SideCounters {
     pub latency: Vec<(u64, u64)>,
     /// Requests and failures by endpoint, such as `GET /orders/:id`, in a bounded number of kinds.
     pub endpoints: Vec<(String, u64, u64)>,
+    /// Where clients stay on their side: what each of their requests came to, since the frame before.
+    pub sessions: Option<SessionOutcomes>,
     /// First failed answer, microseconds since the Unix epoch.
     pub first_failed_us: Option<i64>,
     /// Last failed answer, microseconds since the Unix epoch.

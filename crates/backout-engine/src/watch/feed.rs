@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use backout_core::ids::{Slot, Unit};
 use backout_core::ports::{
-    Observed, ProbeError, Sample, SampleOutcome, SideCounters, TrafficFrame,
+    Observed, ProbeError, Sample, SampleOutcome, SessionOutcome, SideCounters, TrafficFrame,
 };
 use backout_judge::{Arm, CheckId, CheckOutcome, CheckSample, Event, Judge};
 use jiff::Timestamp;
@@ -92,6 +92,9 @@ impl Feed {
         self.weights.clone_from(&frame.weights);
         let moved =
             self.share.is_some() && self.share_now().is_some_and(|now| self.share != Some(now));
+        let is_lost = |side: &SideCounters| side.sessions.as_ref().is_some_and(|told| told.lost);
+        // What is left of one side has nothing to be compared with either.
+        let moved = moved || frame.sides.values().any(is_lost);
         self.counters(judge, frame, moved);
         self.weight(judge, at_ms);
     }
@@ -120,7 +123,7 @@ impl Feed {
                 }
                 // What was served before this watch began belongs to nobody's trial, except that a new
                 // side's counters start at zero with its deployment.
-                self.last.insert(*slot, counters.clone());
+                self.last.insert(*slot, SideCounters { sessions: None, ..counters.clone() });
                 self.began.entry(*slot).or_insert((counters.requests, counters.failed));
                 if arm == Arm::Canary && counters.requests > 0 && !anew {
                     let before = SideCounters::default();
@@ -129,7 +132,7 @@ impl Feed {
                 continue;
             };
             self.requests(judge, (at_ms, moved), *slot, arm, &before, counters);
-            self.last.insert(*slot, counters.clone());
+            self.last.insert(*slot, SideCounters { sessions: None, ..counters.clone() });
         }
     }
 
@@ -144,7 +147,9 @@ impl Feed {
     ) {
         let failed = now.failed.saturating_sub(before.failed);
         let all = now.requests.saturating_sub(before.requests);
-        if all == 0 && failed == 0 {
+        // Told after the counters were read, sessions may be ahead of them.
+        let is_told = now.sessions.as_ref().is_some_and(|told| !told.seen.is_empty());
+        if all == 0 && failed == 0 && !is_told {
             return;
         }
         self.delta.clear();
@@ -156,11 +161,15 @@ impl Feed {
             }
         }
         let (ok, latency) = (all.saturating_sub(failed), &self.delta[..]);
-        judge.observe(if moved {
-            Event::Unattributed { at_ms, arm, ok, failed, latency }
-        } else {
-            Event::Requests { at_ms, arm, ok, failed, latency }
-        });
+        match &now.sessions {
+            _ if moved => judge.observe(Event::Unattributed { at_ms, arm, ok, failed, latency }),
+            None => judge.observe(Event::Requests { at_ms, arm, ok, failed, latency }),
+            Some(sessions) => sessions.seen.iter().for_each(|seen| {
+                let SessionOutcome { session, latency_us } = *seen;
+                let ok = latency_us.is_some();
+                judge.observe(Event::Session { at_ms, arm, session, ok, latency_us });
+            }),
+        }
         self.hours.served(arm, at_ms, all, failed);
         self.endpoints(judge, (at_ms, moved), arm, before, now);
         let began = self.began.entry(slot).or_insert((before.requests, before.failed));
@@ -190,7 +199,8 @@ impl Feed {
             if all == 0 {
                 continue;
             }
-            if !moved {
+            // A client that stays on its side makes many requests of one endpoint, and is one client.
+            if !moved && now.sessions.is_none() {
                 let mut hasher = DefaultHasher::new();
                 kind.hash(&mut hasher);
                 let route = hasher.finish();

@@ -67,6 +67,7 @@ impl AdminError {
                 | Fault::Stopping
                 | Fault::PortInUse { .. }
                 | Fault::NotIdle { .. }
+                | Fault::NoRandom { .. }
                 | Fault::TripFiring { .. } => Certainty::Transient,
                 Fault::NotPersisted { .. } => Certainty::Unknown,
                 _ => Certainty::Permanent,

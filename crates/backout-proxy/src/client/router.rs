@@ -16,7 +16,8 @@ use backout_core::{
     model::TripRule,
     ports::{
         AdapterError, DeadMan, DeadManFired, FrameStream, Marker, Receipt, Router, RouterSide,
-        SideCounters, StepCx, Traffic, TrafficChange, TrafficFrame, Trip, Tripped,
+        SessionOutcome, SessionOutcomes, SideCounters, StepCx, Traffic, TrafficChange,
+        TrafficFrame, Trip, Tripped,
     },
 };
 use jiff::Timestamp;
@@ -54,6 +55,8 @@ pub struct BuiltinRouterOptions {
     pub listen: SocketAddr,
     /// The ledger that manages the route.
     pub ledger: LedgerId,
+    /// Clients stay on the side that they were drawn to.
+    pub sticky: bool,
 }
 
 /// Moves traffic with the built-in proxy.
@@ -282,10 +285,20 @@ fn counters(stats: &wire::SideStats) -> SideCounters {
             .iter()
             .map(|(kind, (trials, failed))| (kind.clone(), *trials, *failed))
             .collect(),
+        sessions: stats.sessions.as_ref().map(sessions),
         first_failed_us: stats.first_failed_at.map(micros),
         last_failed_us: stats.last_failed_at.map(micros),
         last_answer_us: stats.last_answer_at.map(micros),
     }
+}
+
+fn sessions(sessions: &wire::Sessions) -> SessionOutcomes {
+    let bound = |bucket| latency::upper_bound_us(usize::from(bucket)).unwrap_or(u64::MAX / 2);
+    let seen = sessions
+        .seen
+        .iter()
+        .map(|seen| SessionOutcome { session: seen.session, latency_us: seen.bucket.map(bound) });
+    SessionOutcomes { lost: sessions.lost, seen: seen.collect() }
 }
 
 struct Frames(Subscription);
@@ -373,6 +386,7 @@ impl Router for BuiltinRouter {
             take_over: false,
             acknowledge_fired: change.acknowledge_fired,
             rescue: change.cut,
+            sticky: self.options.sticky,
             response_timeout_ms: None,
         };
         let state = self.client().await?.put(put).await.map_err(|error| classify(&error))?;

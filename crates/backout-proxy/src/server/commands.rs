@@ -10,6 +10,8 @@ use super::{
     limits, listener,
     persist::{StoredDeadMan, StoredRoute},
     stats::unix_micros,
+    sticky::Key,
+    subscribe::Told,
     trip, validate,
 };
 use crate::wire::{DrainArgs, Drained, Fault, Holder, PutArgs, RouteState, SideName, StatsFrame};
@@ -61,7 +63,7 @@ fn nothing_fired(record: &Record) -> Result<(), Fault> {
 }
 
 impl Control {
-    fn stored(&self, put: &PutArgs, before: Option<&Record>) -> StoredRoute {
+    fn stored(&self, put: &PutArgs, before: Option<&Record>) -> Result<StoredRoute, Fault> {
         let is_split = put.weights.values().filter(|percent| **percent > 0).count() > 1;
         let dead_man = put.dead_man.as_ref().filter(|_| is_split).map(|arm| StoredDeadMan {
             stable: arm.stable,
@@ -70,7 +72,16 @@ impl Control {
             boot_id: self.boot_id.clone(),
         });
         let (trip, tests) = trip::armed(put, is_split, before);
-        StoredRoute {
+        let known = before.and_then(|record| record.stored.sticky);
+        let sticky = match (put.sticky, known) {
+            (true, None) => Some(
+                Key::random().map_err(|error| Fault::NoRandom { message: error.to_string() })?,
+            ),
+            (true, known) => known,
+            (false, _) => None,
+        };
+        Ok(StoredRoute {
+            sticky,
             route: put.route.clone(),
             listen: put.listen,
             bound: before.and_then(|record| record.stored.bound),
@@ -84,7 +95,7 @@ impl Control {
             trip,
             trip_fired: None,
             tests,
-        }
+        })
     }
 
     pub(crate) async fn put(self: &Rc<Self>, put: PutArgs) -> Result<RouteState, Fault> {
@@ -109,7 +120,7 @@ impl Control {
 
     fn create(self: &Rc<Self>, put: &PutArgs) -> Result<Record, Fault> {
         let socket = listener::bind(put.listen)?;
-        let stored = self.stored(put, None);
+        let stored = self.stored(put, None)?;
         let mut record = Record::new(self.new_route(&stored), stored);
         self.listen(&mut record, socket)?;
         trip::begin(self, &mut record, false);
@@ -119,6 +130,7 @@ impl Control {
     fn replace(self: &Rc<Self>, record: &mut Record, put: &PutArgs) -> Result<(), Fault> {
         check_put(record, put)?;
         trip::settle(record, put)?;
+        let mut stored = self.stored(put, Some(record))?;
         let socket = if record.stored.listen == put.listen && record.listener.is_some() {
             None
         } else {
@@ -134,8 +146,10 @@ impl Control {
             .filter(|side| put.weights.get(side).is_none_or(|percent| *percent == 0))
             .filter_map(|side| record.route.table().sides[side.index()].clone())
             .collect();
-        let stored = self.stored(put, Some(record));
-        let goes_on = record.trial.is_some() && record.stored.trip == stored.trip;
+        let goes_on = record.trial.is_some()
+            && record.stored.trip == stored.trip
+            && record.stored.sticky == stored.sticky;
+        stored.bound = record.stored.bound;
         record.stored = stored;
         record.apply();
         trip::begin(self, record, goes_on);
@@ -239,7 +253,12 @@ impl Control {
     }
 
     /// What a subscriber hears now; none once the route is gone.
-    pub(crate) async fn frame(&self, route_id: u64, key: &str) -> Option<StatsFrame> {
+    pub(crate) async fn frame(
+        &self,
+        route_id: u64,
+        key: &str,
+        told: &mut Told,
+    ) -> Option<StatsFrame> {
         let records = self.records.lock().await;
         let record = records.get(key).filter(|record| record.route.id == route_id)?;
         let state = record.state();
@@ -248,11 +267,14 @@ impl Control {
         for name in SideName::ALL {
             let Some(side) = &table.sides[name.index()] else { continue };
             let mut stats = side.counters.snapshot();
+            stats.sessions = table.sticky.is_some().then(|| told.sessions(name, side));
             stats.deployment = side.spec.deployment;
             stats.release.clone_from(&side.spec.release);
             stats.version.clone_from(&side.spec.version);
             sides.insert(name, stats);
         }
+        let known = SideName::ALL.into_iter().zip(&table.sides);
+        told.frame_ended(known.filter_map(|(name, side)| Some((name, &**side.as_ref()?))));
         Some(StatsFrame {
             route: state.route,
             instance: self.hello.instance.clone(),

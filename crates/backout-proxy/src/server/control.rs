@@ -15,6 +15,7 @@ use super::{
     persist::{self, StoredRoute},
     route::{Route, Side, Table},
     stats::Counters,
+    sticky::Sticky,
     trial::Trial,
     trip, weights,
     worker::Workers,
@@ -61,6 +62,7 @@ impl Record {
             sides: stored.sides,
             weights: stored.weights,
             response_timeout_ms: stored.response_timeout_ms,
+            sticky: stored.sticky.is_some(),
             dead_man: self.stored.dead_man.as_ref().map(dead_man::state),
             dead_man_fired: stored.dead_man_fired,
             trip: stored.trip.map(|trip| trip.arm),
@@ -83,8 +85,14 @@ pub(crate) fn table(stored: &StoredRoute, before: Option<&Table>, workers: usize
             _ => Arc::new(Side::new(spec.clone(), Arc::new(Counters::new(workers)))),
         })
     });
+    let sticky = stored.sticky.map(|key| {
+        let deployments =
+            SideName::ALL.map(|side| stored.sides.get(&side).map_or(0, |s| s.deployment));
+        Arc::new(Sticky::new(&stored.route, key, deployments))
+    });
     Table {
         sides,
+        sticky,
         percents: weights::percents(&stored.weights).unwrap_or_default(),
         response_timeout: Duration::from_millis(stored.response_timeout_ms),
         workers,

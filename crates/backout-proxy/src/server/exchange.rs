@@ -4,7 +4,10 @@ use std::{rc::Rc, time::Duration};
 
 use hyper::StatusCode;
 
-use super::route::{LocalRoute, LocalSide};
+use super::{
+    endpoints::Kind,
+    route::{LocalRoute, LocalSide},
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -19,14 +22,20 @@ pub(crate) struct Exchange {
     route: Rc<LocalRoute>,
     state: State,
     tunnel: bool,
-    kind: Rc<str>,
+    kind: Kind,
+    session: Option<u64>,
 }
 
 impl Exchange {
-    /// `kind`: the endpoint that is asked for.
-    pub(crate) fn begin(side: Rc<LocalSide>, route: Rc<LocalRoute>, kind: Rc<str>) -> Self {
+    /// `kind`: the endpoint that is asked for; `session`: the client, where routing is sticky.
+    pub(crate) fn begin(
+        side: Rc<LocalSide>,
+        route: Rc<LocalRoute>,
+        kind: Kind,
+        session: Option<u64>,
+    ) -> Self {
         side.shard().began();
-        Self { side, route, state: State::Waiting, tunnel: false, kind }
+        Self { side, route, state: State::Waiting, tunnel: false, kind, session }
     }
 
     pub(crate) fn side(&self) -> &Rc<LocalSide> {
@@ -36,7 +45,8 @@ impl Exchange {
     /// The head of the answer has come.
     pub(crate) fn answered(&mut self, status: StatusCode, latency: Duration) {
         let failed = self.side.shard().answered(status.as_u16(), latency);
-        self.side.shard().endpoint(&self.kind, true, failed);
+        self.side.shard().endpoint(self.kind, true, failed);
+        self.side.shard().session(self.session, (!failed).then_some(latency));
         self.state = State::Answered { failed };
         if failed {
             self.route.shared.tell();
@@ -55,7 +65,10 @@ impl Exchange {
     pub(crate) fn broke_off(&mut self) {
         if let State::Answered { failed } = self.state {
             self.side.shard().broke(failed);
-            self.side.shard().endpoint(&self.kind, false, !failed);
+            self.side.shard().endpoint(self.kind, false, !failed);
+            if !failed {
+                self.side.shard().session(self.session, None);
+            }
             self.side.shard().answer_ended();
             self.state = State::Over;
             self.route.shared.tell();
@@ -65,7 +78,8 @@ impl Exchange {
     /// The release did not answer.
     pub(crate) fn no_answer(mut self) {
         self.side.shard().no_answer();
-        self.side.shard().endpoint(&self.kind, true, true);
+        self.side.shard().endpoint(self.kind, true, true);
+        self.side.shard().session(self.session, None);
         self.state = State::Over;
         self.route.shared.tell();
     }

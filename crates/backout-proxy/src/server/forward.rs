@@ -11,13 +11,14 @@ use hyper::{
 use super::{
     body::{Download, Relay, Upload},
     connection::{Client, Phase},
-    endpoints,
+    endpoints::Kind,
     exchange::Exchange,
     headers::{self, Asked},
     limits,
     pool::{ConnectError, Upstream},
     reply::Reason,
     route::{LocalSide, LocalTable},
+    sticky::Session,
     upgrade::Tunnel,
 };
 
@@ -28,21 +29,27 @@ struct Outgoing {
     /// Idempotent and without a body: it may be sent again.
     repeatable: bool,
     asked: Asked,
-    /// The endpoint, for the books.
-    kind: Rc<str>,
+    /// Who asks, where clients stay on their side.
+    session: Option<Session>,
 }
 
 impl Outgoing {
-    fn new(parts: request::Parts, body: Upload, asked: Asked) -> Self {
+    fn new(parts: request::Parts, body: Upload, asked: Asked, session: Option<Session>) -> Self {
         let is_upload = !body.is_end_stream();
         let idempotent = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let kind = endpoints::kind(&parts.method, parts.uri.path()).into();
         Self {
-            kind,
+            session,
             repeatable: idempotent && !is_upload && !asked.upgrade,
             request: Some(Request::from_parts(parts, body)),
             asked,
         }
+    }
+
+    /// The endpoint, for the side's books.
+    fn kind(&self, side: &LocalSide) -> Kind {
+        self.request.as_ref().map_or(Kind::OTHER, |request| {
+            side.shard().endpoints().kind(request.method(), request.uri().path())
+        })
     }
 
     fn next(&mut self) -> Option<Request<Upload>> {
@@ -79,7 +86,15 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Err(reason) => reason.response(),
         Ok(asked) => {
             let body = if has_body { Upload::new(body, state.clone()) } else { Upload::none() };
-            route(client, Outgoing::new(parts, body, asked)).await
+            let table = client.route.table();
+            let session = client.route.session(&table, &parts.headers);
+            let is_secure = session.is_some() && headers::came_by_tls(&parts.headers);
+            let outgoing = Outgoing::new(parts, body, asked, session);
+            let mut answer = route(client, table.clone(), outgoing).await;
+            if let (Some(sticky), Some(session)) = (&table.sticky, session) {
+                sticky.hand_out(session, is_secure, answer.headers_mut());
+            }
+            answer
         }
     };
     if response.body().is_end_stream() || matches!(response.body(), Download::Text(_)) {
@@ -91,10 +106,15 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
 }
 
 /// Tries the side that is due, and another one where that helps the user without hiding the failure.
-async fn route(client: &Client, mut outgoing: Outgoing) -> Response<Download> {
+async fn route(
+    client: &Client,
+    mut table: Rc<LocalTable>,
+    mut outgoing: Outgoing,
+) -> Response<Download> {
     let shared = &client.route.shared;
-    let mut table = client.route.table();
-    let Some(mut side) = table.pick(shared) else { return Reason::NoSide.response() };
+    let Some(mut side) = table.pick(shared, outgoing.session) else {
+        return Reason::NoSide.response();
+    };
     let mut spared = false;
     for _ in 0..=limits::RESCUES_MAX {
         let failure = match on_side(client, &table, &side, &mut outgoing).await {
@@ -104,7 +124,7 @@ async fn route(client: &Client, mut outgoing: Outgoing) -> Response<Download> {
         table = client.route.table();
         let next = match failure {
             Failure::Other(reason) => return reason.response(),
-            Failure::Withdrawn => table.pick(shared),
+            Failure::Withdrawn => table.pick(shared, outgoing.session),
             Failure::Release { reason, elsewhere } => {
                 // What can't be repeated is still here only if it never left.
                 let may_go = elsewhere && !spared && outgoing.request.is_some();
@@ -142,7 +162,9 @@ async fn on_side(
     side: &Rc<LocalSide>,
     outgoing: &mut Outgoing,
 ) -> Result<Response<Download>, Failure> {
-    let exchange = Exchange::begin(side.clone(), client.route.clone(), outgoing.kind.clone());
+    let session = outgoing.session.map(|session| session.number);
+    let exchange =
+        Exchange::begin(side.clone(), client.route.clone(), outgoing.kind(side), session);
     client.state.on_side(side, table.response_timeout);
     let mut fresh_only = false;
     loop {

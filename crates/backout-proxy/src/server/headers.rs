@@ -70,6 +70,13 @@ pub(crate) fn prepare(
     Ok(asked)
 }
 
+/// Whether the client spoke TLS with whoever passed this prepared request on; only one on this host is believed.
+pub(crate) fn came_by_tls(headers: &HeaderMap) -> bool {
+    headers
+        .get(FORWARDED_PROTO)
+        .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Sets a header; one that came from this host (where TLS may end) is kept.
 fn forward(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue, keep: bool) {
     match headers.entry(name) {

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::sticky::Key;
 use crate::{
     folder::Folder,
     wire::{DeadManFired, Owner, SideName, SideSpec, TripArm, TripFired, Weights},
@@ -100,6 +101,9 @@ pub(crate) struct StoredRoute {
     pub(crate) sides: BTreeMap<SideName, SideSpec>,
     pub(crate) weights: Weights,
     pub(crate) response_timeout_ms: u64,
+    /// Clients stay on their side; this signs what tells them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sticky: Option<Key>,
     pub(crate) dead_man: Option<StoredDeadMan>,
     pub(crate) dead_man_fired: Option<DeadManFired>,
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -13,12 +14,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use hyper::HeaderMap;
 use tokio::sync::watch;
 
 use super::{
     connection::ConnState,
     pool::Pool,
     stats::{Counters, Shard},
+    sticky::{Session, Sticky, mix},
     weights::{self, Percents},
 };
 use crate::wire::{SideName, SideSpec};
@@ -61,6 +64,8 @@ pub(crate) struct Table {
     pub(crate) sides: [Option<Arc<Side>>; 2],
     pub(crate) percents: Percents,
     pub(crate) response_timeout: Duration,
+    /// Clients stay on their side.
+    pub(crate) sticky: Option<Arc<Sticky>>,
     /// How many shards the counters have.
     pub(crate) workers: usize,
 }
@@ -102,6 +107,10 @@ impl Route {
         self.tell();
     }
 
+    fn next_turn(&self) -> u64 {
+        weights::turn(self.picks.fetch_add(1, Ordering::Relaxed))
+    }
+
     pub(crate) fn tell(&self) {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -130,6 +139,7 @@ pub(crate) struct LocalTable {
     sides: [Option<Rc<LocalSide>>; 2],
     percents: Percents,
     pub(crate) response_timeout: Duration,
+    pub(crate) sticky: Option<Arc<Sticky>>,
 }
 
 impl LocalTable {
@@ -153,16 +163,18 @@ impl LocalTable {
             sides,
             percents: table.percents,
             response_timeout: table.response_timeout,
+            sticky: table.sticky.clone(),
         })
     }
 
-    /// The side for the next request, if any has weight.
-    pub(crate) fn pick(&self, route: &Route) -> Option<Rc<LocalSide>> {
-        let number = match self.percents {
-            [0, _] | [_, 0] => 0,
-            _ => route.picks.fetch_add(1, Ordering::Relaxed),
+    /// The side for the next request, or for that of a client which stays where it is, if any has weight.
+    pub(crate) fn pick(&self, route: &Route, session: Option<Session>) -> Option<Rc<LocalSide>> {
+        let place = match (self.percents, &self.sticky, session) {
+            ([0, _] | [_, 0], ..) => 0,
+            (_, Some(sticky), Some(session)) => sticky.place(session),
+            _ => route.next_turn(),
         };
-        let name = weights::pick(self.percents, number)?;
+        let name = weights::at(&self.percents, place)?;
         self.sides[name.index()].clone()
     }
 
@@ -187,12 +199,31 @@ pub(crate) struct LocalRoute {
     pub(crate) connections: RefCell<HashMap<u64, Rc<ConnState>>>,
     /// No more connections come, and kept-alive ones are told to close.
     pub(crate) closing: Cell<bool>,
+    /// For the numbers of new clients.
+    random: Cell<u64>,
 }
 
 impl LocalRoute {
     pub(crate) fn new(shared: Arc<Route>, worker: usize) -> Self {
         let table = RefCell::new(LocalTable::new(&shared, worker, None));
-        Self { shared, worker, table, connections: RefCell::default(), closing: Cell::new(false) }
+        Self {
+            shared,
+            worker,
+            table,
+            connections: RefCell::default(),
+            closing: Cell::new(false),
+            random: Cell::new(RandomState::new().hash_one(worker)),
+        }
+    }
+
+    /// Who sends this request, where clients stay on their side.
+    pub(crate) fn session(&self, table: &LocalTable, headers: &HeaderMap) -> Option<Session> {
+        let sticky = table.sticky.as_ref()?;
+        Some(sticky.read(headers).unwrap_or_else(|| {
+            let random = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+            self.random.set(random);
+            sticky.begin(self.shared.next_turn(), mix(random))
+        }))
     }
 
     /// The table in force.

@@ -10,8 +10,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::endpoints::Endpoints;
-use crate::{latency, wire::SideStats};
+use super::{
+    endpoints::{Endpoints, Kind},
+    session_log::{Place, SessionLog},
+};
+use crate::{
+    latency,
+    wire::{SessionSeen, SideStats},
+};
 
 /// One worker's counters.
 #[repr(align(128))]
@@ -33,6 +39,7 @@ pub(crate) struct Shard {
     last_answer_at: AtomicU64,
     latency: [AtomicU64; latency::BUCKETS],
     endpoints: Endpoints,
+    sessions: SessionLog,
 }
 
 fn bump(counter: &AtomicU64) {
@@ -70,6 +77,7 @@ impl Shard {
             last_answer_at: zero(),
             latency: std::array::from_fn(|_| zero()),
             endpoints: Endpoints::default(),
+            sessions: SessionLog::default(),
         }
     }
 
@@ -95,9 +103,21 @@ impl Shard {
         false
     }
 
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
     /// By endpoint: a trial, a failure, or both.
-    pub(crate) fn endpoint(&self, kind: &str, trial: bool, failed: bool) {
+    pub(crate) fn endpoint(&self, kind: Kind, trial: bool, failed: bool) {
         self.endpoints.count(kind, trial, failed);
+    }
+
+    /// What a client on a sticky route got: an answer after so long, or a failure.
+    pub(crate) fn session(&self, session: Option<u64>, answered_in: Option<Duration>) {
+        let Some(session) = session else { return };
+        let bucket = answered_in
+            .map(|latency| latency::bucket(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)));
+        self.sessions.note(session, bucket);
     }
 
     pub(crate) fn answer_ended(&self) {
@@ -179,6 +199,16 @@ impl Counters {
         let failed = self.sum(|shard| &shard.failed);
         let answers: u64 = (0..5).map(|class| self.sum(|shard| &shard.answers[class])).sum();
         (answers + self.sum(|shard| &shard.no_answer), failed)
+    }
+
+    /// Where the outcomes of sessions that are still to come begin.
+    pub(crate) fn sessions_end(&self) -> Place {
+        Place::at_end(self.shards.iter().map(|shard| &shard.sessions))
+    }
+
+    /// Outcomes of sessions since this place; none where a part of them is lost.
+    pub(crate) fn sessions_since(&self, place: &mut Place) -> Option<Vec<SessionSeen>> {
+        place.read(self.shards.iter().map(|shard| &shard.sessions))
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {

@@ -8,8 +8,10 @@ use backout_judge::{
     sequential::{Alarm, Comparison},
 };
 
-use super::{persist::StoredTrip, route::Table, stats::Counters, validate::TRILLION};
-use crate::wire::{SideName, TripArm};
+use super::{
+    persist::StoredTrip, route::Table, session_log::Place, stats::Counters, validate::TRILLION,
+};
+use crate::wire::{SessionSeen, SideName, TripArm};
 
 /// The judge takes no smaller budget than this.
 const LEAST: f64 = 1e-9;
@@ -53,22 +55,55 @@ struct Seen {
     counters: Arc<Counters>,
     trials: u64,
     failed: u64,
+    /// What is still to be taken in of sessions; none where requests fall to the sides one by one.
+    sessions: Option<Place>,
 }
 
 impl Seen {
-    fn new(arm: Arm, counters: Arc<Counters>) -> Self {
+    fn new(arm: Arm, counters: Arc<Counters>, by_session: bool) -> Self {
         let (trials, failed) = counters.trials();
-        Self { arm, counters, trials, failed }
+        let sessions = by_session.then(|| counters.sessions_end());
+        Self { arm, counters, trials, failed, sessions }
     }
 
-    fn take_in(&mut self, comparison: &mut Comparison, now_ms: i64) {
+    /// What is new: requests, failures and, under sticky routing, the outcomes of sessions one by one, or none where
+    /// a part of those is lost.
+    fn news(&mut self) -> News {
         let (trials, failed) = self.counters.trials();
-        let new_failed = failed.saturating_sub(self.failed);
-        let new = trials.saturating_sub(self.trials);
+        let (before, failed_before) = (self.trials, self.failed);
         (self.trials, self.failed) = (trials, failed);
-        if new > 0 || new_failed > 0 {
-            let ok = new.saturating_sub(new_failed);
-            comparison.requests(now_ms, self.arm, ok, new_failed, &[]);
+        let sessions = self.sessions.as_mut().map(|place| self.counters.sessions_since(place));
+        let failed = failed.saturating_sub(failed_before);
+        let ok = trials.saturating_sub(before).saturating_sub(failed);
+        News { arm: self.arm, ok, failed, sessions }
+    }
+}
+
+/// What one look finds new on one side.
+struct News {
+    arm: Arm,
+    ok: u64,
+    failed: u64,
+    sessions: Option<Option<Vec<SessionSeen>>>,
+}
+
+impl News {
+    fn is_lost(&self) -> bool {
+        matches!(self.sessions, Some(None))
+    }
+
+    fn take_in(&self, comparison: &mut Comparison, now_ms: i64) {
+        match &self.sessions {
+            Some(sessions) => {
+                for seen in sessions.iter().flatten() {
+                    let ok = seen.bucket.is_some();
+                    comparison.session_request(now_ms, self.arm, seen.session, ok, None);
+                }
+            }
+            None if self.ok > 0 || self.failed > 0 => {
+                comparison.requests(now_ms, self.arm, self.ok, self.failed, &[]);
+            }
+            None => {}
         }
     }
 }
@@ -85,14 +120,15 @@ impl Trial {
     /// Begins with nothing seen; none where nothing is left to spend, or a side is missing.
     pub(crate) fn new(id: u64, trip: &StoredTrip, number: u32, table: &Table) -> Option<Self> {
         let stable = trip.arm.stable;
+        let by_session = table.sticky.is_some();
         let counters =
             |side: SideName| table.sides[side.index()].as_ref().map(|side| side.counters.clone());
         let mut trial = Self {
             id,
             comparison: Comparison::new(&settings(&trip.arm, budget(&trip.arm, number)?)),
             sides: [
-                Seen::new(Arm::Baseline, counters(stable)?),
-                Seen::new(Arm::Canary, counters(stable.other())?),
+                Seen::new(Arm::Baseline, counters(stable)?, by_session),
+                Seen::new(Arm::Canary, counters(stable.other())?, by_session),
             ],
         };
         trial.weigh(stable, table);
@@ -106,8 +142,15 @@ impl Trial {
 
     /// Takes in what was counted since the last look; an alarm stays.
     pub(crate) fn look(&mut self, now_ms: i64) -> Option<Alarm> {
-        for side in &mut self.sides {
-            side.take_in(&mut self.comparison, now_ms);
+        let news = self.sides.each_mut().map(Seen::news);
+        let is_lost = news.iter().any(News::is_lost);
+        for news in &news {
+            if is_lost {
+                // What is left of one side has nothing to be compared with.
+                self.comparison.unattributed(now_ms, news.arm, news.ok, news.failed);
+            } else {
+                news.take_in(&mut self.comparison, now_ms);
+            }
         }
         self.comparison.settle().cloned()
     }

@@ -40,8 +40,11 @@ pub(crate) fn armed(
         Some(StoredTrip { arm, deployments })
     });
     let Some(trip) = armed else { return (None, known) };
-    let goes_on = before
-        .is_some_and(|record| record.trial.is_some() && record.stored.trip.as_ref() == Some(&trip));
+    let goes_on = before.is_some_and(|record| {
+        record.trial.is_some()
+            && record.stored.trip.as_ref() == Some(&trip)
+            && record.stored.sticky.is_some() == put.sticky
+    });
     let deployment = trip.deployments[0];
     let begun = match known.filter(|tests| tests.deployment == deployment) {
         Some(tests) if goes_on => tests.begun,

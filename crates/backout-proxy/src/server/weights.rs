@@ -11,16 +11,21 @@ pub(crate) type Percents = [u8; 2];
 const STRIDE: u64 = 61;
 const OFFSET: u64 = 39;
 
-/// The side of the `number`-th request. Of any 100 consecutive numbers exactly `percents[1]` give side b.
-pub(crate) fn pick(percents: Percents, number: u64) -> Option<SideName> {
+/// How many places there are.
+pub(crate) const PLACES: u64 = 100;
+
+/// The place of the `number`-th request: any 100 consecutive numbers have each place once.
+pub(crate) fn turn(number: u64) -> u64 {
+    (number % PLACES * STRIDE + OFFSET) % PLACES
+}
+
+/// The side at a place below 100; `percents[1]` of them are side b's.
+pub(crate) fn at(percents: &Percents, place: u64) -> Option<SideName> {
     match percents {
         [0, 0] => None,
         [_, 0] => Some(SideName::A),
         [0, _] => Some(SideName::B),
-        [_, b] => {
-            let place = (number % 100 * STRIDE + OFFSET) % 100;
-            Some(if place < u64::from(b) { SideName::B } else { SideName::A })
-        }
+        [_, b] => Some(if place < u64::from(*b) { SideName::B } else { SideName::A }),
     }
 }
 
@@ -37,6 +42,10 @@ pub(crate) fn percents(weights: &Weights) -> Result<Percents, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pick(percents: Percents, number: u64) -> Option<SideName> {
+        at(&percents, turn(number))
+    }
 
     fn share_of_b(b: u8, numbers: impl Iterator<Item = u64>) -> usize {
         numbers.filter(|n| pick([100 - b, b], *n) == Some(SideName::B)).count()

@@ -98,6 +98,12 @@ pub enum Fault {
         /// How many.
         routes: usize,
     },
+    /// The system gives no random numbers; nothing changed.
+    #[error("failed to draw the key of a sticky route: {message}")]
+    NoRandom {
+        /// What the system says.
+        message: String,
+    },
     /// Too many admin connections.
     #[error("failed to serve this connection: too many admin connections; try again")]
     Busy,

@@ -9,7 +9,7 @@ pub use route::{
     DeadManArm, DeadManFired, DeadManOutcome, DeadManState, DrainArgs, Holder, Owner, PutArgs,
     RouteState, SideName, SideSpec, TripArm, TripFired, Weights,
 };
-pub use stats::{SideStats, StatsFrame};
+pub use stats::{SessionSeen, Sessions, SideStats, StatsFrame};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -143,6 +143,9 @@ pub struct PutArgs {
     /// Cancel what waits on a side that this put takes to 0, and send it again elsewhere where it is idempotent.
     #[serde(default)]
     pub rescue: bool,
+    /// Clients stay on the side that they were drawn to, as long as it has weight; a cookie tells them apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sticky: bool,
     /// How long a release may take to begin its answer; 60 s if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_timeout_ms: Option<u64>,
@@ -242,6 +245,9 @@ pub struct RouteState {
     pub weights: Weights,
     /// How long a release may take to begin its answer.
     pub response_timeout_ms: u64,
+    /// Clients stay on their side.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sticky: bool,
     /// The dead-man, while armed.
     pub dead_man: Option<DeadManState>,
     /// What it did, until acknowledged.

@@ -56,6 +56,50 @@ pub struct SideStats {
     /// Trials and failures by endpoint, such as `GET /orders/:id`; at most some 64 kinds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, (u64, u64)>,
+    /// Where clients stay on their side: outcomes of trials one by one since the frame before. None of what was
+    /// before the first frame of a subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
+}
+
+/// Outcomes of requests of clients that stay on their side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// More came than is held for a reader that is late: `seen` is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+    /// One by one.
+    pub seen: Vec<SessionSeen>,
+}
+
+/// How one request of a client ended, written as `[session, bucket]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u64, i16)", try_from = "(u64, i16)")]
+pub struct SessionSeen {
+    /// A number that stands for the client.
+    pub session: u64,
+    /// The bucket (see [`crate::latency`]) of the time to its answer; none for a failure, written as -1.
+    pub bucket: Option<u8>,
+}
+
+impl From<SessionSeen> for (u64, i16) {
+    fn from(seen: SessionSeen) -> Self {
+        (seen.session, seen.bucket.map_or(-1, i16::from))
+    }
+}
+
+impl TryFrom<(u64, i16)> for SessionSeen {
+    type Error = String;
+
+    fn try_from((session, bucket): (u64, i16)) -> Result<Self, String> {
+        let bucket = match bucket {
+            -1 => None,
+            bucket => Some(
+                u8::try_from(bucket).map_err(|_| format!("{bucket} is no bucket of latencies"))?,
+            ),
+        };
+        Ok(Self { session, bucket })
+    }
 }
 
 impl SideStats {

@@ -11,6 +11,7 @@ mod parsing;
 
 mod restart;
 mod routing;
+mod sticky;
 mod support;
 mod trip;
 mod tunnels;

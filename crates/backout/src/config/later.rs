@@ -8,7 +8,7 @@ const LATER: &[(&str, &[&str])] = &[
     ("RawHealth", &["log", "query"]),
     ("RawServiceHealth", &["log", "query"]),
     ("RawBuiltin", &["tls"]),
-    ("RawCanary", &["header", "cookie", "sticky", "shadow"]),
+    ("RawCanary", &["header", "cookie", "shadow"]),
 ];
 
 /// Whether the documented format has this word here, although this version does not support it.
@@ -62,6 +62,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("confirm", "`ssh`"),
     ("depends_on", "a service under `services`"),
     ("traffic", "a service under `services`"),
+    ("job", "a service under `services`"),
     ("production", "an environment: `environments: { production: { production: true } }`"),
     ("environments", "the top of the file"),
     ("app", "the top of the file"),

@@ -67,6 +67,10 @@ impl Conn {
             .header("host", "shop.test")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
             .unwrap();
+        self.send(request).await
+    }
+
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Got, hyper::Error> {
         timeout(PATIENCE, async {
             self.0.ready().await?;
             let response = self.0.send_request(request).await?;
@@ -83,6 +87,31 @@ impl Conn {
 
     pub async fn get(&mut self, path: &str) -> Got {
         self.request(Method::GET, path, "").await.unwrap()
+    }
+}
+
+/// A client that keeps its cookie, on a connection of its own.
+pub struct Browser {
+    conn: Conn,
+    pub cookie: Option<String>,
+}
+
+impl Browser {
+    pub async fn open(addr: SocketAddr) -> Self {
+        Self { conn: Conn::open(addr).await, cookie: None }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Got {
+        let mut request = Request::builder().uri(path).header("host", "shop.test");
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
+        let got = self.conn.send(request.body(Full::default()).unwrap()).await.unwrap();
+        if let Some(cookie) = got.headers.get("set-cookie") {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            self.cookie = Some(pair.to_owned());
+        }
+        got
     }
 }
 

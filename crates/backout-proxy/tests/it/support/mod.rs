@@ -194,6 +194,7 @@ pub fn put(a: SocketAddr, b: Option<SocketAddr>) -> PutArgs {
         take_over: false,
         acknowledge_fired: false,
         rescue: false,
+        sticky: false,
         response_timeout_ms: None,
     }
 }

@@ -96,6 +96,9 @@ pub struct RawCanary {
     pub hold_max: Option<At<Duration>>,
     /// What happens then. Default: pause.
     pub on_no_data: Option<RawOnNoData>,
+    /// Whether a client stays on the side that it was drawn to, by a cookie; sessions are then compared, not requests.
+    /// Built-in router only. Default: false.
+    pub sticky: Option<At<bool>>,
 }
 
 /// What happens when a stage never gets enough data.

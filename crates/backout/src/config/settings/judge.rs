@@ -5,7 +5,7 @@ use backout_judge::Settings as JudgeSettings;
 
 use super::Findings;
 use crate::config::errors::Problem;
-use crate::config::raw::{At, Raw, RawHealth, RawLimit};
+use crate::config::raw::{At, Raw, RawHealth, RawLimit, RawStrategy};
 use crate::config::scalar::{Duration, Percent, Ratio, format_duration_ms};
 
 /// The judge's settings; `strategy` and `bake_ms` say how long a watch may last.
@@ -60,10 +60,19 @@ pub(super) fn judge(
     out.startup_timeout_ms =
         signed(found.positive("startup_timeout", health.startup_timeout.as_ref(), startup));
 
+    out.sticky_sessions = is_sticky(raw);
     windows(health, &mut out, found);
     comparison(health, &mut out, found);
     out.watch_ms = signed(watch_ms(strategy, bake_ms));
     out
+}
+
+/// Whether clients stay on their side.
+fn is_sticky(raw: &Raw) -> bool {
+    match raw.strategy.as_ref().map(|strategy| &strategy.value) {
+        Some(RawStrategy::Canary(canary)) => canary.sticky.as_ref().is_some_and(|at| at.value),
+        _ => false,
+    }
 }
 
 /// The judge counts in signed milliseconds, as clocks do.

@@ -158,7 +158,18 @@ fn strategy(
             }
             Strategy::BlueGreen { keep_old_ms: blue_green.keep_old.map_or(0, |time| time.0) }
         }
-        RawStrategy::Canary(raw) => canary(raw, found),
+        RawStrategy::Canary(raw) => {
+            if let Some(sticky) = raw.sticky.as_ref().filter(|sticky| sticky.value)
+                && !matches!(router, RouterPolicy::Builtin { .. })
+            {
+                found.refuse_at(
+                    sticky.at,
+                    "`sticky` needs the built-in router",
+                    "remove it, and let your router keep clients on their side",
+                );
+            }
+            canary(raw, found)
+        }
     }
 }
 
