@@ -6,7 +6,9 @@ mod client;
 mod compose;
 mod figures;
 mod folder;
+mod git;
 mod idle;
+mod intent;
 mod ledger;
 mod load;
 mod peers;
@@ -14,6 +16,7 @@ mod process;
 mod proxy_cpu;
 mod proxy_switch;
 mod report;
+mod standby;
 mod status;
 mod systemd;
 mod trip;
@@ -39,9 +42,12 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "proxy-switch", about: proxy_switch::ABOUT, measure: proxy_switch::measure },
     Benchmark { name: "proxy-cpu", about: proxy_cpu::ABOUT, measure: proxy_cpu::measure },
     Benchmark { name: "ledger", about: ledger::ABOUT, measure: ledger::measure },
+    Benchmark { name: "intent", about: intent::ABOUT, measure: intent::measure },
     Benchmark { name: "status", about: status::ABOUT, measure: status::measure },
     Benchmark { name: "compose", about: compose::ABOUT, measure: compose::measure },
     Benchmark { name: "systemd", about: systemd::ABOUT, measure: systemd::measure },
+    Benchmark { name: "git", about: git::ABOUT, measure: git::measure },
+    Benchmark { name: "standby", about: standby::ABOUT, measure: standby::measure },
     Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
 
@@ -169,7 +175,7 @@ mod tests {
         assert_eq!(options, Options { name: Some("proxy-cpu".into()), may_install: false });
         assert_eq!(Options::parse(&options.words()).unwrap(), options);
         assert!(Options::parse(&["cpu"]).unwrap_err().contains(
-            "build, proxy-switch, proxy-cpu, ledger, status, compose, systemd, trip, not `cpu`"
+            "build, proxy-switch, proxy-cpu, ledger, intent, status, compose, systemd, git, standby, trip, not `cpu`"
         ));
     }
 }
