@@ -6,7 +6,7 @@ use backout_core::ids::{AppName, EnvironmentName};
 use backout_core::model::ComposeSpec;
 
 use super::Findings;
-use super::target::{Around, braced_words, environment, refuse_foreign};
+use super::target::{Around, braced_words, environment, refuse_keys_of_others};
 use crate::config::raw::{At, Entries, OneOrMany, Raw, RawCompose, RawPort, RawService, RawTarget};
 
 const DEFAULT_FILE: &str = "compose.yaml";
@@ -31,21 +31,7 @@ pub(super) fn compose(
     around: &Around<'_>,
     found: &mut Findings,
 ) -> Option<ComposeSpec> {
-    if let Some(own) = own {
-        let process_keys = [
-            ("command", own.command.as_ref().map(|v| v.at)),
-            ("workdir", own.workdir.as_ref().map(|v| v.at)),
-            ("artifact", own.artifact.as_ref().map(|v| v.at)),
-            ("port_env", own.port_env.as_ref().map(|v| v.at)),
-            ("restart", own.restart.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&process_keys, "process", "compose", found);
-        let script_keys = [
-            ("program", own.program.as_ref().map(|v| v.at)),
-            ("args", own.args.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&script_keys, "script", "compose", found);
-    }
+    refuse_keys_of_others(own, "compose", found);
     let mut files = paths(base.file.as_ref(), "compose file", found);
     if files.is_empty() {
         files.push(DEFAULT_FILE.to_owned());

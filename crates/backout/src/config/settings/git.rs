@@ -3,7 +3,7 @@
 use backout_core::model::{GitMove, GitPush, GitSpec};
 
 use super::Findings;
-use super::target::{Around, braced_words, check_argv, refuse_foreign};
+use super::target::{Around, braced_words, check_argv, refuse_keys_of_others};
 use crate::config::errors::nearest;
 use crate::config::raw::{At, RawGit, RawGitMove, RawService};
 
@@ -16,23 +16,7 @@ pub(super) fn git(
     around: &Around<'_>,
     found: &mut Findings,
 ) -> Option<GitSpec> {
-    if let Some(own) = own {
-        let process_keys = [
-            ("command", own.command.as_ref().map(|v| v.at)),
-            ("env", own.env.as_ref().map(|v| v.at)),
-            ("workdir", own.workdir.as_ref().map(|v| v.at)),
-            ("artifact", own.artifact.as_ref().map(|v| v.at)),
-            ("port", own.port.as_ref().map(|v| v.at)),
-            ("port_env", own.port_env.as_ref().map(|v| v.at)),
-            ("restart", own.restart.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&process_keys, "process", "git", found);
-        let script_keys = [
-            ("program", own.program.as_ref().map(|v| v.at)),
-            ("args", own.args.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&script_keys, "script", "git", found);
-    }
+    refuse_keys_of_others(own, "git", found);
     let repository = own.and_then(|own| own.repository.as_ref()).or(base.repository.as_ref());
     let timeout = own.and_then(|own| own.timeout.as_ref()).or(base.timeout.as_ref());
     if let Some(command) = &base.post_checkout {

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use backout_core::model::{SystemdBus, SystemdSpec};
 
 use super::Findings;
-use super::target::{Around, artifacts, braced_words, port, refuse_foreign};
+use super::target::{Around, artifacts, braced_words, port, refuse_keys_of_others};
 use crate::config::node::Position;
 use crate::config::raw::{At, RawService, RawSystemd};
 
@@ -22,9 +22,7 @@ pub(super) fn systemd(
     around: &Around<'_>,
     found: &mut Findings,
 ) -> Option<SystemdSpec> {
-    if let Some(own) = own {
-        refuse_keys_of_others(own, found);
-    }
+    refuse_keys_of_others(own, "systemd", found);
     let name = unit(base, own, around, found)?;
     let slots = name.contains(SLOT);
     if around.builtin_router && !slots {
@@ -59,28 +57,6 @@ pub(super) fn systemd(
         unit: name,
         files: Vec::new(),
     })
-}
-
-fn refuse_keys_of_others(own: &RawService, found: &mut Findings) {
-    let process_keys = [
-        ("command", own.command.as_ref().map(|v| v.at)),
-        ("env", own.env.as_ref().map(|v| v.at)),
-        ("workdir", own.workdir.as_ref().map(|v| v.at)),
-        ("port_env", own.port_env.as_ref().map(|v| v.at)),
-        ("restart", own.restart.as_ref().map(|v| v.at)),
-    ];
-    refuse_foreign(&process_keys, "process", "systemd", found);
-    let script_keys = [
-        ("program", own.program.as_ref().map(|v| v.at)),
-        ("args", own.args.as_ref().map(|v| v.at)),
-    ];
-    refuse_foreign(&script_keys, "script", "systemd", found);
-    refuse_foreign(
-        &[("repository", own.repository.as_ref().map(|v| v.at))],
-        "git",
-        "systemd",
-        found,
-    );
 }
 
 fn unit(

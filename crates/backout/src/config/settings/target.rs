@@ -39,14 +39,7 @@ pub(super) fn process(
     around: &Around<'_>,
     found: &mut Findings,
 ) -> Option<ProcessSpec> {
-    if let Some(own) = own {
-        let script_keys = [
-            ("program", own.program.as_ref().map(|v| v.at)),
-            ("args", own.args.as_ref().map(|v| v.at)),
-            ("timeout", own.timeout.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&script_keys, "script", "process", found);
-    }
+    refuse_keys_of_others(own, "process", found);
     let command = own.and_then(|own| own.command.as_ref()).or(base.command.as_ref());
     let Some(command) = command else {
         found.refuse_at(
@@ -89,18 +82,7 @@ pub(super) fn script(
     around: &Around<'_>,
     found: &mut Findings,
 ) -> Option<ScriptSpec> {
-    if let Some(own) = own {
-        let process_keys = [
-            ("command", own.command.as_ref().map(|v| v.at)),
-            ("env", own.env.as_ref().map(|v| v.at)),
-            ("workdir", own.workdir.as_ref().map(|v| v.at)),
-            ("artifact", own.artifact.as_ref().map(|v| v.at)),
-            ("port", own.port.as_ref().map(|v| v.at)),
-            ("port_env", own.port_env.as_ref().map(|v| v.at)),
-            ("restart", own.restart.as_ref().map(|v| v.at)),
-        ];
-        refuse_foreign(&process_keys, "process", "script", found);
-    }
+    refuse_keys_of_others(own, "script", found);
     let program = own.and_then(|own| own.program.as_ref()).or(base.program.as_ref());
     let Some(program) = program.filter(|program| !program.value.trim().is_empty()) else {
         let at = program.map_or(around.at, |program| program.at);
@@ -120,16 +102,38 @@ pub(super) fn script(
     })
 }
 
-pub(super) fn refuse_foreign(
-    keys: &[(&str, Option<Position>)],
-    theirs: &str,
-    ours: &str,
-    found: &mut Findings,
-) {
-    for (key, at) in keys.iter().filter_map(|(key, at)| at.map(|at| (key, at))) {
+/// Refuses keys of a service that mean nothing to target `ours`.
+pub(super) fn refuse_keys_of_others(own: Option<&RawService>, ours: &str, found: &mut Findings) {
+    fn at<T>(written: Option<&At<T>>) -> Option<Position> {
+        written.map(|written| written.at)
+    }
+    let Some(own) = own else { return };
+    // Every job has a limit of its own.
+    let timeout = at(own.timeout.as_ref()).filter(|_| own.job.is_none());
+    let keys: [(&str, Option<Position>, &[&str]); 13] = [
+        ("command", at(own.command.as_ref()), &["process"]),
+        ("workdir", at(own.workdir.as_ref()), &["process"]),
+        ("port_env", at(own.port_env.as_ref()), &["process"]),
+        ("restart", at(own.restart.as_ref()), &["process"]),
+        ("env", at(own.env.as_ref()), &["process", "compose"]),
+        ("artifact", at(own.artifact.as_ref()), &["process", "systemd"]),
+        ("port", at(own.port.as_ref()), &["process", "compose", "systemd"]),
+        ("program", at(own.program.as_ref()), &["script"]),
+        ("args", at(own.args.as_ref()), &["script"]),
+        ("unit", at(own.unit.as_ref()), &["systemd"]),
+        ("current", at(own.current.as_ref()), &["systemd"]),
+        ("repository", at(own.repository.as_ref()), &["git"]),
+        ("timeout", timeout, &["script", "compose", "systemd", "git"]),
+    ];
+    for (key, at, theirs) in keys {
+        let Some(at) = at.filter(|_| !theirs.contains(&ours)) else { continue };
+        let theirs: Vec<String> = theirs.iter().map(|name| format!("`{name}`")).collect();
         found.refuse_at(
             at,
-            format!("`{key}` belongs to target `{theirs}`, and the target here is `{ours}`"),
+            format!(
+                "`{key}` belongs to target {}, and the target here is `{ours}`",
+                theirs.join(" or ")
+            ),
             format!("remove `{key}`, or change `target`"),
         );
     }
