@@ -8,6 +8,7 @@ mod increase;
 mod metric_samplers;
 mod past;
 mod processes;
+mod requests;
 mod router_care;
 mod run;
 mod sampler;
