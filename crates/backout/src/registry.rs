@@ -195,14 +195,23 @@ fn compose(
 /// The git target, and what keeps its commits.
 fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
     let env: Vec<_> = std::env::vars_os().collect();
-    let trees = s.settings.services.values().filter_map(|service| match &service.target {
-        TargetSpec::Git(spec) => {
-            let tree = Git::new(s.folder.join(&spec.repository), &env, &spec.protocols);
-            Some((PathBuf::from(&spec.repository), tree))
+    let hosts = hosts::hosts(s.settings, s.folder);
+    let has_local = s.settings.hosts.iter().any(HostName::is_local);
+    let mut trees = Vec::new();
+    for service in s.settings.services.values() {
+        let TargetSpec::Git(spec) = &service.target else { continue };
+        let path = PathBuf::from(&spec.repository);
+        if has_local {
+            let tree = Git::new(s.folder.join(&path), &env, &spec.protocols);
+            trees.push((path.clone(), tree));
         }
-        _ => None,
-    });
-    let commits = Arc::new(GitArtifacts::new(&s.settings.key, trees.collect()));
+        let there = hosts.all().map(|host| {
+            let (tree, remote) = (path.clone(), spec.remote.clone());
+            (path.clone(), Git::on(host.clone(), tree, &spec.protocols, remote))
+        });
+        trees.extend(there);
+    }
+    let commits = Arc::new(GitArtifacts::new(&s.settings.key, trees));
     let target = GitTarget::new(GitTargetOptions {
         folder: s.folder.to_owned(),
         env,
@@ -210,6 +219,7 @@ fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
         ledger: s.ledger_id.clone(),
         services: s.settings.services.clone(),
     });
+    let target = target.with_hosts(hosts);
     (Arc::new(target), commits)
 }
 

@@ -47,35 +47,54 @@ impl ArtifactStore for GitArtifacts {
 
     async fn pin(&self, path: &str, digest: &str) -> Result<(), AdapterError> {
         let (reference, commit) = self.reference(digest)?;
-        let named = self.repositories.iter().find(|(name, _)| *name == *path);
-        let Some((_, git)) = named else {
+        let wanted = std::path::Path::new(path);
+        let named: Vec<&Git> =
+            self.repositories.iter().filter(|it| it.0 == wanted).map(|it| &it.1).collect();
+        if named.is_empty() {
             return Err(AdapterError::permanent(format!(
                 "failed to keep {commit}: there is no repository `{path}`"
             )));
-        };
-        git.change(&["update-ref", &reference, &commit], LOOK, None).await
+        }
+        // On every host that has one.
+        for git in named {
+            git.obtain(&commit).await?;
+            git.change(&["update-ref", &reference, &commit], LOOK, None).await?;
+        }
+        Ok(())
     }
 
     async fn verify(&self, digest: &str) -> Result<(), AdapterError> {
         let (reference, commit) = self.reference(digest)?;
-        for (_, git) in &self.repositories {
-            if git.commit(&reference).await?.as_ref() != Some(&commit) {
-                continue;
+        let (mut holders, mut without) = (Vec::new(), Vec::new());
+        for (path, git) in &self.repositories {
+            match git.commit(&reference).await?.as_ref() == Some(&commit) {
+                true => holders.push((path, git)),
+                false => without.push((path, git)),
             }
+        }
+        for (_, git) in &holders {
             // The commit's own files, not its whole history.
             let args = ["rev-list", "--objects", "--no-walk", "--quiet", commit.as_str()];
-            return git.look(&args).await.map(drop).map_err(|error| {
+            git.look(&args).await.map_err(|error| {
                 AdapterError::permanent(format!(
                     "files of commit {commit} are missing: {}",
                     error.message
                 ))
                 .with_hint("`git fsck` lists them; fetch the commit from where it was pushed")
-            });
+            })?;
         }
-        Err(AdapterError::permanent(format!(
-            "commit {commit} is not kept: `{reference}` does not name it"
-        ))
-        .with_hint("was the repository cloned anew, or its references removed?"))
+        let lacks = without.iter().find(|(path, _)| holders.iter().any(|(held, _)| held == path));
+        match lacks {
+            None if !holders.is_empty() => Ok(()),
+            lacks => {
+                let on = lacks.and_then(|(_, git)| git.host()).map(|host| host.name().to_string());
+                let on = on.map(|name| format!(" on {name}")).unwrap_or_default();
+                Err(AdapterError::permanent(format!(
+                    "commit {commit} is not kept{on}: `{reference}` does not name it"
+                ))
+                .with_hint("was the repository cloned anew, or its references removed?"))
+            }
+        }
     }
 
     async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {

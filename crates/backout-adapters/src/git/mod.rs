@@ -4,13 +4,20 @@
 //! git is kept from running what it holds: no hooks, no file system monitor, no protocol that was not allowed (`ext::`
 //! runs commands), revisions only behind `--end-of-options`, no question on a terminal.
 
+mod place;
+
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ports::AdapterError;
+use backout_core::ports::{AdapterError, Host};
 
-use crate::host::{self, Announced, CommandLine, Ended, Finished, Leftover, Output, StartError};
+use crate::host::{self, Announced, CommandLine, Ended, Finished, Output, StartError};
+use crate::target::finished;
+
+pub(crate) use place::Turn;
 
 /// Reading never holds anybody up for longer.
 pub(crate) const LOOK: Duration = Duration::from_secs(30);
@@ -29,11 +36,22 @@ const ALWAYS: [&str; 7] = [
 ];
 
 /// Runs `git` in one working tree.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Git {
     tree: PathBuf,
     env: Vec<(OsString, OsString)>,
     protocols: String,
+    /// Where the tree is, if not here.
+    host: Option<Arc<dyn Host>>,
+    /// Where commits come from that are not there yet.
+    remote: Option<String>,
+}
+
+impl fmt::Debug for Git {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.as_ref().map(|host| host.name());
+        f.debug_struct("Git").field("tree", &self.tree).field("host", &host).finish_non_exhaustive()
+    }
 }
 
 impl Git {
@@ -53,7 +71,7 @@ impl Git {
         let ours = [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")];
         env.retain(|(name, _)| ours.iter().all(|(our, _)| name != our));
         env.extend(ours.map(|(name, value)| (name.into(), value.into())));
-        Self { tree, env, protocols: protocols.join(":") }
+        Self { tree, env, protocols: protocols.join(":"), host: None, remote: None }
     }
 
     /// The same with one more variable.
@@ -75,8 +93,13 @@ impl Git {
         &self,
         args: &[&str],
         timeout: Duration,
-        noted: Option<&Leftover>,
+        turn: Option<&Turn>,
     ) -> Result<Finished, AdapterError> {
+        if let Some(host) = &self.host {
+            let command = self.there(host.as_ref(), args, timeout, turn);
+            return Ok(finished(host.run(&command).await?, KEEP_BYTES));
+        }
+        let noted = turn.and_then(Turn::leftover);
         let mut env = self.env.clone();
         // An empty list would allow none, an absent one git's own choice.
         env.push(("GIT_ALLOW_PROTOCOL".into(), self.protocols.clone().into()));
@@ -151,9 +174,9 @@ impl Git {
         &self,
         args: &[&str],
         timeout: Duration,
-        noted: Option<&Leftover>,
+        turn: Option<&Turn>,
     ) -> Result<(), AdapterError> {
-        let finished = self.run(args, timeout, noted).await?;
+        let finished = self.run(args, timeout, turn).await?;
         match finished.ended {
             Ended::Exited(0) => Ok(()),
             _ => Err(failed(args, &finished, Effect::Maybe)),

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use backout_core::ids::{Unit, Version};
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, ErrorClass, GuardState, NamedText, Observed, Receipt, Rehearsal,
-    Revert, Running, StepCx, Target, TargetAction,
+    AdapterError, Capabilities, ErrorClass, Farewell, GuardState, NamedText, Observed, Receipt,
+    Rehearsal, Revert, Running, StepCx, Target, TargetAction,
 };
 use serde::{Deserialize, Serialize};
 
 use super::script_call::{Answer, CallContext, ScriptCall, ScriptHome};
-use super::script_remote;
+use super::{remote, script_remote};
 use crate::host::{Finished, Hosts, create_private_dirs, read_bounded, write_atomic};
 
 /// Asking what runs must not hold anybody up for as long as a deploy may take.
@@ -230,7 +230,7 @@ impl Target for ScriptTarget {
         };
         let reverting = guard.as_ref().is_some_and(|it| it.state == GuardState::Reverting);
         let said = host.as_ref().zip(guard.as_ref());
-        let said = said.and_then(|(host, guard)| script_remote::words_of(host.as_ref(), guard));
+        let said = said.and_then(|(host, guard)| remote::words_of(host.as_ref(), guard));
         if at_work || reverting {
             let note = "a call whose caller is gone is still at work: what runs can't be told yet";
             let tail = said.or_else(|| Some(note.to_owned()));
@@ -278,6 +278,15 @@ impl Target for ScriptTarget {
         }
     }
 
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        _release: &Release,
+        act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        self.home.farewell(unit, act)
+    }
+
     async fn evidence(
         &self,
         unit: &Unit,
@@ -301,7 +310,7 @@ impl Target for ScriptTarget {
                 }
             }
             TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
-                Some(host) => script_remote::confirm(host.as_ref(), unit, *deployment).await,
+                Some(host) => remote::confirm(host.as_ref(), unit, *deployment).await,
                 None => Err(super::not_guarded(unit)),
             },
             TargetAction::Stop { unit, release, .. } => {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use backout_core::ids::Unit;
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, GuardState, Host, HostChange, HostCommand, HostGuard, HostRevert, Receipt,
-    Rehearsal, Revert, Secret, StepCx,
+    AdapterError, Host, HostChange, HostCommand, HostRevert, Rehearsal, Revert, Secret, StepCx,
 };
 
 use super::remote::finished;
@@ -113,52 +112,6 @@ pub(super) fn way_back(
         folder: None,
         timeout: Duration::from_millis(spec.timeout_ms),
     })
-}
-
-/// Lets a guarded change stay.
-///
-/// # Errors
-/// As the host says.
-pub(super) async fn confirm(
-    host: &dyn Host,
-    unit: &Unit,
-    deployment: u64,
-) -> Result<Receipt, AdapterError> {
-    let guard = host.confirm(unit, deployment).await?;
-    let name = host.name();
-    Ok(match guard {
-        Some(_) => Receipt {
-            message: format!("{name} keeps deployment {deployment}"),
-            ..Receipt::default()
-        },
-        None => Receipt {
-            message: format!("{name} had nothing to wait for"),
-            warnings: vec![format!(
-                "{unit} was not guarded: {name} would not have taken deployment {deployment} back"
-            )],
-            ..Receipt::default()
-        },
-    })
-}
-
-/// What a guard says in words, where that is of interest.
-pub(super) fn words_of(host: &dyn Host, guard: &HostGuard) -> Option<String> {
-    let (name, number) = (host.name(), guard.deployment);
-    match &guard.state {
-        GuardState::Armed | GuardState::Confirmed => None,
-        GuardState::Lost => Some(format!(
-            "nothing on {name} would take deployment {number} back by itself any more: its watcher is gone"
-        )),
-        GuardState::Reverting => {
-            Some(format!("{name} is taking deployment {number} back by itself"))
-        }
-        GuardState::Reverted(at) => {
-            Some(format!("{name} took deployment {number} back by itself at {at}"))
-        }
-        GuardState::Failed(at, said) => Some(format!(
-            "{name} failed to take deployment {number} back by itself at {at}: {said}"
-        )),
-    }
 }
 
 /// Whether the script can be called there: for people, one line each.

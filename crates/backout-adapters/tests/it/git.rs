@@ -3,4 +3,4 @@
 mod faults;
 mod hostile;
 mod moves;
-mod world;
+pub mod world;

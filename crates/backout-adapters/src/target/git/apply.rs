@@ -1,25 +1,30 @@
 //! Moves a working tree to a commit.
 
-use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backout_core::ids::Unit;
 use backout_core::model::{GitMove, GitSpec, Release};
-use backout_core::ports::{AdapterError, Receipt, StepCx};
+use backout_core::ports::{AdapterError, Receipt, Revert, StepCx};
 
 use super::note::Note;
-use super::{GitTarget, dirty, push};
-use crate::git::{Git, LOOK};
-use crate::host::{
-    self, CommandLine, Ended, FileLock, Leftover, Output, StartError, create_private_dirs,
-};
+use super::{GitTarget, dirty, push, way_back};
+use crate::git::{Git, LOOK, Turn};
+use crate::host::Ended;
 use crate::target::{CallContext, call_environment};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What a command after a move means with this exit code, as for scripts.
 const TRY_LATER: i32 = 75;
-const KEEP_BYTES: usize = 16 << 10;
+
+/// What a start is to bring about.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub release: &'a Arc<Release>,
+    pub deployment: u64,
+    pub restore: bool,
+    pub revert: Option<&'a Revert>,
+}
 
 /// One move, with what it needs at each turn.
 struct Move<'a> {
@@ -28,10 +33,9 @@ struct Move<'a> {
     spec: &'a GitSpec,
     unit: &'a Unit,
     cx: &'a StepCx,
-    leftover: Leftover,
+    turn: Turn,
     end: Instant,
     warnings: Vec<String>,
-    _lock: FileLock,
 }
 
 impl<'a> Move<'a> {
@@ -43,22 +47,19 @@ impl<'a> Move<'a> {
         cx: &'a StepCx,
         git_dir: &Path,
     ) -> Result<Self, AdapterError> {
-        let folder = Note::folder(git_dir);
-        let io = |e: std::io::Error| {
-            AdapterError::transient(format!("failed to use `{}`: {e}", folder.display()))
-        };
-        create_private_dirs(&folder).map_err(io)?;
-        let lock = FileLock::take(&folder.join("lock"), PATIENCE).await.map_err(io)?;
-        let lock = lock.ok_or_else(|| {
-            AdapterError::transient(format!(
-                "failed to use {unit}: another call of ours works in its tree"
-            ))
-        })?;
-        let leftover = Leftover::at(folder.join("call.json"));
-        leftover.end(host::END_GRACE).await.map_err(AdapterError::transient)?;
+        let git = target.git(unit, spec)?;
+        let turn = git.begin(&Note::folder(git_dir), unit, cx).await?;
         let limit = Duration::from_millis(spec.timeout_ms).min(cx.timeout);
-        let (git, end, warnings) = (target.git(spec), Instant::now() + limit, Vec::new());
-        Ok(Self { target, git, spec, unit, cx, leftover, end, warnings, _lock: lock })
+        Ok(Self {
+            target,
+            git,
+            spec,
+            unit,
+            cx,
+            turn,
+            end: Instant::now() + limit,
+            warnings: Vec::new(),
+        })
     }
 
     fn left(&self) -> Duration {
@@ -66,7 +67,7 @@ impl<'a> Move<'a> {
     }
 
     async fn change(&self, args: &[&str]) -> Result<(), AdapterError> {
-        self.git.change(args, self.left(), Some(&self.leftover)).await
+        self.git.change(args, self.left(), Some(&self.turn)).await
     }
 
     /// Keeps what no commit holds under a reference of ours, and then the tree is clean.
@@ -112,12 +113,7 @@ impl<'a> Move<'a> {
         let mut moved = Vec::new();
         for path in others.split('\0').filter(|path| !path.is_empty() && wanted.contains(path)) {
             let to = place.join(path);
-            let parent = to.parent().unwrap_or(&place).to_owned();
-            let done = create_private_dirs(&parent)
-                .and_then(|()| std::fs::rename(Path::new(&top).join(path), &to));
-            done.map_err(|e| {
-                AdapterError::transient(format!("failed to move `{path}` out of the way: {e}"))
-            })?;
+            self.git.move_file(&Path::new(&top).join(path), &to, &self.turn).await?;
             moved.push(path.to_owned());
         }
         if !moved.is_empty() {
@@ -143,15 +139,12 @@ impl<'a> Move<'a> {
             self.change(&args).await?;
         }
         // Git does not wait for files of a working tree: power may fail once the note says finished.
-        let tree = std::fs::File::open(self.git.tree());
-        tree.and_then(|tree| rustix::fs::syncfs(&tree).map_err(Into::into)).map_err(|e| {
-            AdapterError::transient(format!("failed to sync `{}`: {e}", self.spec.repository))
-        })
+        self.git.sync(&self.turn, self.left()).await
     }
 
     /// Runs the command after the move, with the contract of scripts.
     async fn after(&self, release: &Release, deployment: u64) -> Result<(), AdapterError> {
-        let Some((program, args)) = self.spec.post_checkout.split_first() else { return Ok(()) };
+        let Some(program) = self.spec.post_checkout.first() else { return Ok(()) };
         let context = CallContext {
             key: &self.unit.key,
             service: &self.unit.service,
@@ -161,34 +154,17 @@ impl<'a> Move<'a> {
             deployment: Some(deployment),
             cx: Some(self.cx),
         };
-        let mut env = call_environment(&self.target.options.env, &context);
-        env.retain(|(name, _)| name != "COMMIT_SHA");
-        env.push(("COMMIT_SHA".into(), self.spec.commit.clone().into()));
-        let what = format!("`{program}` after the move");
-        let call = self.leftover.announce(&what).map_err(|e| {
-            AdapterError::transient(format!("failed to write down that {what} starts: {e}"))
-        })?;
-        env.push(call.variable());
-        let path =
-            if program.contains('/') { self.git.tree().join(program) } else { program.into() };
-        let line = CommandLine {
-            program: path,
-            args: args.iter().map(OsString::from).collect(),
-            env,
-            cwd: self.git.tree().to_owned(),
-            stdin: None,
-            timeout: self.left(),
-            end_grace: host::END_GRACE,
-            keep: KEEP_BYTES,
-            output: Output::Pipe,
+        // On another host its login's environment is there already.
+        let caller = match self.git.host() {
+            Some(_) => &[][..],
+            None => &self.target.options.env,
         };
-        let ran = host::run_noting(line, |pid| call.note(pid)).await;
-        self.leftover.forget();
-        let finished = ran.map_err(|error| match error {
-            StartError::Other(..) => AdapterError::transient(error.to_string()),
-            error => AdapterError::permanent(error.to_string())
-                .with_hint("`post_checkout` is relative to the repository, or a name on PATH"),
-        })?;
+        let env = call_environment(caller, &context).into_iter();
+        let commit = [("COMMIT_SHA".into(), self.spec.commit.clone().into())];
+        let env = env.chain(commit).collect();
+        let what = format!("`{program}` after the move");
+        let argv: Vec<&str> = self.spec.post_checkout.iter().map(String::as_str).collect();
+        let finished = self.git.program(&argv, env, self.left(), Some(&self.turn)).await?;
         let said = match finished.stderr.total() {
             0 => finished.stdout.last_text(700),
             _ => finished.stderr.last_text(700),
@@ -217,28 +193,51 @@ pub(super) fn reference(unit: &Unit) -> String {
     format!("{}/{}", unit.key.app, unit.key.environment)
 }
 
-/// A lock file that a killed call of ours has left: nobody else removes it.
-fn remove_stale_lock(git_dir: &Path) -> Result<(), AdapterError> {
-    for name in ["index.lock", "HEAD.lock"] {
-        host::remove_file_if_there(&git_dir.join(name)).map_err(|e| {
-            AdapterError::transient(format!("failed to remove `{name}` of a killed git: {e}"))
-        })?;
+/// Lock files of git that a killed call of ours may have left: nobody else removes them.
+pub(super) const STALE_LOCKS: [&str; 2] = ["index.lock", "HEAD.lock"];
+
+impl Move<'_> {
+    async fn remove_stale_locks(&self, git_dir: &Path) -> Result<(), AdapterError> {
+        for name in STALE_LOCKS {
+            self.git.remove_file(&git_dir.join(name), Some(&self.turn)).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Nothing was changed yet: from here on the host goes back by itself if it is left alone.
+    async fn guard(
+        &self,
+        git_dir: &Path,
+        wanted: Wanted<'_>,
+        before: Option<&Note>,
+        first: Option<&String>,
+    ) -> Result<(), AdapterError> {
+        let Some(revert) = wanted.revert else { return Ok(()) };
+        let back = way_back::Back {
+            git: &self.git,
+            git_dir,
+            unit: self.unit,
+            ledger: &self.target.options.ledger,
+            cx: self.cx,
+            before,
+            first,
+        };
+        let way_back = back.plan(self.spec, wanted, revert).await?;
+        self.git.arm(&self.turn, way_back).await
+    }
 }
 
 pub(super) async fn start(
     target: &GitTarget,
     unit: &Unit,
-    release: &Release,
-    deployment: u64,
-    restore: bool,
+    all: Wanted<'_>,
     cx: &StepCx,
 ) -> Result<Receipt, AdapterError> {
+    let Wanted { release, deployment, restore, .. } = all;
     let spec = target.spec(unit, Some(release))?;
-    let git_dir = target.git(spec).git_dir().await?;
+    let git_dir = target.git(unit, spec)?.git_dir().await?;
     let mut step = Move::begin(target, unit, spec, cx, &git_dir).await?;
-    let before = Note::read(&git_dir, unit)?;
+    let before = Note::read(&step.git, &git_dir, unit).await?;
     if let Some(other) =
         before.as_ref().and_then(|note| note.other_owner(unit, &target.options.ledger))
     {
@@ -262,25 +261,26 @@ pub(super) async fn start(
         ))
         .with_hint("fetch it from where it was pushed"));
     }
-    match &before {
-        // Our own half-done move: what it left is nobody's work.
-        Some(note) if !note.finished => remove_stale_lock(&git_dir)?,
-        _ => step.set_aside().await?,
-    }
-    step.move_untracked_away(&git_dir).await?;
     let first = match &before {
         None => checked_out(&step.git, spec.by).await?,
         Some(note) => note.before.clone().filter(|_| !note.finished),
     };
+    step.guard(&git_dir, all, before.as_ref(), first.as_ref()).await?;
+    match &before {
+        // Our own half-done move: what it left is nobody's work.
+        Some(note) if !note.finished => step.remove_stale_locks(&git_dir).await?,
+        _ => step.set_aside().await?,
+    }
+    step.move_untracked_away(&git_dir).await?;
     let note = Note { before: first, ..wanted };
-    note.write(&git_dir, unit)?;
+    note.write(&step.git, &git_dir, unit).await?;
     step.check_out().await?;
     step.after(release, deployment).await?;
     step.push(restore).await?;
     if restore {
-        target.mark_commit(spec).await?;
+        target.mark_commit(&step.git, spec).await?;
     }
-    Note { finished: true, ..note }.write(&git_dir, unit)?;
+    Note { finished: true, ..note }.write(&step.git, &git_dir, unit).await?;
     Ok(Receipt {
         message: format!("{} is checked out in {}", short(&spec.commit), spec.repository),
         warnings: step.warnings,
@@ -296,8 +296,9 @@ pub(super) async fn stop(
     cx: &StepCx,
 ) -> Result<Receipt, AdapterError> {
     let spec = target.spec(unit, Some(release))?;
-    let git_dir = target.git(spec).git_dir().await?;
-    let Some(note) = Note::read(&git_dir, unit)? else {
+    let git = target.git(unit, spec)?;
+    let git_dir = git.git_dir().await?;
+    let Some(note) = Note::read(&git, &git_dir, unit).await? else {
         return Ok(Receipt {
             message: format!("{unit} is not managed any more"),
             ..Receipt::default()
@@ -312,21 +313,9 @@ pub(super) async fn stop(
         if note.finished {
             step.set_aside().await?;
         } else {
-            remove_stale_lock(&git_dir)?;
+            step.remove_stale_locks(&git_dir).await?;
         }
-        let args = match (spec.by, before.starts_with("refs/heads/")) {
-            (GitMove::Reset, _) => vec!["reset", "--quiet", "--hard", before],
-            (GitMove::Checkout, true) => vec![
-                "checkout",
-                "--quiet",
-                "--force",
-                before.trim_start_matches("refs/heads/"),
-                "--",
-            ],
-            (GitMove::Checkout, false) => {
-                vec!["checkout", "--quiet", "--force", "--detach", before]
-            }
-        };
+        let args = way_back::to_what_was_there(spec.by, before);
         step.change(&args).await?;
         message = format!(
             "{} is checked out in {} again, as before the first deployment",
@@ -334,7 +323,7 @@ pub(super) async fn stop(
             spec.repository
         );
     }
-    Note::remove(&git_dir, unit)?;
+    Note::remove(&step.git, &git_dir, unit, Some(&step.turn)).await?;
     Ok(Receipt { message, warnings: step.warnings, ..Receipt::default() })
 }
 
@@ -355,15 +344,8 @@ fn short(commit: &str) -> &str {
 impl Move<'_> {
     async fn push(&mut self, restore: bool) -> Result<(), AdapterError> {
         let Some(wanted) = &self.spec.push else { return Ok(()) };
-        match push::push(
-            &self.git,
-            wanted,
-            self.unit,
-            &self.spec.commit,
-            self.left(),
-            &self.leftover,
-        )
-        .await
+        match push::push(&self.git, wanted, self.unit, &self.spec.commit, self.left(), &self.turn)
+            .await
         {
             Ok(()) => Ok(()),
             // Users are back on the good release; a remote that can't be told must not hold that up.
@@ -378,8 +360,8 @@ impl Move<'_> {
 
 impl GitTarget {
     /// Names the commit for people.
-    pub(super) async fn mark_commit(&self, spec: &GitSpec) -> Result<(), AdapterError> {
+    pub(super) async fn mark_commit(&self, git: &Git, spec: &GitSpec) -> Result<(), AdapterError> {
         let tag = format!("refs/tags/{}", spec.last_stable);
-        self.git(spec).change(&["update-ref", &tag, &spec.commit], LOOK, None).await
+        git.change(&["update-ref", &tag, &spec.commit], LOOK, None).await
     }
 }

@@ -28,8 +28,9 @@ pub(super) async fn earlier(
     besides: &[String],
 ) -> Result<Option<Earlier>, AdapterError> {
     let TargetSpec::Git(live) = &service.target else { return Ok(None) };
-    let git = target.git(live);
-    let note = Note::read(&git.git_dir().await?, unit)?.filter(|note| note.key == unit.key);
+    let git = target.git(unit, live)?;
+    let note =
+        Note::read(&git, &git.git_dir().await?, unit).await?.filter(|note| note.key == unit.key);
     let Some(head) = git.head().await? else { return Ok(None) };
     let is_other = |commit: &String| {
         *commit != head && !besides.iter().any(|it| it.strip_prefix(GIT_SCHEME) == Some(commit))

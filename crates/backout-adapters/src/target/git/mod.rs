@@ -9,8 +9,10 @@ mod dirty;
 mod drill;
 mod earlier;
 mod evidence;
+mod farewell;
 mod note;
 mod push;
+mod way_back;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,12 +23,14 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
 use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, Earlier, Marker, NamedText, Observed, PartsOf, Receipt, Rehearsal, Running,
-    StepCx, Target, TargetAction,
+    AdapterError, Capabilities, Earlier, Farewell, GuardState, Marker, NamedText, Observed,
+    PartsOf, Receipt, Rehearsal, Running, StepCx, Target, TargetAction,
 };
 
 use crate::artifact::GIT_SCHEME;
 use crate::git::Git;
+use crate::host::Hosts;
+use crate::target::{confirm, not_guarded, words_of};
 use note::Note;
 
 /// What a [`GitTarget`] needs to know.
@@ -48,18 +52,32 @@ pub struct GitTargetOptions {
 #[derive(Debug, Clone)]
 pub struct GitTarget {
     options: Arc<GitTargetOptions>,
+    hosts: Hosts,
 }
 
 impl GitTarget {
     /// A target for one environment.
     #[must_use]
     pub fn new(options: GitTargetOptions) -> Self {
-        Self { options: Arc::new(options) }
+        Self { options: Arc::new(options), hosts: Hosts::default() }
     }
 
-    fn git(&self, spec: &GitSpec) -> Git {
-        let tree = self.options.folder.join(&spec.repository);
-        Git::new(tree, &self.options.env, &spec.protocols)
+    /// Moves trees on other hosts too, where a unit is there.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
+    }
+
+    fn git(&self, unit: &Unit, spec: &GitSpec) -> Result<Git, AdapterError> {
+        Ok(match self.hosts.of(unit)? {
+            Some(host) => {
+                Git::on(host, (&spec.repository).into(), &spec.protocols, spec.remote.clone())
+            }
+            None => {
+                let tree = self.options.folder.join(&spec.repository);
+                Git::new(tree, &self.options.env, &spec.protocols)
+            }
+        })
     }
 
     /// The definition of a unit's service: the release's, else today's.
@@ -77,8 +95,8 @@ impl GitTarget {
         }
     }
 
-    async fn resolve(&self, spec: &GitSpec) -> Result<String, AdapterError> {
-        let git = self.git(spec);
+    async fn resolve(&self, unit: &Unit, spec: &GitSpec) -> Result<String, AdapterError> {
+        let git = self.git(unit, spec)?;
         git.git_dir().await?;
         let mut names = vec![spec.revision.clone()];
         if let Some(remote) = &spec.remote {
@@ -116,30 +134,19 @@ impl GitTarget {
             ..Observed::nothing()
         })
     }
-}
 
-#[async_trait]
-impl Target for GitTarget {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            side_by_side: false,
-            replaces_in_place: true,
-            addressable: false,
-            sees_foreign: true,
-        }
-    }
-
-    async fn observe(
+    /// What the note and the tree say together.
+    async fn look(
         &self,
+        git: &Git,
         unit: &Unit,
         release: Option<&Release>,
+        spec: &GitSpec,
     ) -> Result<Observed, AdapterError> {
-        let spec = self.spec(unit, release)?;
-        let git = self.git(spec);
         let git_dir = git.git_dir().await?;
-        let Some(note) = Note::read(&git_dir, unit)? else {
+        let Some(note) = Note::read(git, &git_dir, unit).await? else {
             let asks = release.is_some() && spec.commit.is_empty();
-            return if asks { self.foreign(&git, spec).await } else { Ok(Observed::nothing()) };
+            return if asks { self.foreign(git, spec).await } else { Ok(Observed::nothing()) };
         };
         if !note.finished {
             return Ok(Observed { marker: note.marker(), ..Observed::unknown() });
@@ -164,6 +171,38 @@ impl Target for GitTarget {
         let tail = Some(format!("{short} is checked out in place of {}", note.commit));
         Ok(Observed { version: Version::new(&short).ok(), tail, deployment: None, ..base })
     }
+}
+
+#[async_trait]
+impl Target for GitTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            side_by_side: false,
+            replaces_in_place: true,
+            addressable: false,
+            sees_foreign: true,
+        }
+    }
+
+    async fn observe(
+        &self,
+        unit: &Unit,
+        release: Option<&Release>,
+    ) -> Result<Observed, AdapterError> {
+        let spec = self.spec(unit, release)?;
+        let git = self.git(unit, spec)?;
+        let guard = match git.host() {
+            Some(host) => host.guard(unit).await?,
+            None => None,
+        };
+        if guard.as_ref().is_some_and(|guard| guard.state == GuardState::Reverting) {
+            return Ok(Observed { guard, ..Observed::unknown() });
+        }
+        let seen = self.look(&git, unit, release, spec).await?;
+        let said = git.host().zip(guard.as_ref());
+        let said = said.and_then(|(host, guard)| words_of(host.as_ref(), guard));
+        Ok(Observed { tail: said.or(seen.tail.clone()), guard, ..seen })
+    }
 
     async fn parts(
         &self,
@@ -179,13 +218,15 @@ impl Target for GitTarget {
         };
         spec.revision = spec.revision.replace("{version}", version.as_str());
         spec.commit = match of {
-            PartsOf::Running => self.git(spec).head().await?.ok_or_else(|| {
+            PartsOf::Running => self.git(unit, spec)?.head().await?.ok_or_else(|| {
                 AdapterError::permanent(format!(
                     "failed to adopt `{}`: it has no commit",
                     spec.repository
                 ))
             })?,
-            PartsOf::Disk | PartsOf::Recorded(_) => self.resolve(spec).await?,
+            PartsOf::Disk | PartsOf::Recorded(_) | PartsOf::Ahead(_) => {
+                self.resolve(unit, spec).await?
+            }
         };
         Ok(Some(vec![Artifact {
             service: unit.service.clone(),
@@ -205,12 +246,23 @@ impl Target for GitTarget {
     }
 
     async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {
-        self.mark_commit(self.spec(unit, Some(release))?).await
+        let spec = self.spec(unit, Some(release))?;
+        self.mark_commit(&self.git(unit, spec)?, spec).await
     }
 
     async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
-        drill::rehearse(&self.git(spec), spec).await
+        drill::rehearse(&self.git(unit, spec)?, spec).await
+    }
+
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        let spec = self.spec(unit, Some(release))?;
+        farewell::farewell(&self.git(unit, spec)?, unit, spec, act).await
     }
 
     async fn evidence(
@@ -219,24 +271,34 @@ impl Target for GitTarget {
         release: &Release,
         limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
-        evidence::evidence(&self.git(self.spec(unit, Some(release))?), limit_bytes).await
+        let git = self.git(unit, self.spec(unit, Some(release))?)?;
+        evidence::evidence(&git, limit_bytes).await
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore, .. } => {
-                apply::start(self, unit, release, *deployment, *restore, cx).await
+            TargetAction::Start { unit, release, deployment, restore, revert } => {
+                let wanted = apply::Wanted {
+                    release,
+                    deployment: *deployment,
+                    restore: *restore,
+                    revert: revert.as_ref(),
+                };
+                apply::start(self, unit, wanted, cx).await
             }
-            TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
+            TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
+                Some(host) => confirm(host.as_ref(), unit, *deployment).await,
+                None => Err(not_guarded(unit)),
+            },
             TargetAction::Stop { unit, release, .. } => apply::stop(self, unit, release, cx).await,
         }
     }
 
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
-        let git = self.git(spec);
+        let git = self.git(unit, spec)?;
         let git_dir = git.git_dir().await?;
-        let note = Note::read(&git_dir, unit)?;
+        let note = Note::read(&git, &git_dir, unit).await?;
         let mut found = Vec::new();
         if let Some(other) =
             note.as_ref().and_then(|note| note.other_owner(unit, &self.options.ledger))

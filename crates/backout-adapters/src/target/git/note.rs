@@ -6,7 +6,7 @@ use backout_core::ids::{EnvironmentKey, LedgerId, ReleaseId, Unit, Version};
 use backout_core::ports::AdapterError;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{create_private_dirs, read_bounded, remove_file_if_there, write_atomic};
+use crate::git::{Git, Turn};
 
 const FORMAT: u32 = 1;
 const MAX_BYTES: u64 = 64 << 10;
@@ -60,18 +60,20 @@ impl Note {
         git_dir.join("backout")
     }
 
-    fn path(git_dir: &Path, unit: &Unit) -> PathBuf {
+    pub(super) fn path(git_dir: &Path, unit: &Unit) -> PathBuf {
         Self::folder(git_dir).join(format!("{}.json", unit.service))
     }
 
-    pub(super) fn read(git_dir: &Path, unit: &Unit) -> Result<Option<Note>, AdapterError> {
+    pub(super) async fn read(
+        git: &Git,
+        git_dir: &Path,
+        unit: &Unit,
+    ) -> Result<Option<Note>, AdapterError> {
         let path = Self::path(git_dir, unit);
         let failed = |why: &dyn std::fmt::Display| {
             AdapterError::permanent(format!("failed to read `{}`: {why}", path.display()))
         };
-        let Some(bytes) = read_bounded(&path, MAX_BYTES).map_err(|e| failed(&e))? else {
-            return Ok(None);
-        };
+        let Some(bytes) = git.read_file(&path, MAX_BYTES).await? else { return Ok(None) };
         let note: Note = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
         if note.format > FORMAT {
             return Err(failed(&format!(
@@ -82,23 +84,42 @@ impl Note {
         Ok(Some(note))
     }
 
-    pub(super) fn write(&self, git_dir: &Path, unit: &Unit) -> Result<(), AdapterError> {
-        let path = Self::path(git_dir, unit);
-        let written =
-            serde_json::to_vec_pretty(self).map_err(std::io::Error::from).and_then(|bytes| {
-                create_private_dirs(&Self::folder(git_dir))?;
-                write_atomic(&path, &bytes, 0o600)
-            });
-        written.map_err(|e| {
-            AdapterError::transient(format!("failed to write `{}`: {e}", path.display()))
-        })
+    pub(super) async fn write(
+        &self,
+        git: &Git,
+        git_dir: &Path,
+        unit: &Unit,
+    ) -> Result<(), AdapterError> {
+        self.write_to(git, &Self::path(git_dir, unit)).await
     }
 
-    pub(super) fn remove(git_dir: &Path, unit: &Unit) -> Result<(), AdapterError> {
+    /// For the time after a way back that the host goes alone: the note's own place, and where it waits.
+    pub(super) async fn write_aside(
+        &self,
+        git: &Git,
+        git_dir: &Path,
+        unit: &Unit,
+    ) -> Result<(PathBuf, PathBuf), AdapterError> {
         let path = Self::path(git_dir, unit);
-        remove_file_if_there(&path).map(drop).map_err(|e| {
-            AdapterError::transient(format!("failed to remove `{}`: {e}", path.display()))
-        })
+        let aside = path.with_extension("back.json");
+        self.write_to(git, &aside).await?;
+        Ok((path, aside))
+    }
+
+    async fn write_to(&self, git: &Git, path: &Path) -> Result<(), AdapterError> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(|e| {
+            AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()))
+        })?;
+        git.write_file(path, &bytes).await
+    }
+
+    pub(super) async fn remove(
+        git: &Git,
+        git_dir: &Path,
+        unit: &Unit,
+        turn: Option<&Turn>,
+    ) -> Result<(), AdapterError> {
+        git.remove_file(&Self::path(git_dir, unit), turn).await
     }
 
     /// Says so if another environment or ledger manages the working tree.

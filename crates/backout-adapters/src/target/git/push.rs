@@ -7,8 +7,7 @@ use backout_core::model::GitPush;
 use backout_core::ports::AdapterError;
 
 use super::apply::reference;
-use crate::git::Git;
-use crate::host::Leftover;
+use crate::git::{Git, Turn};
 
 /// Moves the branch to `commit`, if nobody else has moved it since we did (`--force-with-lease`).
 ///
@@ -20,7 +19,7 @@ pub(super) async fn push(
     unit: &Unit,
     commit: &str,
     timeout: Duration,
-    leftover: &Leftover,
+    turn: &Turn,
 ) -> Result<(), AdapterError> {
     let memory =
         format!("refs/backout/{}/pushed/{}/{}", reference(unit), wanted.remote, wanted.branch);
@@ -30,7 +29,7 @@ pub(super) async fn push(
     let mut args = vec!["push", "--quiet"];
     args.extend(lease.as_deref());
     args.extend(["--", wanted.remote.as_str(), to.as_str()]);
-    git.change(&args, timeout, Some(leftover)).await.map_err(|error| {
+    git.change(&args, timeout, Some(turn)).await.map_err(|error| {
         let moved = ["stale info", "non-fast-forward", "fetch first", "[rejected]"];
         if !moved.iter().any(|words| error.message.contains(words)) {
             return error;

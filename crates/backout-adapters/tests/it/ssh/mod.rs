@@ -1,5 +1,6 @@
 //! Other hosts, on real sshd.
 
+mod git;
 mod guard;
 mod keys;
 mod links;
