@@ -18,7 +18,7 @@ pub use background::{Background, Ran};
 pub use http::get as http_get;
 pub use processes::Process;
 pub use pty::Terminal;
-pub use service::Service;
+pub use service::{Service, write_program};
 pub use world::{World, free_port};
 pub use yaml::Yaml;
 

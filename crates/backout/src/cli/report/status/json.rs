@@ -1,11 +1,12 @@
 //! `status --format json` (`INTERFACES`).
 
 use backout_core::ids::{EnvironmentName, HostName};
-use backout_core::model::Release;
+use backout_core::model::Request;
 use backout_engine::{Operation, Standing, TrafficView, View};
 use serde_json::{Value, json};
 
-use super::{Described, at_step, host_health, unwatched};
+use super::{Described, at_step, drill_of, host_health, unwatched};
+use crate::cli::report::json as documents;
 
 /// An environment as its ledger and router have it.
 #[must_use]
@@ -44,8 +45,10 @@ pub fn document(described: &Described<'_>) -> Value {
         "rollback_readiness": view.readiness.as_ref().map(|report| json!({
             "deployment": report.deployment, "version": report.version, "ready": report.ready,
             "checked_at": report.checked_at, "checks": report.checks, "expected_ms": report.expected_ms,
+            "drill": drill_of(view, report).map(documents::drill),
         })),
         "operation": operation.map(|op| open_operation(op, described)),
+        "orders": orders(view),
         "dead_man": dead_man(view),
         "trip": trip(view),
         "config_drift": view.drift,
@@ -60,7 +63,7 @@ pub fn unknown(name: &EnvironmentName) -> Value {
         "name": name, "deployment": null, "version": null, "status": null, "kind": null, "release": null,
         "since": null, "health": "unknown", "health_last": null, "health_checked_at": null, "findings": [],
         "watched_by": null, "controller": null, "unwatched_since": null, "weights": [], "weights_from": "ledger", "slots": [],
-        "services": [], "rollback_readiness": null, "operation": null, "dead_man": null, "trip": null,
+        "services": [], "rollback_readiness": null, "operation": null, "orders": [], "dead_man": null, "trip": null,
         "config_drift": [], "warnings": [],
     })
 }
@@ -83,8 +86,16 @@ fn services(view: &View) -> Vec<Value> {
     rows
 }
 
-fn names(release: &Release) -> impl Iterator<Item = &str> {
-    release.content.services.keys().map(backout_core::ids::ServiceName::as_str)
+/// Deploys that wait for a controller.
+fn orders(view: &View) -> Vec<Value> {
+    let one = |request: &Request| {
+        json!({
+            "request": request.id, "operation": request.operation, "kind": request.kind,
+            "version": request.order.as_ref().map(|order| &order.release.content.version),
+            "requested_by": request.requested_by, "since": request.created_at,
+        })
+    };
+    view.orders.iter().map(one).collect()
 }
 
 fn slots(view: &View) -> Vec<Value> {

@@ -1,0 +1,240 @@
+//! A script on several hosts, each a real sshd with a home folder of its own.
+
+use std::fs;
+
+use backout_testkit::SshServers;
+use serde_json::Value;
+
+use crate::support::{Background, Ran, World, wait_until, write_program};
+
+/// Notes every call; keeps what runs. `fail-VERB` and `hang-VERB` in its folder make a verb fail or wait.
+const SCRIPT: &str = r#"#!/bin/sh
+echo "$1 $BACKOUT_VERSION" >> calls
+[ -e "hang-$1" ] && sleep 60
+[ -e "fail-$1" ] && exit "$(cat "fail-$1")"
+case "$1" in
+  deploy|rollback) echo "$BACKOUT_VERSION" > runs ;;
+  status) cat runs 2>/dev/null; exit 0 ;;
+  stop) rm -f runs ;;
+  *) exit 64 ;;
+esac
+"#;
+
+struct Fleet {
+    servers: SshServers,
+    world: World,
+    count: usize,
+}
+
+impl Fleet {
+    fn new(count: usize, more: &str, ssh: &str) -> Self {
+        let servers = SshServers::start(count);
+        let world = World::bare();
+        for index in 0..count {
+            let folder = servers.home(index).join("shop");
+            fs::create_dir(&folder).unwrap();
+            write_program(&folder.join("deploy.sh"), SCRIPT);
+        }
+        let this = Self { servers, world, count };
+        this.configure(more, ssh);
+        this
+    }
+
+    /// The check runs here and looks into the home folder of its host: a version with `bad` in it fails.
+    fn configure(&self, more: &str, ssh: &str) {
+        let homes = self.servers.home(0).parent().unwrap().display().to_string();
+        self.world.script(
+            "check.sh",
+            &format!("#!/bin/sh\n! grep -q bad \"{homes}/home${{2#host}}/shop/runs\"\n"),
+        );
+        let hosts: Vec<String> = (0..self.count).map(|index| format!("host{index}")).collect();
+        self.world.write(
+            "backout.yaml",
+            &format!(
+                r#"app: shop
+target: {{ script: {{ program: ./deploy.sh, timeout: 20s }} }}
+hosts: [{}]
+ssh: {{ config: {}, folder: shop, jitter: 0s, connect_timeout: 5s{ssh} }}
+health:
+  exec: {{ command: [./check.sh, "{{slot}}", "{{host}}"], timeout: 8s }}
+  during_rollout: {{ interval: 100ms }}
+  consecutive_passes: 2
+  startup_timeout: 40s
+bake_time: 300ms
+{more}"#,
+                hosts.join(", "),
+                self.servers.config().display(),
+            ),
+        );
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.world.run(&[args, &["--local-ledger"]].concat())
+    }
+
+    fn deploy(&self, version: &str) -> Ran {
+        self.run(&["deploy", "--version", version, "--yes"])
+    }
+
+    fn deploying(&self, version: &str) -> Background {
+        self.world.spawn(&["deploy", "--version", version, "--yes", "--local-ledger"])
+    }
+
+    fn file(&self, index: usize, name: &str) -> String {
+        fs::read_to_string(self.servers.home(index).join("shop").join(name)).unwrap_or_default()
+    }
+
+    fn put(&self, index: usize, name: &str, text: &str) {
+        fs::write(self.servers.home(index).join("shop").join(name), text).unwrap();
+    }
+
+    fn remove(&self, index: usize, name: &str) {
+        fs::remove_file(self.servers.home(index).join("shop").join(name)).unwrap();
+    }
+
+    /// What runs, host by host.
+    fn runs(&self) -> Vec<String> {
+        (0..self.count).map(|index| self.file(index, "runs").trim().to_owned()).collect()
+    }
+
+    /// What changed something on a host.
+    fn changes(&self, index: usize) -> Vec<String> {
+        let calls = self.file(index, "calls");
+        calls.lines().filter(|call| !call.starts_with("status")).map(str::to_owned).collect()
+    }
+
+    fn services(&self) -> Vec<(String, String)> {
+        let status = self.world.status();
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+        let rows = status["services"].as_array().unwrap().iter();
+        rows.map(|row| (text(row, "host"), text(row, "health"))).collect()
+    }
+}
+
+fn all(version: &str, count: usize) -> Vec<String> {
+    vec![version.to_owned(); count]
+}
+
+#[test]
+fn every_host_is_brought_there_and_back_and_told_apart() {
+    let fleet = Fleet::new(3, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.deploy("v2").expect(0);
+    assert_eq!(fleet.runs(), all("v2", 3));
+    let healthy = |index: usize| (format!("host{index}"), "healthy".to_owned());
+    assert_eq!(fleet.services(), (0..3).map(healthy).collect::<Vec<_>>());
+    fleet.deploy("v3-bad").expect(10);
+    assert_eq!(fleet.runs(), all("v2", 3));
+    fleet.run(&["rollback", "--force", "--yes"]).expect(0);
+    assert_eq!(fleet.runs(), all("v1", 3));
+    for index in 0..3 {
+        let calls = ["deploy v1", "deploy v2", "deploy v3-bad", "rollback v2", "rollback v1"];
+        assert_eq!(fleet.changes(index), calls);
+    }
+    // One host falls behind: it is named, and `status` says so.
+    fleet.put(1, "runs", "v0-bad\n");
+    let ran = fleet.run(&["status", "--check"]).expect(0);
+    assert!(ran.stdout.contains("2 of 3 healthy, shop@host1 failing"), "{}", ran.stdout);
+    assert_eq!(fleet.services()[1], ("host1".to_owned(), "failing".to_owned()));
+    fleet.run(&["down", "--yes"]).expect(0);
+    assert_eq!(fleet.runs(), all("", 3));
+}
+
+#[test]
+fn a_batch_that_fails_spares_the_hosts_behind_it() {
+    let fleet = Fleet::new(3, "strategy: { rolling: { batch: 1 } }\n", "");
+    fleet.deploy("v1").expect(0);
+    fleet.deploy("v2-bad").expect(10);
+    assert_eq!(fleet.runs(), all("v1", 3));
+    assert_eq!(fleet.changes(0), ["deploy v1", "deploy v2-bad", "rollback v1"]);
+    assert_eq!(fleet.changes(1), ["deploy v1"]);
+    assert_eq!(fleet.changes(2), ["deploy v1"]);
+}
+
+#[test]
+fn a_host_that_refuses_makes_it_mixed_and_takes_the_others_back() {
+    let fleet = Fleet::new(3, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.put(1, "fail-deploy", "3");
+    let ran = fleet.deploy("v2").expect(10);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(told.contains("mixed, done on 2 of 3"), "{told}");
+    assert!(told.contains("shop@host1"), "{told}");
+    assert_eq!(fleet.runs(), all("v1", 3));
+    assert_eq!(fleet.world.row(2)["status"], "rolled_back");
+}
+
+#[test]
+fn a_host_that_can_not_be_reached_is_left_alone_and_the_others_go_back() {
+    let mut fleet = Fleet::new(3, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.servers.stop(2);
+    let ran = fleet.deploy("v2").expect(10);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(told.contains("shop@host2"), "{told}");
+    assert_eq!(fleet.runs(), all("v1", 3));
+    assert_eq!(fleet.changes(2), ["deploy v1"], "it was never told to change");
+}
+
+#[test]
+fn a_way_back_that_misses_a_host_is_stuck_by_its_name_and_goes_on_when_it_is_back() {
+    let mut fleet = Fleet::new(3, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.deploy("v2").expect(0);
+    fleet.servers.stop(1);
+    let ran = fleet.run(&["rollback", "--force", "--yes"]).expect(12);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(told.contains("host1") && told.contains("done on 2 of 3"), "{told}");
+    assert_eq!(fleet.runs(), ["v1", "v2", "v1"]);
+    fleet.servers.start_again(1);
+    fleet.run(&["recover", "--yes"]).expect(0);
+    assert_eq!(fleet.runs(), all("v1", 3));
+    assert_eq!(fleet.changes(0).last().unwrap(), "rollback v1", "once, not again");
+    assert_eq!(fleet.changes(0).iter().filter(|call| *call == "rollback v1").count(), 1);
+}
+
+#[test]
+fn killed_in_the_middle_of_a_wave_it_goes_back_on_every_host() {
+    let fleet = Fleet::new(3, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.put(1, "hang-deploy", "");
+    let deploying = fleet.deploying("v2");
+    wait_until("the others have it", || {
+        fleet.file(0, "runs").trim() == "v2" && fleet.changes(1).len() == 2
+    });
+    deploying.signal(rustix::process::Signal::KILL);
+    deploying.wait();
+    fleet.remove(1, "hang-deploy");
+    fleet.run(&["recover", "--yes"]).expect(10);
+    assert_eq!(fleet.runs(), all("v1", 3));
+}
+
+#[test]
+fn a_host_that_hears_nothing_goes_back_by_itself_and_all_follow() {
+    let mut fleet = Fleet::new(2, "", "");
+    let relay = fleet.servers.relay(0);
+    fleet.configure("strategy: { rolling: { batch: 1, pause: 4s } }\n", ", confirm: 8s");
+    fleet.deploy("v1").expect(0);
+    assert_eq!(fleet.changes(0), ["deploy v1"], "confirmed, so that it stays");
+
+    let deploying = fleet.deploying("v2");
+    wait_until("it has begun there", || fleet.file(0, "runs").trim() == "v2");
+    relay.swallow();
+    wait_until("it went back by itself", || fleet.file(0, "runs").trim() == "v1");
+    assert_eq!(fleet.changes(0), ["deploy v1", "deploy v2", "rollback v1"]);
+    relay.restore();
+    let ran = deploying.wait();
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, Some(10), "{told}");
+    assert!(told.contains("took it back"), "{told}");
+    assert_eq!(fleet.runs(), all("v1", 2), "{told}");
+    assert_eq!(fleet.changes(1), ["deploy v1"], "the second batch was never begun");
+    assert_eq!(fleet.world.row(2)["rejected"], false, "{told}");
+}
+
+#[test]
+fn other_hosts_need_a_ledger_that_others_can_read() {
+    let fleet = Fleet::new(1, "", "");
+    fleet.world.run(&["deploy", "--version", "v1", "--yes"]).expect(4).says("--local-ledger");
+    assert!(fleet.changes(0).is_empty());
+}
