@@ -166,6 +166,9 @@ impl Alone<'_> {
         name: &ServiceName,
     ) -> Option<String> {
         let service = self.live.content.services.get(name)?;
+        if crate::jobs::is_job(service) {
+            return None;
+        }
         let units = situation::units(cx, name, live.slot);
         let seen = situation::observe_each(cx, units, Some(self.live)).await;
         if seen.iter().any(|(_, seen)| seen.running == Running::No) {

@@ -15,6 +15,7 @@ use crate::acted;
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
 use crate::gate;
+use crate::jobs;
 use crate::journal::Journal;
 use crate::situation;
 
@@ -93,6 +94,7 @@ pub(crate) async fn apply(
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
         Action::Prune => prune(cx, journal).await,
         Action::KeepEvidence { .. } => Ok(crate::incident::keep(cx, journal, action).await),
+        Action::LetGo { slot, release } => crate::commands::eject::let_go(cx, *slot, release).await,
         Action::Rehearse { .. } => Ok(crate::drill::rehearse(cx, journal, action).await),
     }
 }
@@ -136,6 +138,12 @@ pub(crate) async fn on_unit(
         },
         _ => return Ok(Receipt::default()),
     };
+    if let TargetAction::Start { unit, release, .. } = &action
+        && let Some(job) = jobs::job_of(cx, release, unit)
+    {
+        return jobs::run(cx.target.as_ref(), &action, job, cx.policy.shutdown.grace_ms, step)
+            .await;
+    }
     cx.target.apply(&action, step).await
 }
 
@@ -172,7 +180,7 @@ async fn restore_config(
 
 /// Keeps what the newest `keep` stable releases and every slot need; forgets the rest of our copies.
 async fn prune(cx: &Context, journal: &Journal) -> Result<Receipt, AdapterError> {
-    let needed = crate::readiness::needed_artifacts(cx).await.map_err(|e| unavailable(&e))?;
+    let needed = crate::readiness::needed_artifacts(cx, None).await.map_err(|e| unavailable(&e))?;
     let removed = cx.artifacts.prune(&needed).await?;
     // The bake is over: a deploy prunes as its last step.
     let warnings = mark_stable(cx, journal).await.err().map(|error| error.to_string());
@@ -379,10 +387,15 @@ pub(crate) enum Holds {
 /// Observes an action's postcondition.
 pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> Holds {
     match action {
-        Action::Start { service, host, slot, release, .. } => {
+        Action::Start { service, host, slot, release, deployment, .. } => {
             let unit = unit(cx, service, host, *slot);
             let Ok(release) = situation::release(cx, release).await else { return Holds::Unknown };
+            let is_job = jobs::job_of(cx, &release, &unit).is_some();
             match cx.target.observe(&unit, Some(&release)).await {
+                Ok(seen) if is_job => match jobs::has_ended_well(&seen, &release, *deployment) {
+                    true => Holds::Yes,
+                    false => Holds::No,
+                },
                 Ok(seen) => match (&seen.running, &seen.release, &seen.version) {
                     (Running::Yes, Some(id), _) if *id == release.id => Holds::Yes,
                     (Running::Yes, None, Some(version))
@@ -431,7 +444,7 @@ pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> H
         | Action::Prune => Holds::No,
         Action::KeepEvidence { .. } => crate::incident::is_kept(cx, journal),
         // What was seen by somebody who is gone is not known.
-        Action::Rehearse { .. } => Holds::No,
+        Action::Rehearse { .. } | Action::LetGo { .. } => Holds::No,
         Action::Watch { .. } => Holds::No,
     }
 }

@@ -15,6 +15,7 @@ mod executor;
 mod faults;
 mod gate;
 pub mod incident;
+mod jobs;
 mod journal;
 mod keeper;
 mod mixed;
@@ -32,6 +33,7 @@ pub use commands::deploy::{ConfigChoice, DeployWish, Prepared, deploy, prepare_d
 pub use commands::doctor::{managed_by_us, observe_live, obstacles};
 pub use commands::down::{down, prepare_down};
 pub use commands::drill::{DrillWish, PreparedDrill, drill, prepare_drill, shown};
+pub use commands::eject::{PreparedEject, eject, prepare_eject};
 pub use commands::health::{CheckReport, check_now, judge_check};
 pub use commands::recover::{Recovered, recover};
 pub use commands::rollback::{

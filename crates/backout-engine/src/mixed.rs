@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use backout_core::ids::{ReleaseId, Unit, Version};
 use backout_core::model::{Artifact, ReadinessCheck, Release, Service};
 use backout_core::ports::{
-    AdapterError, Capabilities, Earlier, Ledger, NamedText, Observed, PartsOf, Receipt, Rehearsal, StepCx,
-    Target, TargetAction,
+    AdapterError, Capabilities, Earlier, Farewell, Ledger, NamedText, Observed, PartsOf, Receipt,
+    Rehearsal, StepCx, Target, TargetAction,
 };
 
 /// Releases that are remembered; more are read again.
@@ -119,6 +119,16 @@ impl Target for MixedTarget {
         self.inner.restorable(unit, origin.as_deref().unwrap_or(release)).await
     }
 
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        let origin = self.origin(unit, release).await?;
+        self.inner.farewell(unit, origin.as_deref().unwrap_or(release), act).await
+    }
+
     async fn not_beside(
         &self,
         unit: &Unit,
@@ -163,5 +173,27 @@ impl Target for MixedTarget {
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
         let origin = self.origin(unit, release).await?;
         self.inner.obstacles(unit, origin.as_deref().unwrap_or(release)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A method with a default that is not handed on would hide what the adapter says.
+    #[test]
+    fn every_method_of_a_target_is_handed_on() {
+        let names = |source: &'static str| {
+            let lines = source.lines().map(str::trim);
+            let heads = lines.filter_map(|line| {
+                line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn "))
+            });
+            heads.map(|head| head.split('(').next().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let port = include_str!("../../backout-core/src/ports/target.rs");
+        let (_, of_trait) = port.split_once("pub trait Target").expect("the trait stands there");
+        let (_, here) = include_str!("mixed.rs").split_once("for MixedTarget").expect("as above");
+        let here = names(here);
+        for name in names(of_trait) {
+            assert!(here.contains(&name), "MixedTarget does not hand {name} on");
+        }
     }
 }

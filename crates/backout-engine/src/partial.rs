@@ -53,7 +53,10 @@ pub(crate) fn mixed(
     }
     let content = ReleaseContent {
         version: label(from, named),
-        format: if parts.origins.is_empty() { from.content.format } else { MIXED_RELEASE_FORMAT },
+        format: match parts.origins.is_empty() {
+            true => from.content.format.max(live.content.format),
+            false => MIXED_RELEASE_FORMAT,
+        },
         app: cx.key.app.clone(),
         services: parts.services,
         artifacts: parts.artifacts,
@@ -189,7 +192,10 @@ pub(crate) async fn seen(
         Some(from) => Some(situation::release(cx, &from.release).await?),
         None => None,
     };
-    for name in wanted.content.services.keys().filter(|name| record.services.contains(*name)) {
+    let there = |service: &&Service| {
+        record.services.contains(&service.name) || crate::jobs::is_job(service)
+    };
+    for name in wanted.content.services.values().filter(there).map(|service| &service.name) {
         let untouched = before.as_deref().filter(|_| !begun.contains(name));
         let believed = untouched.unwrap_or(&held);
         let now = look(cx, slot, name, believed, wanted).await;
@@ -220,6 +226,11 @@ async fn look(
     believed: &Release,
     wanted: &Release,
 ) -> Now {
+    // A job has run, and is run again only where it is named.
+    if wanted.content.services.get(name).is_some_and(crate::jobs::is_job) {
+        let same = believed.runs_as(name) == wanted.runs_as(name);
+        return if same { Now::AsWanted } else { Now::Other };
+    }
     let units = situation::units(cx, name, slot);
     let observed = situation::observe_each(cx, units, Some(wanted)).await;
     if observed.iter().any(|(_, seen)| seen.running == Running::No) {

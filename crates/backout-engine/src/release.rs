@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
-    Artifact, ConfigFile, RELEASE_FORMAT, Release, ReleaseContent, Service, TargetSpec,
+    Artifact, ConfigFile, MIXED_RELEASE_FORMAT, RELEASE_FORMAT, Release, ReleaseContent, Service,
+    TargetSpec,
 };
 use backout_core::ports::{AdapterError, PartsOf};
 
@@ -21,14 +22,17 @@ pub(crate) async fn build(
     only: Option<&BTreeSet<ServiceName>>,
     keep: Keep,
 ) -> Result<Release, AdapterError> {
+    let ahead = keep == Keep::No;
     match config {
         Some(config) => {
             let recorded = PartsOf::Recorded(&config);
-            let (services, artifacts) = parts(cx, version, recorded, only).await?;
+            let of = if ahead { PartsOf::Ahead(&recorded) } else { recorded };
+            let (services, artifacts) = parts(cx, version, of, only).await?;
             Ok(release_of(cx, version, services, artifacts, config))
         }
         None => {
-            let (services, artifacts) = parts(cx, version, PartsOf::Disk, only).await?;
+            let of = if ahead { PartsOf::Ahead(&PartsOf::Disk) } else { PartsOf::Disk };
+            let (services, artifacts) = parts(cx, version, of, only).await?;
             let config = config_snapshot::take(cx, &cx.config_globs, keep).await?;
             Ok(release_of(cx, version, services, artifacts, config))
         }
@@ -72,7 +76,10 @@ fn release_of(
     config: Vec<ConfigFile>,
 ) -> Release {
     let content = ReleaseContent {
-        format: RELEASE_FORMAT,
+        format: match services.values().any(|service| service.job.is_some()) {
+            true => MIXED_RELEASE_FORMAT,
+            false => RELEASE_FORMAT,
+        },
         app: cx.key.app.clone(),
         version: version.clone(),
         services,

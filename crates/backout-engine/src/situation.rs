@@ -75,6 +75,10 @@ pub(crate) async fn observe_situation(
         let mut running = Running::Yes;
         let mut idle = BTreeSet::new();
         for service in &record.services {
+            // A job has run; nothing of it should.
+            if release.content.services.get(service).is_some_and(|s| s.job.is_some()) {
+                continue;
+            }
             let on = |host| Unit { host, ..unit(cx, service, *slot) };
             let units = record.hosts_of(service).into_iter().map(on).collect();
             let seen = observe_each(cx, units, Some(&release)).await;

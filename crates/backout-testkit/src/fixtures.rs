@@ -68,6 +68,7 @@ pub fn release(label: &str, target: TargetSpec) -> Arc<Release> {
         depends_on: [].into(),
         traffic: true,
         health: HealthSpec::default(),
+        job: None,
         target,
     };
     let content = ReleaseContent {

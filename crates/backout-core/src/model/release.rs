@@ -25,6 +25,18 @@ pub struct Service {
     pub health: HealthSpec,
     /// How it runs.
     pub target: TargetSpec,
+    /// It runs to its end in each deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSpec>,
+}
+
+/// A service that is done when its program has ended with 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// How long it may take, milliseconds.
+    pub timeout_ms: u64,
+    /// Whether it runs on the way back too.
+    pub on_rollback: bool,
 }
 
 /// One file or folder that was copied for a release.
@@ -75,7 +87,7 @@ pub struct Origin {
 /// Format of a release whose services are all its own.
 pub const RELEASE_FORMAT: u32 = 1;
 
-/// Format of a release with [`ReleaseContent::origins`]: a program that knows nothing of them must not run it.
+/// Format of a release with [`ReleaseContent::origins`] or jobs: a program that knows nothing of them must not run it.
 /// Also the newest that this version reads.
 pub const MIXED_RELEASE_FORMAT: u32 = 2;
 

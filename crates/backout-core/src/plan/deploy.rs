@@ -101,6 +101,7 @@ pub fn plan_deploy(
     let mut steps = b.steps;
     let sides = situation.slots.values().map(|side| side.release.as_ref());
     partial::name_own_versions(&mut steps, sides.chain([release]));
+    partial::give_jobs_time(&mut steps, release);
     let mut plan = cx.plan(OperationKind::Deploy, situation.live.clone(), slot, steps);
     if !release.content.origins.is_empty() {
         plan.services = release.content.own_services();

@@ -46,7 +46,8 @@ pub(super) fn staying(
     let slot = shared_slot(cx, situation, release)?;
     let side = situation.slots.get(&slot)?;
     let stays = |name: &&ServiceName| {
-        side.services.contains(*name) && release.content.services.contains_key(*name)
+        let service = release.content.services.get(*name);
+        service.is_some_and(|service| service.job.is_some() || side.services.contains(*name))
     };
     let staying: BTreeSet<_> = seen.as_wanted.iter().filter(stays).cloned().collect();
     (!staying.is_empty()).then_some((slot, staying))
@@ -133,6 +134,21 @@ fn needs(release: &Release, service: &ServiceName, other: &ServiceName) -> bool 
         }
     }
     false
+}
+
+/// How long a step may take beyond the limit of its job, milliseconds.
+const MARGIN_MS: u64 = 30_000;
+
+/// A start of a job is over when the job is.
+pub(super) fn give_jobs_time(steps: &mut [Step], release: &Release) {
+    for step in steps {
+        let Action::Start { service, .. } = &step.action else { continue };
+        let job = release.content.services.get(service).and_then(|service| service.job);
+        if let Some(job) = job {
+            step.timeout_ms = job.timeout_ms + MARGIN_MS;
+            step.after = format!("{service} {} has ended with 0", release.content.version_of(service));
+        }
+    }
 }
 
 /// Puts the version that a service really has into the words of its steps.

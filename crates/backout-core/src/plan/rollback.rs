@@ -74,6 +74,7 @@ pub fn plan_rollback(
     let mut steps = b.steps;
     let sides = situation.slots.values().map(|side| side.release.as_ref());
     partial::name_own_versions(&mut steps, sides.chain([wish.release.as_ref()]));
+    partial::give_jobs_time(&mut steps, &wish.release);
     let mut plan = cx.plan(OperationKind::Rollback, situation.live.clone(), slot, steps);
     plan.services.clone_from(&wish.services);
     plan.rollback_id = Some(cx.rollback_id.clone());
@@ -157,7 +158,8 @@ fn in_place_steps(
     }
     restore_config(b, wish);
     let known = &wish.release.content.services;
-    let services: Vec<&Service> = order.starts.iter().filter_map(|name| known.get(name)).collect();
+    let services = order.starts.iter().filter_map(|name| known.get(name));
+    let services: Vec<&Service> = services.filter(|service| starts(service, wish)).collect();
     let out = RollOut {
         release: &wish.release,
         deployment: cx.number,
@@ -172,6 +174,11 @@ fn in_place_steps(
     // On several hosts the last step of a wave is not the last one to be done: the proof is.
     let several = batches.iter().map(Vec::len).sum::<usize>() > 1;
     (Slot::A, if several { b.steps.len() - 1 } else { last_start(b) })
+}
+
+/// A job ran when its release was deployed. It runs again only where that is asked for, and something is left.
+fn starts(service: &Service, wish: &RollbackWish) -> bool {
+    service.job.is_none_or(|job| job.on_rollback && wish.left.is_some())
 }
 
 /// Config files belong to the whole app: they stay where only some of its services go back.
@@ -204,7 +211,8 @@ fn shared_slot_steps(
         b.stop_side(side, slot, |name| !staying.contains(name));
     }
     restore_config(b, wish);
-    for service in Builder::ordered(&wish.release).filter(|s| !staying.contains(&s.name)) {
+    let changed = |s: &&Service| !staying.contains(&s.name) && starts(s, wish);
+    for service in Builder::ordered(&wish.release).filter(changed) {
         b.start(service, &wish.release, cx.number, slot, true);
     }
     if !routed {
@@ -269,7 +277,9 @@ fn warm_steps(
         {
             b.stop(&service.name, bad_side, bad);
         }
-        if !side.services.contains(&service.name) || side.idle.contains(&service.name) {
+        let missing =
+            !side.services.contains(&service.name) || side.idle.contains(&service.name);
+        if starts(service, wish) && (missing || service.job.is_some()) {
             b.start(service, &wish.release, cx.number, slot, true);
         }
     }
@@ -298,7 +308,8 @@ fn unrouted_warm_steps(
     stop_others(b, situation, slot);
     restore_config(b, wish);
     let missing = |name: &ServiceName| !side.services.contains(name) || side.idle.contains(name);
-    for service in Builder::ordered(&wish.release).filter(|service| missing(&service.name)) {
+    let missing = |service: &&Service| missing(&service.name) && starts(service, wish);
+    for service in Builder::ordered(&wish.release).filter(missing) {
         b.start(service, &wish.release, cx.number, slot, true);
     }
     verify(b, cx, slot);
@@ -335,7 +346,7 @@ fn cold_steps(
         }
     }
     restore_config(b, wish);
-    for service in Builder::ordered(&wish.release) {
+    for service in Builder::ordered(&wish.release).filter(|service| starts(service, wish)) {
         b.start(service, &wish.release, cx.number, slot, true);
     }
     if !routed {

@@ -191,6 +191,10 @@ async fn probe_units(
     service: &Service,
 ) -> Vec<(Unit, Health, Vec<String>)> {
     let units = situation::units(cx, &service.name, live.slot);
+    if crate::jobs::is_job(service) {
+        // It has ended well, or this release would not be live.
+        return units.into_iter().map(|unit| (unit, Health::Healthy, Vec::new())).collect();
+    }
     let seen = situation::observe_each(cx, units, Some(release)).await;
     let probe = |(unit, observed)| probe_unit(cx, release, service, unit, observed);
     stream::iter(seen).map(probe).buffered(cx.policy.hosts.at_once.max(1)).collect().await

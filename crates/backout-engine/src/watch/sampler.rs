@@ -104,7 +104,8 @@ impl Watcher {
     ) -> Self {
         settings.watch_ms =
             settings.watch_ms.max(i64::try_from(cx.policy.bake_ms).unwrap_or(i64::MAX / 4));
-        if matches!(cx.policy.router, RouterPolicy::Builtin { .. }) {
+        // Endpoints are counted by request, and where clients stay on their side one of them is no evidence.
+        if matches!(cx.policy.router, RouterPolicy::Builtin { .. }) && !settings.sticky_sessions {
             settings.budget.routes = ROUTES_BUDGET;
         }
         let mut judge = Judge::new(settings, cx.now().as_millisecond());
@@ -127,7 +128,8 @@ impl Watcher {
         for side in &sides {
             for service in side.release.content.services.values() {
                 // A worker of the old side was stopped before the new one began.
-                if side.arm == Arm::Baseline && !service.traffic {
+                let stopped = side.arm == Arm::Baseline && !service.traffic;
+                if stopped || crate::jobs::is_job(service) {
                     continue;
                 }
                 let units = situation::units(cx, &service.name, side.slot).into_iter();
@@ -234,6 +236,13 @@ impl Watcher {
         for (_, unit, _, health) in self.health.iter().filter(|(a, ..)| *a == arm) {
             let worst = services.entry(unit.service.to_string()).or_insert(*health);
             *worst = (*worst).max(*health);
+        }
+        // A job that had not ended well would have ended the operation.
+        let sides = self.sides.iter().filter(|side| side.arm == arm);
+        for service in sides.flat_map(|side| side.release.content.services.values()) {
+            if crate::jobs::is_job(service) {
+                services.insert(service.name.to_string(), Health::Healthy);
+            }
         }
         services
     }

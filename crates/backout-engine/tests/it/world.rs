@@ -171,6 +171,7 @@ impl World {
             depends_on: BTreeSet::new(),
             traffic: true,
             health: HealthSpec { probes: vec![ProbeSpec::Http { check, schedule }] },
+            job: None,
             target: TargetSpec::Process(process),
         }
     }

@@ -122,6 +122,7 @@ impl History<'_> {
                     schedule: CheckSchedule::default(),
                 }],
             },
+            job: None,
             target: TargetSpec::Process(ProcessSpec {
                 command: vec!["{artifact}/web".to_owned(), "--port={port}".to_owned()],
                 env: BTreeMap::new(),

@@ -3,6 +3,7 @@
 mod alone;
 mod compose;
 mod dependencies;
+mod jobs;
 mod order;
 
 use std::fs;

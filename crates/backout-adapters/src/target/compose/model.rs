@@ -191,6 +191,11 @@ impl Model {
         self.unset(service, "develop");
     }
 
+    /// It ends by itself and stays so.
+    pub(super) fn restart_never(&mut self, service: &str) {
+        self.set(service, "restart", json!("no"));
+    }
+
     pub(super) fn label(&mut self, service: &str, labels: &[(&str, String)]) {
         let old = self.service(service).and_then(|s| s.get("labels")).and_then(Value::as_object);
         let mut all = old.cloned().unwrap_or_default();

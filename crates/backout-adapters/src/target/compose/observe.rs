@@ -2,8 +2,9 @@
 
 use backout_core::ids::{ReleaseId, Slot, Unit, Version};
 use backout_core::model::{ComposeSpec, Release};
-use backout_core::ports::{AdapterError, Marker, Observed, OwnHealth, Running};
+use backout_core::ports::{AdapterError, Exit, Marker, Observed, OwnHealth, Running};
 
+use super::place::Place;
 use super::{ComposeTargetOptions, labels, project};
 use crate::artifact::IMAGE_SCHEME;
 use crate::docker::{Call, Container};
@@ -18,7 +19,7 @@ pub(super) async fn observe(
     unit: &Unit,
     release: Option<&Release>,
 ) -> Result<Observed, AdapterError> {
-    let containers = options.docker.containers(&labels::of_unit(unit)).await?;
+    let containers = ours(options, unit).await?;
     if !containers.is_empty() {
         let mut seen = summary(&containers, release);
         seen.tail = tail(options, &containers, &seen).await;
@@ -28,12 +29,20 @@ pub(super) async fn observe(
     if foreign.is_empty() {
         return Ok(Observed::nothing());
     }
-    let mut seen = summary(&foreign, release);
+    let mut seen = Observed { marker: None, deployment: None, ..summary(&foreign, release) };
     seen.release = release.map(|release| identity(&foreign, release, unit));
     seen.version =
         release.filter(|r| seen.release.as_ref() == Some(&r.id)).map(|r| r.content.version.clone());
     seen.tail = tail(options, &foreign, &seen).await;
     Ok(seen)
+}
+
+/// Containers that we have started as this unit, but for those that were let go since.
+async fn ours(options: &ComposeTargetOptions, unit: &Unit) -> Result<Vec<Container>, AdapterError> {
+    let mut containers = options.docker.containers(&labels::of_unit(unit)).await?;
+    let gone = Place::of(options, &unit.key).ejected(unit);
+    containers.retain(|c| !gone.contains(&c.id));
+    Ok(containers)
 }
 
 /// Containers of a slot's project, whoever started them, one-off commands aside.
@@ -59,7 +68,8 @@ pub(super) async fn foreign(
     }
     let spec = options.spec(unit, release)?;
     let mut containers = of_project(options, spec, unit.slot).await?;
-    containers.retain(|c| labels::owner(c).is_none());
+    let gone = Place::of(options, &unit.key).ejected(unit);
+    containers.retain(|c| labels::owner(c).is_none() || gone.contains(&c.id));
     let service = |c: &Container| c.label(labels::COMPOSE_SERVICE).unwrap_or_default().to_owned();
     if !spec.services.is_empty() {
         containers.retain(|c| spec.services.contains(&service(c)));
@@ -117,13 +127,22 @@ fn summary(containers: &[Container], release: Option<&Release>) -> Observed {
         address,
         pid: first.map(|c| c.state.pid).filter(|pid| *pid > 0),
         restarts: working.iter().map(|c| c.restart_count).fold(0, u32::saturating_add),
-        last_exit: working.iter().filter_map(|c| c.last_exit()).max_by_key(|exit| exit.at),
+        last_exit: ends(&working, containers),
         gave_up: working.iter().any(|c| c.is_given_up()),
         tail: None,
         marker: of_first(labels::LEDGER)
             .and_then(|ledger| backout_core::ids::LedgerId::new(ledger).ok())
             .map(|ledger| Marker { ledger }),
         ..Observed::nothing()
+    }
+}
+
+/// The last end of what should run, or of jobs where there is nothing else.
+fn ends(working: &[&Container], all: &[Container]) -> Option<Exit> {
+    let newest = |ends: &mut dyn Iterator<Item = Exit>| ends.max_by_key(|exit| exit.at);
+    match working {
+        [] => newest(&mut all.iter().filter_map(Container::last_exit)),
+        working => newest(&mut working.iter().filter_map(|c| c.last_exit())),
     }
 }
 

@@ -126,6 +126,11 @@ impl Starting<'_> {
         Ok(model)
     }
 
+    fn is_job(&self) -> bool {
+        let service = self.release.content.services.get(&self.unit.service);
+        service.is_some_and(|service| service.job.is_some())
+    }
+
     fn members(&self, model: &Model) -> Result<Vec<String>, AdapterError> {
         let members = self.spec.services.clone();
         match members.iter().find(|name| model.service(name).is_none()) {
@@ -177,7 +182,11 @@ impl Starting<'_> {
                 model.pin(name, reference);
                 model.label(name, &[(labels::IMAGE, digest.clone())]);
             }
-            if jobs.contains(name) {
+            let is_job = members.contains(name) && self.is_job();
+            if is_job {
+                model.restart_never(name);
+            }
+            if is_job || jobs.contains(name) {
                 model.label(name, &[(labels::JOB, "true".to_owned())]);
             }
             let all = if members.contains(name) {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use backout_core::ids::{Unit, hex};
-use backout_core::model::{EnvValue, ProcessSpec, Release};
+use backout_core::model::{EnvValue, ProcessSpec, Release, RestartPolicy};
 use backout_core::ports::{AdapterError, StepCx};
 
 use super::environment::{self, Environment, For, missing};
@@ -84,7 +84,11 @@ pub(crate) async fn prepare(
         secret_env: environment.secret.keys().cloned().collect(),
         cwd,
         port: values.port,
-        restart: definition.restart,
+        restart: match release.content.services.get(&unit.service).and_then(|s| s.job) {
+            // A job ends; its exit code says how it went.
+            Some(_) => RestartPolicy { max: 0, ..definition.restart },
+            None => definition.restart,
+        },
         log_cap_bytes: options.log_cap_bytes,
     };
     Ok((spec, environment))

@@ -142,6 +142,7 @@ impl Bench {
             depends_on: Default::default(),
             traffic,
             health: HealthSpec::default(),
+            job: None,
             target: TargetSpec::Compose(self.spec()),
         }
     }

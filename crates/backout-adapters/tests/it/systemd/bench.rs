@@ -138,6 +138,7 @@ impl Bench {
             depends_on: Default::default(),
             traffic: true,
             health: HealthSpec::default(),
+            job: None,
             target: TargetSpec::Systemd(SystemdSpec {
                 bus: SystemdBus::Address(self.bus.clone()),
                 ..self.spec.clone()

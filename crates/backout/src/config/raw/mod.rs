@@ -23,7 +23,7 @@ pub use health::{
     RawDuringRollout, RawExec, RawHealth, RawHttp, RawLimit, RawServiceHealth, RawTcp,
 };
 pub use metrics::{RawMetrics, RawPrometheus, RawRequests, RawSeries, RawWorse};
-pub use service::RawService;
+pub use service::{RawOnRollback, RawService};
 pub use ssh::RawSsh;
 pub use strategy::{RawBatch, RawCanary, RawOnNoData, RawRolling, RawStage, RawStrategy};
 pub use systemd::RawSystemd;

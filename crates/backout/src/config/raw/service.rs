@@ -16,6 +16,10 @@ pub struct RawService {
     pub depends_on: Option<Vec<At<String>>>,
     /// `none` for a service that serves no requests.
     pub traffic: Option<RawTraffic>,
+    /// It runs to its end in each deploy: exit 0 is success, anything else takes the deploy back. Default: false.
+    pub job: Option<At<bool>>,
+    /// Whether a job runs again on the way back. Default: skip.
+    pub on_rollback: Option<At<RawOnRollback>>,
     /// What is checked for this service.
     pub health: Option<At<RawServiceHealth>>,
     /// Process target: program and arguments, as a list.
@@ -42,7 +46,7 @@ pub struct RawService {
     pub current: Option<At<String>>,
     /// Git target: the working tree.
     pub repository: Option<At<String>>,
-    /// Script target: limit of one call.
+    /// Limit of one call of the target, or of a job.
     pub timeout: Option<At<Duration>>,
 }
 
@@ -52,4 +56,14 @@ pub struct RawService {
 pub enum RawTraffic {
     /// It serves no requests; it stops before its new version starts, so that no job runs twice.
     None,
+}
+
+/// What a job does on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawOnRollback {
+    /// Nothing: it ran, and is not run again.
+    Skip,
+    /// That of the release that is gone back to runs, in its place in the order.
+    Run,
 }

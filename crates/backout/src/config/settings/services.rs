@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backout_core::ids::{AppName, ServiceName};
 use backout_core::model::{
-    HealthSpec, Policy, PortSpec, RouterPolicy, Service, Strategy, TargetSpec,
+    HealthSpec, JobSpec, Policy, PortSpec, RouterPolicy, Service, Strategy, TargetSpec,
 };
 
 use super::target::{self, Around};
 use super::{Findings, compose, git, health, systemd};
 use crate::config::errors::{Problem, nearest};
 use crate::config::node::Position;
-use crate::config::raw::{At, EnvText, Raw, RawRouter, RawService, RawTarget};
+use crate::config::raw::{At, EnvText, Raw, RawOnRollback, RawRouter, RawService, RawTarget};
 
 /// The services as written: name, where, and what differs from the top.
 fn written<'a>(raw: &'a Raw, app: &'a str) -> Vec<(Position, &'a str, Option<&'a RawService>)> {
@@ -56,7 +56,7 @@ pub(super) fn services(
         let around = Around {
             at,
             name: name.as_str(),
-            traffic: own.is_none_or(|own| own.traffic.is_none()),
+            traffic: own.is_none_or(|own| own.traffic.is_none() && !is_job(own)),
             builtin_router: matches!(raw.router, Some(At { value: RawRouter::Builtin(_), .. })),
             has_config: raw.config.as_ref().is_some_and(|config| !config.is_empty()),
             secrets,
@@ -85,14 +85,55 @@ pub(super) fn services(
         let health =
             health::probes(raw.health.as_ref(), own, &around, has_port || target.is_none(), found);
         let depends_on = depends_on(raw, &name, own, found);
+        let job = job(raw, own, found);
         if let Some(target) = target {
-            let service =
-                Service { name: name.clone(), depends_on, traffic: around.traffic, health, target };
+            let service = Service {
+                name: name.clone(),
+                depends_on,
+                traffic: around.traffic,
+                health,
+                target,
+                job,
+            };
             services.insert(name, service);
         }
     }
     refuse_cycle(raw, &services, found);
     services
+}
+
+fn is_job(own: &RawService) -> bool {
+    own.job.as_ref().is_some_and(|job| job.value)
+}
+
+fn job(raw: &Raw, own: Option<&RawService>, found: &mut Findings) -> Option<JobSpec> {
+    let own = own?;
+    if !is_job(own) {
+        if let Some(written) = &own.on_rollback {
+            found.refuse_at(
+                written.at,
+                "only a job has `on_rollback`",
+                "write `job: true` beside it",
+            );
+        }
+        return None;
+    }
+    let at = own.job.as_ref().map(|job| job.at).unwrap_or_default();
+    match raw.target.as_ref().map(|target| &target.value) {
+        Some(RawTarget::Process(_) | RawTarget::Compose(_) | RawTarget::Script(_)) => {}
+        _ => found.refuse_at(
+            at,
+            "a job needs target `process`, `compose` or `script`",
+            "let something else run it, such as `post_checkout` of target git",
+        ),
+    }
+    if let Some(health) = &own.health {
+        let hint = "its exit code says how it went; remove `health`";
+        found.refuse_at(health.at, "a job has no health check", hint);
+    }
+    let again = own.on_rollback.as_ref().is_some_and(|on| on.value == RawOnRollback::Run);
+    let timeout_ms = found.positive("timeout", own.timeout.as_ref(), 600_000);
+    Some(JobSpec { timeout_ms, on_rollback: again })
 }
 
 fn depends_on(
@@ -174,6 +215,11 @@ pub(super) fn check_together(
             entries.into_iter().find(|(key, _)| key.value == name.as_str()).map(|(key, _)| key.at);
         key.or(raw.target.as_ref().map(|target| target.at)).unwrap_or_default()
     };
+    if !services.is_empty() && services.values().all(|service| service.job.is_some()) {
+        let at = services.keys().next().map(&at_of).unwrap_or_default();
+        let hint = "add the service that it is for, or let `cron` run it";
+        found.refuse_at(at, "there is nothing but jobs, so that nothing could be watched", hint);
+    }
     let bearing: Vec<&Service> = services.values().filter(|service| service.traffic).collect();
     let router_at = raw.router.as_ref().map(|router| router.at).unwrap_or_default();
     if policy.router != RouterPolicy::None && bearing.is_empty() && !services.is_empty() {
@@ -222,7 +268,8 @@ pub(super) fn check_together(
             TargetSpec::Git(_) => Some("a working tree"),
             TargetSpec::Process(_) | TargetSpec::Compose(_) | TargetSpec::Systemd(_) => None,
         };
-        if let Some(mute) = mute.filter(|_| service.health.probes.is_empty()) {
+        let unknown = service.health.probes.is_empty() && service.job.is_none();
+        if let Some(mute) = mute.filter(|_| unknown) {
             found.refuse_at(
                 at_of(&service.name),
                 format!(
