@@ -125,6 +125,8 @@ pub struct Replay {
     weighted: bool,
     ended: bool,
     seen: [bool; 2],
+    /// A line has named a session: from then on those without one are each a session of their own.
+    by_session: bool,
     summary: Summary,
 }
 
@@ -138,6 +140,7 @@ impl Replay {
             weighted: false,
             ended: false,
             seen: [false; 2],
+            by_session: false,
             summary: Summary {
                 summary: true,
                 verdict: Level::NotEnoughData,
@@ -197,8 +200,10 @@ impl Replay {
         self.seen[arm.index()] = true;
         let at_ms = (line.t * 1_000.0).round() as i64;
         let us = line.latency_ms.map(|ms| (ms * 1_000.0).round() as u64);
-        if let Some(session) = &line.session {
-            self.comparison.session_request(at_ms, arm, hash(session), ok, us);
+        self.by_session |= line.session.is_some();
+        if self.by_session {
+            let session = line.session.as_deref().map_or_else(|| hash_of_line(self.line), hash);
+            self.comparison.session_request(at_ms, arm, session, ok, us);
         } else {
             let latency = us.filter(|_| ok).map(|us| [(us, 1)]);
             let latency = latency.as_ref().map_or(&[][..], |one| &one[..]);
@@ -264,6 +269,11 @@ fn hash(session: &str) -> u64 {
     })
 }
 
+/// A session that no name has, other than by chance.
+fn hash_of_line(line: u64) -> u64 {
+    hash(&format!("\n{line}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,6 +333,25 @@ mod tests {
                 r#"{"summary":true,"verdict":"not_enough_data","first_failing_t":null,"canary_requests_to_failing":null,"events":499}"#
             ]
         );
+    }
+
+    #[test]
+    fn several_sessions_fail_and_requests_without_one_are_sessions_of_their_own() {
+        let lines = |named: usize| -> Vec<String> {
+            let session = |t: usize| match t <= named {
+                true => format!(r#","session":"s{t}""#),
+                false => String::new(),
+            };
+            let line = |t| format!(r#"{{"t":{t},"arm":"canary","ok":false{}}}"#, session(t));
+            std::iter::once(WEIGHT.to_owned()).chain((1..=6).map(line)).collect()
+        };
+        let fails_at = |named: usize| {
+            let lines = lines(named);
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            run(&ReplayOptions::default(), &lines).unwrap().1.canary_requests_to_failing
+        };
+        // One session more than requests: the worst is left out.
+        assert_eq!([fails_at(0), fails_at(6), fails_at(1)], [Some(3), Some(4), Some(4)]);
     }
 
     #[test]
