@@ -20,6 +20,7 @@ mod parts;
 mod pieces;
 mod place;
 mod readiness;
+mod rehearsal;
 mod start;
 mod stop;
 
@@ -33,7 +34,8 @@ use backout_core::model::{
     Artifact, ReadinessCheck, Release, Service, SystemdBus, SystemdSpec, TargetSpec,
 };
 use backout_core::ports::{
-    AdapterError, Capabilities, NamedText, Observed, PartsOf, Receipt, StepCx, Target, TargetAction,
+    AdapterError, Capabilities, Farewell, NamedText, Observed, PartsOf, Receipt, Rehearsal, StepCx,
+    Target, TargetAction,
 };
 
 pub use artifacts::SystemdArtifacts;
@@ -230,6 +232,22 @@ impl Target for SystemdTarget {
         release: &Release,
     ) -> Result<Vec<ReadinessCheck>, AdapterError> {
         self.known_side(unit, Some(release))?.restorable(release).await
+    }
+
+    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+        self.known_side(unit, Some(release))?.rehearse(release).await
+    }
+
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        match self.side(unit, Some(release))? {
+            Some(side) => side.farewell(act).await,
+            None => Ok(Farewell::default()),
+        }
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {

@@ -50,6 +50,11 @@ impl Place {
         self.link.parent().unwrap_or(Path::new("/"))
     }
 
+    /// Held by whoever changes this side.
+    pub(super) fn lock(&self) -> PathBuf {
+        beside(&self.link, ".", ".backout.lock")
+    }
+
     /// Makes what must be there before anything is written. Everybody may read it: the unit's program may be anybody's.
     pub(super) fn make(&self) -> std::io::Result<()> {
         for folder in [self.parent(), self.releases.as_path()] {
@@ -65,8 +70,7 @@ impl Place {
 
     /// Excludes other changes of this side, of this process and of others.
     pub(super) async fn enter(&self, patience: Duration) -> Result<FileLock, AdapterError> {
-        let path = beside(&self.link, ".", ".backout.lock");
-        let lock = FileLock::take(&path, patience).await.map_err(|e| writing(&e))?;
+        let lock = FileLock::take(&self.lock(), patience).await.map_err(|e| writing(&e))?;
         lock.ok_or_else(|| {
             AdapterError::transient(format!(
                 "failed to change {}: another process is at it",

@@ -20,6 +20,13 @@ impl Side {
         if let Some(why) = self.unusable(&state) {
             return found(Severity::Error, why);
         }
+        let version = release.content.version_of(&self.unit.service);
+        let is_warm = self.note()?.is_some_and(|note| {
+            note.finished && note.release == *release.runs_as(&self.unit.service) && state.is_up()
+        });
+        if self.options.beside && is_warm {
+            return found(Severity::Pass, format!("{name} still runs {version} as it was started"));
+        }
         let mut now = Vec::new();
         for slot in definition::names(&self.spec, self.options.beside) {
             let side = self.in_slot(slot);
@@ -30,7 +37,6 @@ impl Side {
         now.dedup();
         let changes = definition::difference(&self.spec.files, &now);
         if !changes.is_empty() {
-            let version = release.content.version_of(&self.unit.service);
             return found(
                 Severity::Error,
                 format!(

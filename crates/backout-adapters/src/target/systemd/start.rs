@@ -27,9 +27,11 @@ impl Side {
     ) -> Result<Receipt, AdapterError> {
         let limit = Duration::from_millis(self.spec.timeout_ms).min(cx.timeout);
         let until = Instant::now() + limit;
-        let state = self.usable_state().await?;
+        self.usable_state().await?;
         self.place.make().map_err(|e| writing(&e))?;
         let _lock = self.place.enter(limit / 2).await?;
+        // Whoever held the lock before may have changed it.
+        let state = self.usable_state().await?;
         let before = self.note()?;
         if let Some(other) = before.as_ref().and_then(|note| self.other_owner(note)) {
             return Err(AdapterError::permanent(format!("failed to start {}: {other}", self.unit)));

@@ -45,9 +45,13 @@ impl Bench {
 
     /// The same with other lines in the unit's section of the service.
     pub fn with(beside: bool, lines: &str) -> Self {
+        Self::on(Machine::shared(), beside, lines)
+    }
+
+    /// The same on a system of its own.
+    pub fn on(machine: Arc<Machine>, beside: bool, lines: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let machine = Machine::shared();
         let temp = tempfile::Builder::new().prefix("backout.units.").tempdir().unwrap();
         let app = format!("shop{}x{number}", std::process::id());
         let (unit, current) = match beside {

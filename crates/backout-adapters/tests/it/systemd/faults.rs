@@ -167,7 +167,9 @@ async fn a_bus_that_never_answers_leaves_an_unknown_outcome_that_is_made_good() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_reads_its_files_all_the_time_still_starts_and_stops() {
-    let bench = Bench::new(false);
+    // Its own: whoever else asks it meanwhile would be turned away too.
+    let machine = std::sync::Arc::new(backout_testkit::systemd::Machine::own());
+    let bench = Bench::on(machine, false, "Restart=always\n");
     let (v1, v2) = (bench.release("v1").await, bench.release("v2").await);
     let machine = std::sync::Arc::clone(&bench.machine);
     let on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));

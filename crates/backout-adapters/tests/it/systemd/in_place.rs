@@ -84,6 +84,32 @@ async fn folders_go_with_the_copies_they_were_made_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drill_and_a_farewell_leave_what_runs_alone() {
+    let bench = Bench::new(false);
+    let (v1, v2) = (bench.release("v1").await, bench.release("v2").await);
+    bench.start(Slot::A, &v1, 1).await.unwrap();
+    bench.start(Slot::A, &v2, 2).await.unwrap();
+    let before = bench.until(Slot::A, &v2, |seen| seen.running == Running::Yes).await;
+    let (target, unit) = (bench.target(), bench.unit(Slot::A));
+    let rehearsal = target.rehearse(&unit, &v1).await.unwrap();
+    assert!(rehearsal.rehearsed[0].contains("each file whole"), "{rehearsal:?}");
+    assert!(rehearsal.left_out[0].contains("was not started"), "{rehearsal:?}");
+    let told = target.farewell(&unit, &v2, false).await.unwrap();
+    assert!(told.stays[0].contains("runs v2") && !told.keeps_copies, "{told:?}");
+    assert_eq!(bench.observe(Slot::A, &v2).await.pid, before.pid);
+    assert_eq!(target.farewell(&unit, &v2, true).await.unwrap(), told);
+    assert_eq!(target.farewell(&unit, &v2, true).await.unwrap().removed, [""; 0], "twice is once");
+    let pid = bench.machine.property(&bench.name(Slot::A), "MainPID");
+    assert_eq!(Some(pid), before.pid.map(|pid| pid.to_string()), "it runs on");
+    assert!(bench.link(Slot::A).join("serve").exists());
+    let left = std::fs::read_dir(bench.link(Slot::A).canonicalize().unwrap().parent().unwrap());
+    let shown = |name: &std::ffi::OsString| !name.to_string_lossy().starts_with('.');
+    let left: Vec<_> =
+        left.unwrap().map(|entry| entry.unwrap().file_name()).filter(shown).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unit_files_that_changed_are_an_item_of_readiness() {
     let bench = Bench::new(false);
     let v1 = bench.release("v1").await;

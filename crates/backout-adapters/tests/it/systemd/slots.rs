@@ -1,6 +1,7 @@
 //! Two releases side by side.
 
 use backout_core::ids::Slot;
+use backout_core::model::Severity;
 use backout_core::ports::{ErrorClass, Running, Target};
 
 use super::bench::Bench;
@@ -39,6 +40,27 @@ async fn each_side_has_its_link_its_port_and_its_variables() {
     assert!(!bench.link(Slot::B).exists() && bench.link(Slot::A).exists());
     bench.stop(Slot::A, &v1).await.unwrap();
     assert!(!variables.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_side_goes_on_under_the_definition_it_was_started_with() {
+    let bench = Bench::new(true);
+    let v1 = bench.release("v1").await;
+    bench.start(Slot::A, &v1, 1).await.unwrap();
+    bench.machine.install(&bench.file(), &bench.text("Restart=always\nNice=2\n"));
+    let warm = bench.restorable(&v1).await;
+    assert!(warm.status == Severity::Pass && warm.message.contains("still runs v1"), "{warm:?}");
+    // Once it was stopped, going back would start it under another one.
+    bench.stop(Slot::A, &v1).await.unwrap();
+    assert_eq!(bench.restorable(&v1).await.status, Severity::Error);
+    let drop_in = format!("{}.d/only-b.conf", bench.name(Slot::B));
+    bench.machine.install(&bench.file(), &bench.text("Restart=always\nRestartSec=100ms\n"));
+    assert_eq!(bench.restorable(&v1).await.status, Severity::Pass);
+    bench.machine.install(&drop_in, "[Service]\nNice=4\n");
+    let other = bench.restorable(&v1).await;
+    assert!(other.message.contains("only-b.conf is new"), "the other side is one too: {other:?}");
+    std::fs::remove_dir_all(bench.machine.units().join(format!("{}.d", bench.name(Slot::B))))
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,58 @@
+//! A drill, as far as it goes without touching what runs; and what becomes of it all when Backout goes.
+
+use backout_core::model::{Release, Severity};
+use backout_core::ports::{AdapterError, Farewell, Rehearsal};
+
+use super::place::writing;
+use super::{Side, folders};
+use crate::host::remove_file_if_there;
+
+impl Side {
+    /// Lays the release out where it would be started from, and looks at the unit.
+    pub(super) async fn rehearse(&self, release: &Release) -> Result<Rehearsal, AdapterError> {
+        let name = &self.place.name;
+        let version = release.content.version_of(&self.unit.service);
+        self.place.make().map_err(|e| writing(&e))?;
+        let folder = self.lay_out(release).await?;
+        let mut rehearsal = Rehearsal {
+            rehearsed: vec![format!("{version} stands at `{}`, each file whole", folder.display())],
+            left_out: vec![format!("{name} was not started with {version}")],
+        };
+        for check in self.restorable(release).await? {
+            match check.status {
+                Severity::Error => return Err(AdapterError::permanent(check.message)),
+                _ => rehearsal.rehearsed.push(check.message),
+            }
+        }
+        Ok(rehearsal)
+    }
+
+    /// The unit, its link and the release behind it need nobody; the note and older releases go.
+    pub(super) async fn farewell(&self, act: bool) -> Result<Farewell, AdapterError> {
+        let place = &self.place;
+        let Some(note) = self.note()? else { return Ok(Farewell::default()) };
+        if self.other_owner(&note).is_some() {
+            return Ok(Farewell::default());
+        }
+        if act {
+            let links = vec![place.link.clone(), self.in_slot(self.unit.slot.other()).place.link];
+            folders::prune(&place.releases, &links, &[]).await?;
+            self.remove_note()?;
+            remove_file_if_there(&place.lock()).map_err(|e| writing(&e))?;
+        }
+        Ok(Farewell {
+            removed: vec![
+                format!("`{}`", place.note.display()),
+                format!("releases in `{}` that do not run", place.releases.display()),
+            ],
+            stays: vec![format!(
+                "{} runs {} behind `{}`, with its variables in `{}`",
+                place.name,
+                note.version,
+                place.link.display(),
+                place.variables.display()
+            )],
+            keeps_copies: false,
+        })
+    }
+}
