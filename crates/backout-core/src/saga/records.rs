@@ -65,7 +65,7 @@ fn new_deployment(plan: &Plan) -> Option<Deployment> {
         OperationKind::Deploy => DeploymentKind::Deploy,
         OperationKind::Rollback => DeploymentKind::Rollback,
         OperationKind::Adopt => DeploymentKind::Adopt,
-        OperationKind::Down | OperationKind::Drill => return None,
+        OperationKind::Down | OperationKind::Drill | OperationKind::Eject => return None,
     };
     let before = plan.left.as_ref().or(plan.from.as_ref());
     Some(Deployment {
@@ -253,6 +253,11 @@ fn slot_outcome(plan: &Plan, rows: &mut Opening, step: usize) {
 fn adopt_slot(plan: &Plan, slots: &mut BTreeMap<crate::ids::Slot, SlotRecord>) {
     if let (Some(record), Some(number)) = (slots.get_mut(&plan.slot), plan.deployment) {
         record.deployment = number;
+        // Where nothing had to start for it, nothing has said so before.
+        if let (Some(release), Some(version)) = (&plan.release, &plan.version) {
+            record.release = release.clone();
+            record.version = version.clone();
+        }
     }
 }
 
@@ -270,6 +275,7 @@ pub fn on_end(
         OperationKind::Rollback => end_rollback(plan, rows, ending, now),
         OperationKind::Down => end_down(plan, rows, ending, now),
         OperationKind::Drill => end_drill(plan, state, rows),
+        OperationKind::Eject => end_eject(state, rows, ending),
     }
     if matches!(plan.kind, OperationKind::Rollback | OperationKind::Down) {
         close_left(&mut rows.left, ending, now);
@@ -434,6 +440,23 @@ fn end_down(plan: &Plan, rows: &mut Opening, ending: &Ending, now: Timestamp) {
                 if by_hand { DeploymentStatus::RolledBack } else { DeploymentStatus::Failed };
             row.completed_at = Some(now);
         }
+    }
+}
+
+/// The history stays; whatever comes next starts afresh.
+fn end_eject(state: &State, rows: &mut Opening, ending: &Ending) {
+    if let Ending::Done { .. } = ending {
+        let environment = &mut rows.environment;
+        environment.live = None;
+        let receipts = state.steps.iter().filter_map(|step| step.receipt.as_ref());
+        // What a supervisor of ours goes on with is known, so that the next deploy replaces it.
+        if !receipts.into_iter().any(|receipt| receipt.data["keeps_slots"] == true) {
+            environment.slots.clear();
+        }
+        environment.routed = false;
+        environment.script_reports_version = false;
+        environment.drills.clear();
+        environment.begins_at = environment.next_number;
     }
 }
 

@@ -109,11 +109,11 @@ fn same(shown: &[String], got: &[&str]) -> bool {
 }
 
 /// A reader at work in a world of their own.
-struct Reader(World, OnceLock<String>, Vec<(String, String)>);
+struct Reader(World, OnceLock<String>, Vec<(String, String)>, Vec<(String, String)>);
 
 impl Reader {
     fn new() -> Self {
-        let reader = Self(World::bare(), OnceLock::new(), Vec::new());
+        let reader = Self(World::bare(), OnceLock::new(), Vec::new(), Vec::new());
         // What the guide calls "any program that listens on the port in PORT".
         let program = reader.0.program();
         let text = format!(
@@ -126,6 +126,7 @@ impl Reader {
 
     fn write(&self, name: &str, text: &str) {
         let text = text.replace(GUIDE_PORT, &self.0.listen.to_string());
+        let text = self.3.iter().fold(text, |text, (shown, here)| text.replace(shown, here));
         self.0.write(name, &text);
         if text.starts_with("#!") {
             let path = self.0.folder().join(name);
@@ -158,8 +159,9 @@ impl Reader {
 
     /// With a database that is there.
     fn here(&self, command: &str) -> String {
+        let command = self.3.iter().fold(command.to_owned(), |text, (a, b)| text.replace(a, b));
         if !command.contains(GUIDE_DATABASE) {
-            return command.to_owned();
+            return command;
         }
         let server = backout_testkit::postgres::shared();
         let url = self.1.get_or_init(|| server.url(&server.database()));
@@ -226,6 +228,25 @@ fn compose() {
 }
 
 #[test]
+fn systemd() {
+    let machine = backout_testkit::systemd::Machine::own();
+    let mut reader = Reader::new();
+    reader.2 = vec![("DBUS_SYSTEM_BUS_ADDRESS".to_owned(), machine.address())];
+    // The reader is root on a machine of their own: here that is a container whose unit files are seen from outside.
+    let here = reader.0.folder().display().to_string();
+    let root = format!("  systemd:\n    root: {}\n", machine.root().display());
+    reader.3 = vec![("/srv/shop".to_owned(), here), ("  systemd:\n".to_owned(), root)];
+    let systemctl = format!(
+        "#!/bin/sh\nexec nsenter --target {} --mount --uts --ipc --pid --root --wd=/ -- systemctl \"$@\"\n",
+        machine.leader()
+    );
+    let path = reader.0.root().join("bin/systemctl");
+    fs::write(&path, systemctl).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    read_page_as("systemd.md", &reader);
+}
+
+#[test]
 fn git() {
     read_page("git.md");
 }
@@ -258,6 +279,11 @@ fn controller() {
 #[test]
 fn when_stuck() {
     read_page("when-stuck.md");
+}
+
+#[test]
+fn services() {
+    read_page("services.md");
 }
 
 #[test]

@@ -104,11 +104,48 @@ fn dependents_stop_first_and_come_back_last() {
     assert!(shop.container("api").1 < shop.container("web").1);
     assert_eq!(versions(&shop.world), "api v1, web v1");
 
-    // What failed before anything came to web leaves it where it is.
+    // What fails before anything came to web leaves that where it is.
     let web = shop.container("web");
-    shop.engine.image(&format!("{}/api:v4", shop.app()), &[], &["/bin/busybox", "no-such-applet"]);
+    shop.engine.image(&format!("{}/api:v4", shop.app()), &[], &["/no/such/program"]);
     shop.engine.web(&format!("{}/web:v4", shop.app()), "v4");
-    shop.world.deploy("v4").expect(10);
+    let document = shop.world.deploy("v4").expect(10).json();
+    assert_eq!(self::done(&document["rollback"]), ["start api"]);
+    assert_eq!(shop.container("web"), web);
     assert_eq!(versions(&shop.world), "api v1, web v1");
-    let _ = web;
+}
+
+#[test]
+fn a_job_runs_in_a_container_once_and_is_not_started_again() {
+    let shop = Shop::new();
+    let job = |version: &str, applet: &str| {
+        let image = format!("{}/migrate:{version}", shop.app());
+        shop.engine.image(&image, &[], &["/bin/busybox", applet]);
+    };
+    job("v1", "true");
+    job("v2", "false");
+    let file = shop.world.read("compose.yaml");
+    let own = format!(
+        "  migrate:\n    image: {}/migrate:${{BACKOUT_VERSION}}\n    restart: always\n",
+        shop.app()
+    );
+    shop.world.write("compose.yaml", &format!("{file}{own}"));
+    let yaml = shop.world.read("backout.yaml").replace(
+        "  api: {}",
+        "  api: { depends_on: [migrate] }\n  migrate: { job: true, timeout: 60s }",
+    );
+    shop.world.write("backout.yaml", &yaml);
+    shop.world.deployed("v1");
+    let (migrate, api, web) =
+        (shop.container("migrate"), shop.container("api"), shop.container("web"));
+    assert!(migrate.1 < api.1, "{migrate:?} {api:?}");
+    assert_eq!(shop.world.status()["health"], "healthy");
+
+    let document = shop.world.deploy("v2").expect(10).json();
+    let error = document["deployment"]["error_message"].as_str().unwrap();
+    assert!(error.contains("migrate ended with exit code 1"), "{error}");
+    // Nothing else was begun, and the job of v1 has run.
+    assert_eq!(done(&document["rollback"]), [""; 0]);
+    assert_eq!((shop.container("api"), shop.container("web")), (api, web));
+    assert_eq!(versions(&shop.world), "api v1, migrate v1, web v1");
+    assert_eq!(shop.world.status()["health"], "healthy");
 }
