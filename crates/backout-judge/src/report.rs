@@ -53,7 +53,7 @@ impl Judge {
             verdict.metric = Some(metric.into_owned());
         } else if !notes.missing.is_empty() {
             verdict.level = Level::NotEnoughData;
-            let missing = notes.missing.join("; ");
+            let missing = first_few(&notes.missing);
             verdict.evidence = format!("not enough data: {missing}");
             verdict.missing = Some(missing);
         } else if let Some(first) = verdict.warnings.first() {
@@ -155,4 +155,14 @@ impl Judge {
         }
         parts.join(", ")
     }
+}
+
+/// The first of many sentences, and how many more there are: fifty hosts would fill a screen.
+fn first_few(sentences: &[String]) -> String {
+    const SAID: usize = 3;
+    let mut said = sentences[..sentences.len().min(SAID)].join("; ");
+    if sentences.len() > SAID {
+        said.push_str(&format!("; and {} more", sentences.len() - SAID));
+    }
+    said
 }

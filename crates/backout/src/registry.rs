@@ -3,6 +3,8 @@
 mod hosts;
 mod ledger;
 
+pub use hosts::hosts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -54,7 +54,9 @@ pub async fn obstacles(cx: &Context, view: &View) -> Result<Vec<String>, Adapter
     let slot = view.live.as_ref().map_or(Slot::A, |live| live.slot);
     let mut found = Vec::new();
     for service in cx.services.keys() {
-        found.extend(cx.target.obstacles(&situation::unit(cx, service, slot), &next).await?);
+        for unit in situation::units(cx, service, slot) {
+            found.extend(cx.target.obstacles(&unit, &next).await?);
+        }
     }
     Ok(found)
 }

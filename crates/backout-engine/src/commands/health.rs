@@ -195,9 +195,8 @@ async fn probe_units(
         // It has ended well, or this release would not be live.
         return units.into_iter().map(|unit| (unit, Health::Healthy, Vec::new())).collect();
     }
-    let seen = situation::observe_each(cx, units, Some(release)).await;
-    let probe = |(unit, observed)| probe_unit(cx, release, service, unit, observed);
-    stream::iter(seen).map(probe).buffered(cx.policy.hosts.at_once.max(1)).collect().await
+    let probe = |unit| probe_unit(cx, release, service, unit);
+    stream::iter(units).map(probe).buffered(cx.policy.hosts.at_once.max(1)).collect().await
 }
 
 async fn probe_unit(
@@ -205,11 +204,21 @@ async fn probe_unit(
     release: &backout_core::model::Release,
     service: &Service,
     unit: Unit,
-    observed: Observed,
 ) -> (Unit, Health, Vec<String>) {
     let version = release.content.version_of(&service.name);
     let mut findings = Vec::new();
     let mut worst = Health::Healthy;
+    let observed = match cx.target.observe(&unit, Some(release)).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            // Checks from here may pass all the same: of a host that can't be reached nothing is known.
+            if !unit.host.is_local() {
+                worst = Health::Unknown;
+                findings.push(format!("{}: {error}", situation::who(&unit)));
+            }
+            Observed::unknown()
+        }
+    };
     for plan in cx.probes.for_unit(&unit, service) {
         let subject = ProbeSubject {
             unit: unit.clone(),

@@ -2,6 +2,7 @@
 
 mod compose;
 mod files;
+mod hosts;
 mod machine;
 mod needs;
 mod running;
@@ -151,6 +152,7 @@ async fn place_items(
         vec![Item::pass("configuration", format!("{} is valid", settings.config_path.display()))];
     items.extend(settings.warnings.iter().map(|warning| Item::warning("configuration", warning)));
     items.extend(files::items(place, reader).await);
+    items.extend(hosts::items(place).await);
     items.extend(compose::items(place).await);
     items.extend(systemd::items(place).await);
     items.extend(needs::items(place));

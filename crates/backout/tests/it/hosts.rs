@@ -169,6 +169,10 @@ fn a_host_that_can_not_be_reached_is_left_alone_and_the_others_go_back() {
     let mut fleet = Fleet::new(3, "", "");
     fleet.deploy("v1").expect(0);
     fleet.servers.stop(2);
+    let ran = fleet.run(&["status", "--check"]).expect(0);
+    assert!(ran.stdout.contains("2 of 3 healthy, shop@host2 unknown"), "{}", ran.stdout);
+    let ran = fleet.run(&["doctor"]).expect(1);
+    assert!(ran.stdout.contains("failed to reach host2"), "{}", ran.stdout);
     let ran = fleet.deploy("v2").expect(10);
     let told = format!("{}{}", ran.stdout, ran.stderr);
     assert!(told.contains("shop@host2"), "{told}");

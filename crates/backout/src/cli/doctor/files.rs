@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use backout_core::ids::HostName;
 use backout_core::model::{ProbeSpec, ProcessSpec, Service, TargetSpec};
 use backout_core::ports::{ArtifactStore, ConfigFiles};
 use rustix::fs::{Access as Rights, access};
@@ -21,7 +22,9 @@ pub async fn items(place: &Place, reader: &Reader) -> Vec<Item> {
     let mut items = Vec::new();
     let mut size = 0;
     for service in settings.services.values() {
-        items.extend(program(folder, service));
+        if settings.hosts.iter().any(HostName::is_local) {
+            items.extend(program(folder, service));
+        }
         if let TargetSpec::Process(process) = &service.target {
             items.extend(artifact_items(folder, service, process, artifacts.as_ref()).await);
             size += process.artifact.iter().map(|path| size_of(&folder.join(path))).sum::<u64>();

@@ -31,7 +31,8 @@ pub fn items(place: &Place) -> Vec<Item> {
 /// During a rollout the new side's own address is probed: a URL without `{port}` or `{slot}` sees the mix.
 fn health(settings: &Settings) -> Item {
     let name = "health";
-    let side_by_side = settings.policy.strategy != Strategy::Recreate;
+    let strategy = &settings.policy.strategy;
+    let side_by_side = !matches!(strategy, Strategy::Recreate | Strategy::Rolling { .. });
     let probes: Vec<_> = settings
         .services
         .values()

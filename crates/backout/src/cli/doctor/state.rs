@@ -113,8 +113,21 @@ pub async fn ledger(global: &Global, reader: &Reader) -> Result<Vec<Item>, Comma
     let known =
         ledger.environments(None).await.map_err(|error| session::ledger_error(&error))?.len();
     let plural = if known == 1 { "environment" } else { "environments" };
-    Ok(vec![Item::pass(
+    let mut items = vec![Item::pass(
         name,
         format!("{id} in {} is readable, with {known} {plural}", reader.ledger_place),
-    )])
+    )];
+    let careless =
+        reader.careless_settings().await.map_err(|error| session::ledger_error(&error))?;
+    if !careless.is_empty() {
+        let message = format!(
+            "{} is off in {}: when that machine fails, what was written down as done may be gone",
+            careless.join(" and "),
+            reader.ledger_place
+        );
+        let on: Vec<String> =
+            careless.iter().map(|setting| format!("ALTER SYSTEM SET {setting} = on")).collect();
+        items.push(Item::warning("ledger_durability", message).fix(on.join("; ")));
+    }
+    Ok(items)
 }
