@@ -6,8 +6,9 @@ use backout_core::ids::{Slot, Unit};
 use backout_core::model::{
     DrillRecord, Health, OperationKind, ReadinessCheck, Release, Service, Severity,
 };
-use backout_core::plan::Action;
-use backout_core::ports::{Observed, ProbeSubject, Receipt, Rehearsal, Running, SampleOutcome};
+use backout_core::plan::{Action, Step};
+use backout_core::ports::{Observed, ProbeSubject, Receipt, Rehearsal, SampleOutcome};
+use backout_core::saga::{StepPhase, StepState};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -58,6 +59,7 @@ pub(crate) async fn rehearse(cx: &Context, journal: &Journal, action: &Action) -
                 worker.name
             )
         }));
+        shown.error = shown.error.take().or_else(|| not_started(journal));
         if shown.error.is_none() && !watch(cx, journal, &release, *slot, &mut shown).await {
             return interrupted();
         }
@@ -197,6 +199,17 @@ async fn watch(
     }
 }
 
+/// A start that failed was left out after its last try; its error says why.
+fn not_started(journal: &Journal) -> Option<String> {
+    let starts = journal.plan.steps.iter().zip(&journal.state.steps);
+    let failed = |(step, state): (&Step, &StepState)| {
+        let left_out = state.phase == StepPhase::Skipped;
+        let starts = matches!(step.action, Action::Start { .. });
+        (starts && left_out).then(|| state.error.clone().unwrap_or_else(|| "no start".to_owned()))
+    };
+    starts.into_iter().find_map(failed)
+}
+
 /// From the first start on; none where the clock was set back meanwhile.
 fn since_start(cx: &Context, journal: &Journal) -> Option<u64> {
     let starts = journal.plan.steps.iter().zip(&journal.state.steps);
@@ -231,7 +244,7 @@ async fn look_at(cx: &Context, release: &Release, slot: Slot) -> (Look, Duration
 
 /// Why it will not come any more.
 fn is_over(cx: &Context, unit: &Unit, seen: &Observed, release: &Release) -> Option<String> {
-    let tail = seen.tail.as_deref().map(last_line).filter(|line| !line.is_empty());
+    let tail = seen.tail.as_deref().map(last_words).filter(|line| !line.is_empty());
     let tail = tail.map(|line| format!("; it said: {line}")).unwrap_or_default();
     if seen.release.as_ref().is_some_and(|id| *id != release.id) {
         return Some(format!("another release runs as {unit}"));
@@ -243,12 +256,13 @@ fn is_over(cx: &Context, unit: &Unit, seen: &Observed, release: &Release) -> Opt
     if seen.restarts >= limit {
         return Some(format!("{unit} ended {} times before it was ready{tail}", seen.restarts));
     }
-    (seen.running == Running::No && seen.last_exit.is_none())
-        .then(|| format!("{unit} could not be started{tail}"))
+    None
 }
 
-fn last_line(text: &str) -> &str {
-    text.trim_end().lines().next_back().unwrap_or_default()
+/// What the program itself said last, not what its supervisor noted.
+fn last_words(text: &str) -> String {
+    let own = text.lines().filter(|line| !line.starts_with("[backout]") && !line.trim().is_empty());
+    own.last().unwrap_or_default().to_owned()
 }
 
 async fn probe(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backout_core::ids::{ReleaseId, Slot};
+use backout_core::ids::{EnvironmentKey, ReleaseId, Slot};
 use backout_core::model::{
     Deployment, DeploymentFilter, DeploymentStatus, EnvironmentRecord, FileKind, ReadinessCheck,
     ReadinessReport, Release, Severity,
@@ -26,7 +26,10 @@ pub(crate) fn check(name: &str, status: Severity, message: impl Into<String>) ->
 /// Newest first.
 pub(crate) async fn history(cx: &Context) -> Result<Vec<Deployment>, LedgerError> {
     let filter = DeploymentFilter { limit: Some(HISTORY_LIMIT), ..DeploymentFilter::default() };
-    cx.ledger.deployments(&cx.key, &filter).await
+    let begins_at = cx.ledger.environment(&cx.key).await?.map_or(0, |known| known.begins_at);
+    let mut rows = cx.ledger.deployments(&cx.key, &filter).await?;
+    rows.retain(|row| row.number >= begins_at);
+    Ok(rows)
 }
 
 /// Releases whose newest deployment is rejected.
@@ -288,16 +291,30 @@ pub(crate) async fn refresh(cx: &Context) {
                 cx.events.note(format!("readiness was not kept: {error}"));
             }
         }
-        Ok(None) => {}
+        Ok(None) => {
+            // What was proven before is about a way back that is no more.
+            if let Err(error) = cx.ledger.forget_readiness(&cx.key).await {
+                cx.events.note(format!("readiness was not forgotten: {error}"));
+            }
+        }
         Err(error) => cx.events.note(format!("readiness was not proven: {error}")),
     }
 }
 
 /// Digests that some release may still need: of every slot, of what is live, and of the newest `keep`
 /// stable releases of every environment in this ledger.
-pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>, LedgerError> {
+///
+/// Of an environment that is let go only the one release that goes on, if there is one.
+pub(crate) async fn needed_artifacts(
+    cx: &Context,
+    let_go: Option<(&EnvironmentKey, Option<&ReleaseId>)>,
+) -> Result<Vec<ArtifactDigest>, LedgerError> {
     let mut releases = BTreeSet::new();
     for environment in cx.ledger.environments(None).await? {
+        if let Some((_, runs)) = let_go.filter(|(key, _)| **key == environment.key) {
+            releases.extend(runs.cloned());
+            continue;
+        }
         releases.extend(environment.slots.values().map(|record| record.release.clone()));
         let filter = DeploymentFilter { limit: Some(HISTORY_LIMIT), ..DeploymentFilter::default() };
         // How many another environment keeps is for its own file to say.
@@ -307,7 +324,8 @@ pub(crate) async fn needed_artifacts(cx: &Context) -> Result<Vec<ArtifactDigest>
             HISTORY_LIMIT
         };
         let mut stable = BTreeSet::new();
-        for row in cx.ledger.deployments(&environment.key, &filter).await? {
+        let rows = cx.ledger.deployments(&environment.key, &filter).await?;
+        for row in rows.into_iter().filter(|row| row.number >= environment.begins_at) {
             let in_use = Some(row.number) == environment.live
                 || matches!(
                     row.status,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use backout_core::ids::ServiceName;
 use backout_core::model::{
-    Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, Severity,
+    Deployment, DeploymentKind, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release,
+    Severity,
 };
 use backout_core::plan::Live;
 use backout_core::ports::LedgerError;
@@ -53,11 +54,7 @@ pub(crate) async fn checks(
             Severity::Warning | Severity::Pass => Severity::Pass,
         };
     }
-    all.push(check(
-        "schema_compatibility",
-        Severity::Pass,
-        "no migrations are recorded between the two",
-    ));
+    all.push(schema(subject));
     all.push(dependencies(cx, subject).await?);
     all.push(check(
         "snapshot_intact",
@@ -66,6 +63,7 @@ pub(crate) async fn checks(
     ));
     all.push(check("policy", Severity::Pass, "no freeze, window or approval stands against it"));
     all.push(already_healthy(cx, subject).await);
+    all.push(not_a_loop(subject));
     if subject.skip_validation {
         all.retain(|check| check.status != Severity::Warning);
     }
@@ -185,4 +183,56 @@ async fn already_healthy(cx: &Context, subject: &Subject<'_>) -> ReadinessCheck 
         Severity::Error,
         format!("{version} looks healthy; roll it back all the same with --force"),
     )
+}
+
+/// No migrations are recorded; a jump over a major version is a hint that there was one.
+fn schema(subject: &Subject<'_>) -> ReadinessCheck {
+    let name = "schema_compatibility";
+    let words = "no migrations are recorded between the two";
+    let (to, left) = (&subject.target.version, subject.left.map(|left| &left.version));
+    match left.filter(|left| major(left.as_str()).is_some_and(|m| major(to.as_str()) != Some(m))) {
+        Some(left) if major(to.as_str()).is_some() => check(
+            name,
+            Severity::Warning,
+            format!("{words}, but {left} and {to} are of different major versions"),
+        ),
+        _ => check(name, Severity::Pass, words),
+    }
+}
+
+/// `2` of `2.0.1` and `v2.0.1`; a label without a dot has none.
+fn major(version: &str) -> Option<u64> {
+    let (first, _) = version.strip_prefix('v').unwrap_or(version).split_once('.')?;
+    first.parse().ok()
+}
+
+/// Nothing goes back by itself from a rollback; a person who does so is told.
+fn not_a_loop(subject: &Subject<'_>) -> ReadinessCheck {
+    let name = "not_a_loop";
+    let row = |number: u64| subject.history.iter().find(|row| row.number == number);
+    let live = subject.left.and_then(|left| row(left.number));
+    let back = live.filter(|live| live.kind == DeploymentKind::Rollback);
+    let from = back.and_then(|live| row(live.from_number?));
+    match (back, from) {
+        (Some(live), Some(from)) if from.release == subject.target.release => check(
+            name,
+            Severity::Warning,
+            format!("{} was itself a rollback away from {}", live.label(), from.version),
+        ),
+        _ => check(name, Severity::Pass, "no rollback is taken back by itself"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn only_versions_with_a_dot_have_a_major_one() {
+        assert_eq!(major("2.0.1"), Some(2));
+        assert_eq!(major("v10.3"), Some(10));
+        for label in ["v2", "2", "main", "x.1", ""] {
+            assert_eq!(major(label), None, "{label}");
+        }
+    }
 }

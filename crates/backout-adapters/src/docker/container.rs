@@ -105,6 +105,11 @@ impl Container {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
 
+    /// The image that it really runs, as digests name it.
+    pub(crate) fn image_digest(&self) -> String {
+        format!("image:{}", self.image)
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state.status.as_str(), "running" | "paused")
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use backout_core::ids::Unit;
 use backout_core::model::ScriptSpec;
-use backout_core::ports::{AdapterError, NamedText, Rehearsal};
+use backout_core::ports::{AdapterError, Farewell, NamedText, Rehearsal};
 
 use super::script_call::ScriptHome;
 use crate::host::{last_bytes, printable};
@@ -40,5 +40,17 @@ impl ScriptHome {
             rehearsed: vec![format!("`{}` is there and executable", spec.program)],
             left_out: vec![format!("`{} rollback` was not called", spec.program)],
         })
+    }
+
+    /// What is remembered of the script is removed; what it started goes on.
+    pub(super) fn farewell(&self, unit: &Unit, act: bool) -> Result<Farewell, AdapterError> {
+        let folder = self.folder_of(&unit.key);
+        if act {
+            crate::artifact::remove_tree(&folder)
+                .map_err(|e| AdapterError::transient(format!("failed to remove a folder: {e}")))?;
+        }
+        let stays = vec![format!("what the script of {} has started goes on", unit.service)];
+        let removed = vec![format!("what was remembered of the script, in {}", folder.display())];
+        Ok(Farewell { removed, stays, keeps_copies: false })
     }
 }

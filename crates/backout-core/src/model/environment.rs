@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::drill::DrillRecord;
 use super::words::Health;
 use crate::ids::{EnvironmentKey, HostName, ReleaseId, ServiceName, Slot, Version};
 use crate::ports::Running;
@@ -165,6 +166,11 @@ pub struct LiveHealth {
     pub fresh_for_ms: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands in a reference
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// The row of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentRecord {
@@ -181,6 +187,12 @@ pub struct EnvironmentRecord {
     /// Whether `router.builtin` has a route of ours.
     #[serde(default)]
     pub routed: bool,
+    /// Deployments before this number are of a time that was ended by an eject.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begins_at: u64,
+    /// The last drill of each release, the newest [`DRILLS_MAX`](super::DRILLS_MAX).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drills: BTreeMap<ReleaseId, DrillRecord>,
     /// A script has printed a version before, so its silence can be believed.
     #[serde(default)]
     pub script_reports_version: bool,
@@ -197,6 +209,8 @@ impl EnvironmentRecord {
             slots: BTreeMap::new(),
             folder: None,
             routed: false,
+            begins_at: 0,
+            drills: BTreeMap::new(),
             script_reports_version: false,
         }
     }

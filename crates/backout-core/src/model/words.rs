@@ -59,6 +59,7 @@ words!(/** What an operation does. */ OperationKind {
     /** Records what runs already. */ Adopt = "adopt",
     /** Stops what runs. Also the way back of a first deployment. */ Down = "down",
     /** Tries the way back beside what runs. */ Drill = "drill",
+    /** Lets what runs go on without Backout. */ Eject = "eject",
 });
 words!(/** How the target of a rollback was found. */ RollbackType {
     /** Last known good. */ Previous = "previous",

@@ -387,6 +387,13 @@ pub enum Action {
     },
     /// Forget artifact copies beyond `keep`.
     Prune,
+    /// Remove what is Backout's own; what runs goes on.
+    LetGo {
+        /// Where it runs.
+        slot: Slot,
+        /// The release.
+        release: ReleaseId,
+    },
     /// Prove that a release could be gone back to; of a drill.
     Rehearse {
         /// Where it was started, if it was.

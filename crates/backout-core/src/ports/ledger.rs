@@ -309,6 +309,9 @@ pub trait Ledger: Send + Sync {
         report: &ReadinessReport,
     ) -> Result<(), LedgerError>;
 
+    /// Forgets it: there is nothing to go back to any more. Needs no lease.
+    async fn forget_readiness(&self, key: &EnvironmentKey) -> Result<(), LedgerError>;
+
     /// Last health seen of what is live.
     async fn health(&self, key: &EnvironmentKey) -> Result<Option<LiveHealth>, LedgerError>;
 

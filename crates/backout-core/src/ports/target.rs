@@ -190,6 +190,8 @@ pub enum PartsOf<'a> {
     Recorded(&'a [ConfigFile]),
     /// What runs now, whoever started it: for `adopt`.
     Running,
+    /// The same as another, for a plan that nobody has agreed to: nothing that costs room or time is fetched.
+    Ahead(&'a PartsOf<'a>),
 }
 
 /// What an effect has to say.
@@ -237,6 +239,17 @@ pub struct Earlier {
     pub artifacts: Vec<Artifact>,
     /// Which it is and how it was found, for people: whoever goes back there confirms this.
     pub found: String,
+}
+
+/// What happens to a unit when Backout goes, for people, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Farewell {
+    /// What is removed.
+    pub removed: Vec<String>,
+    /// What stays, and what to know about it.
+    pub stays: Vec<String>,
+    /// What runs needs the copies in the state folder.
+    pub keeps_copies: bool,
 }
 
 /// Runs services.
@@ -338,6 +351,20 @@ pub trait Target: Send + Sync {
         let version = &release.content.version;
         let left_out = vec![format!("{version} was not started as {}", unit.service)];
         Ok(Rehearsal { rehearsed: Vec::new(), left_out })
+    }
+
+    /// What goes and what stays when Backout lets the unit go; with `act` it is removed. What runs goes on. Idempotent.
+    ///
+    /// # Errors
+    /// Transient when it can't be told or done now.
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        _release: &Release,
+        _act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        let stays = vec![format!("{} goes on as it is", unit.service)];
+        Ok(Farewell { stays, ..Farewell::default() })
     }
 
     /// Makes an effect. Dropping the future ends what it runs; the outcome is then unknown.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{Slot, Version};
-use backout_core::model::{DeploymentFilter, Release, SlotRecord, SlotState, TargetKind};
+use backout_core::model::{Release, SlotRecord, SlotState, TargetKind};
 use backout_core::plan::Plan;
 use backout_core::ports::{Change, Running};
 use backout_core::saga::Ending;
@@ -15,6 +15,7 @@ use super::{EngineError, Refused};
 use crate::context::Context;
 use crate::executor::{Executor, Outcome};
 use crate::journal::{self, Journal};
+use crate::readiness::history;
 use crate::situation;
 
 /// What is asked for.
@@ -42,8 +43,7 @@ async fn run(
     wish: &AdoptWish,
     claimed: &Claimed,
 ) -> Result<(Outcome, Arc<Release>), EngineError> {
-    let filter = DeploymentFilter { limit: Some(1), ..DeploymentFilter::default() };
-    if let Some(row) = cx.ledger.deployments(&cx.key, &filter).await?.first() {
+    if let Some(row) = history(cx).await?.first() {
         return Err(Refused::new(
             format!(
                 "{} has deployments already, the newest is #{} {}",
@@ -56,16 +56,18 @@ async fn run(
     let (version, runs) = version_now(cx, wish).await?;
     let release = Arc::new(crate::release::build_running(cx, &version).await?);
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
-    let plan = plan(cx, wish, &release);
+    // After an eject numbers go on: each is given once.
+    let number = environment.begins_at;
+    let plan = plan(cx, wish, &release, number);
     let mut journal = Journal::open(cx, plan, &environment, None, claimed.keeper.lease.epoch)?;
     journal.add(Change::Release(Box::new(Release::clone(&release))));
     let row = &mut journal.rows.environment;
-    row.live = Some(0);
-    row.next_number = row.next_number.max(1);
+    row.live = Some(number);
+    row.next_number = row.next_number.max(number + 1);
     if runs {
         row.script_reports_version = true;
         let mut record = SlotRecord {
-            deployment: 0,
+            deployment: number,
             release: release.id.clone(),
             version,
             state: SlotState::Running,
@@ -89,8 +91,8 @@ async fn run(
     }
 }
 
-fn plan(cx: &Context, wish: &AdoptWish, release: &Release) -> Plan {
-    let pcx = plan_context(cx, 0, wish.reason.clone(), false, Vec::new());
+fn plan(cx: &Context, wish: &AdoptWish, release: &Release, number: u64) -> Plan {
+    let pcx = plan_context(cx, number, wish.reason.clone(), false, Vec::new());
     backout_core::plan::plan_adopt(&pcx, release)
 }
 

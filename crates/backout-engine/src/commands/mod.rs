@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod down;
 pub mod drill;
 mod earlier;
+pub mod eject;
 pub mod health;
 mod live_at;
 pub mod recover;

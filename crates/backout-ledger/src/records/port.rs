@@ -220,6 +220,10 @@ impl<S: Store> Ledger for LedgerOn<S> {
         rows::put_latest(&self.store, Latest::Readiness, key, report).await
     }
 
+    async fn forget_readiness(&self, key: &EnvironmentKey) -> Result<(), LedgerError> {
+        rows::forget_readiness(&self.store, key).await
+    }
+
     async fn health(&self, key: &EnvironmentKey) -> Result<Option<LiveHealth>, LedgerError> {
         rows::latest(&self.store, Latest::Health, key).await
     }

@@ -174,6 +174,12 @@ pub(super) async fn latest<T: DeserializeOwned>(
     row.map(|row| decode(&format!("the {what} of {key}"), &row, RECORD_FORMAT)).transpose()
 }
 
+pub(super) async fn forget_readiness(store: &dyn Store, key: &EnvironmentKey) -> Answer<()> {
+    let sql = "DELETE FROM readiness WHERE app = $1 AND environment = $2";
+    let statement = Statement::new(sql).bind(key.app.as_str()).bind(key.environment.as_str());
+    store.execute(statement).await.map(|_| ())
+}
+
 pub(super) async fn put_latest<T: Serialize>(
     store: &dyn Store,
     which: Latest,

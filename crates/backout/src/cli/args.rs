@@ -11,10 +11,12 @@ use jiff::Timestamp;
 
 mod audit;
 mod drill;
+mod eject;
 mod ledger;
 
 pub use audit::{Audit, AuditCommand, AuditExport, AuditVerify};
 pub use drill::Drill;
+pub use eject::Eject;
 pub use ledger::{LedgerArgs, LedgerCommand};
 
 use super::values::{self, DeploymentName, RollbackPoint};
@@ -190,6 +192,11 @@ pub enum Command {
 
 Exits 0 if the way back works, 1 if it would fail.")]
     Drill(Drill),
+    /// Let an environment go: remove what is Backout's own and leave running what runs
+    #[command(after_help = "Examples:
+  backout eject --dry-run
+  backout eject -e staging --yes")]
+    Eject(Eject),
     /// Check health now: exits 0 if healthy, 1 if not
     #[command(after_help = "Examples:
   backout check

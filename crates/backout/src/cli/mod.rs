@@ -8,6 +8,8 @@ mod completions;
 mod control;
 mod deploy;
 mod doctor;
+mod drill;
+mod eject;
 mod hand_over;
 mod history;
 mod init;
@@ -90,6 +92,8 @@ async fn run_async(cli: &Cli) -> Result<u8, CommandError> {
         Command::Recover => control::recover(global).await,
         Command::Resolve(args) => control::resolve(global, args).await,
         Command::Down => control::down(global).await,
+        Command::Eject(args) => eject::run(global, args).await,
+        Command::Drill(args) => drill::run(global, args).await,
         Command::Demo => demo::run(global).await,
         Command::DemoService(args) => demo::run_service(args).await,
         Command::DemoJanitor(args) => demo::run_janitor(args).await,

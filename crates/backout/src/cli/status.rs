@@ -152,9 +152,11 @@ async fn check(session: &Session) -> Result<Checked, CommandError> {
         Some(_) => engine::readiness(&session.cx).await.map_err(failed)?,
         None => None,
     };
-    if let Some(report) = &readiness {
-        let _ = session.cx.ledger.put_readiness(&session.cx.key, report).await;
-    }
+    // On a ledger that can't be written it is only shown.
+    let _ = match &readiness {
+        Some(report) => session.cx.ledger.put_readiness(&session.cx.key, report).await,
+        None => session.cx.ledger.forget_readiness(&session.cx.key).await,
+    };
     Ok((health, readiness))
 }
 

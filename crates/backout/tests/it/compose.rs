@@ -64,7 +64,7 @@ impl Shop {
     }
 
     /// Its own name: tests share the engine.
-    fn app(&self) -> String {
+    pub fn app(&self) -> String {
         format!("shop{}", self.world.listen)
     }
 
@@ -86,7 +86,7 @@ impl Shop {
     }
 
     /// Names of all containers of this app, sorted.
-    fn containers(&self) -> Vec<String> {
+    pub fn containers(&self) -> Vec<String> {
         let filter = format!("label=backout.app={}", self.app());
         let listed =
             self.engine.expect(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);

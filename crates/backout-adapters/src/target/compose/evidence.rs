@@ -19,6 +19,8 @@ pub(super) async fn evidence(
 ) -> Result<Vec<NamedText>, AdapterError> {
     let mut containers = options.docker.containers(&labels::of_unit(unit)).await?;
     containers.extend(observe::foreign(options, unit, Some(release)).await?);
+    containers.sort_by(|a, b| a.id.cmp(&b.id));
+    containers.dedup_by(|a, b| a.id == b.id);
     let mut texts = Vec::new();
     if !containers.is_empty() {
         let all: Vec<_> = containers.iter().map(state).collect();

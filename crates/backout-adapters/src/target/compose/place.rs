@@ -1,6 +1,6 @@
 //! Where an environment's files stand in the state folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +108,32 @@ impl Place {
     pub(super) fn adopted(&self, unit: &Unit) -> BTreeMap<String, String> {
         let bytes = read_bounded(&self.adopted_path(unit), 1 << 20).ok().flatten();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn ejected_path(&self, unit: &Unit) -> PathBuf {
+        self.folder.join(format!("{}.ejected", unit.service))
+    }
+
+    /// Remembers containers that were let go: their labels mean nothing any more.
+    pub(super) fn eject(&self, unit: &Unit, ids: &[&str]) -> Result<(), AdapterError> {
+        let failed = |e: std::io::Error| {
+            AdapterError::transient(format!("failed to record what is let go: {e}"))
+        };
+        create_private_dirs(&self.folder).map_err(failed)?;
+        let bytes = serde_json::to_vec(ids).map_err(|e| failed(e.into()))?;
+        write_atomic(&self.ejected_path(unit), &bytes, 0o600).map_err(failed)
+    }
+
+    /// Ids of containers that [`Self::eject`] has remembered.
+    pub(super) fn ejected(&self, unit: &Unit) -> BTreeSet<String> {
+        let bytes = read_bounded(&self.ejected_path(unit), 1 << 20).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// What was remembered of an adoption is of no use any more.
+    pub(super) fn forget_adopted(&self, unit: &Unit) {
+        let _ = remove_file_if_there(&self.adopted_path(unit));
+        let _ = remove_file_if_there(&self.given_path(unit));
     }
 
     /// Ports that other units were given.

@@ -28,6 +28,8 @@ pub(super) async fn stop(
     let _lock = place.enter(cx.timeout / 2).await?;
     let mut containers = options.docker.containers(&labels::of_unit(unit)).await?;
     containers.extend(observe::foreign(options, unit, Some(release)).await?);
+    containers.sort_by(|a, b| a.id.cmp(&b.id));
+    containers.dedup_by(|a, b| a.id == b.id);
     let order =
         options.spec(unit, Some(release)).map(|spec| spec.services.clone()).unwrap_or_default();
     let rank = |c: &Container| {

@@ -14,6 +14,7 @@ mod config_copies;
 mod drill;
 mod environment;
 mod evidence;
+mod farewell;
 mod fill;
 mod launch;
 mod observe;
@@ -35,7 +36,8 @@ use async_trait::async_trait;
 use backout_core::ids::{LedgerId, Unit};
 use backout_core::model::{ConfigFile, ProcessSpec, Release, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, NamedText, Observed, Receipt, Secrets, StepCx, Target, TargetAction,
+    AdapterError, Capabilities, Farewell, NamedText, Observed, Receipt, Secrets, StepCx, Target,
+    TargetAction,
 };
 
 pub use environment::inherited_environment;
@@ -152,6 +154,17 @@ impl Target for ProcessTarget {
         release: &Release,
     ) -> Result<Option<String>, AdapterError> {
         Ok(drill::not_beside(unit, process_spec(unit, release)?))
+    }
+
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        _release: &Release,
+        _act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        refuse_other_host(unit)?;
+        let (folder, unit) = (slot::SlotFolder::of(&self.options.state_dir, unit), unit.clone());
+        blocking(move || farewell::farewell(&folder, &unit)).await
     }
 
     async fn evidence(

@@ -367,6 +367,13 @@ impl Ledger for FakeLedger {
         Ok(())
     }
 
+    async fn forget_readiness(&self, key: &EnvironmentKey) -> Result<(), LedgerError> {
+        let mut state = self.up()?;
+        state.calls.push(Call::Put("readiness"));
+        state.data.readiness.remove(key);
+        Ok(())
+    }
+
     async fn health(&self, key: &EnvironmentKey) -> Result<Option<LiveHealth>, LedgerError> {
         let state = self.up()?;
         state.data.health.get(key).map(|text| text.read("health", RECORD_FORMAT)).transpose()

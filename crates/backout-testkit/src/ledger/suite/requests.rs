@@ -136,6 +136,10 @@ pub async fn readiness_and_health_are_replaced(harness: &dyn LedgerHarness) {
         ledger.put_health(&key, &live).await.unwrap();
         let again = harness.reopen().await;
         assert_eq!(again.readiness(&key).await.unwrap(), Some(report));
+        again.forget_readiness(&samples::key("shop", "staging")).await.unwrap();
+        assert!(again.readiness(&key).await.unwrap().is_some(), "only of that environment");
+        again.forget_readiness(&key).await.unwrap();
+        assert_eq!(again.readiness(&key).await.unwrap(), None);
         assert_eq!(again.health(&key).await.unwrap(), Some(live));
     }
     assert_eq!(ledger.readiness(&samples::key("shop", "staging")).await.unwrap(), None);

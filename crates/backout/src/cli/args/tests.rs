@@ -50,7 +50,7 @@ fn every_verb_is_there_and_shows_examples() {
         .collect();
     assert_eq!(
         verbs,
-        "init adopt doctor deploy rollback status history inspect promote pause resume retry abort recover resolve down \
+        "init adopt doctor deploy rollback status history inspect promote pause resume retry abort recover resolve down drill eject \
          check audit ledger judge schema completions serve proxy demo"
             .split_whitespace()
             .collect::<Vec<_>>()

@@ -163,8 +163,11 @@ pub async fn all(ledger: &dyn Ledger, found: &mut Inspected, with_history: bool)
     }
     let Some(key) = found.key.clone() else { return Ok(()) };
     let row = found.deployment.as_ref().ok().and_then(Option::as_ref);
-    if let Some(number) = row.map(|row| row.number) {
+    if let Some((number, release)) = row.map(|row| (row.number, row.release.clone())) {
         let environment = part(ledger.environment(&key).await)?;
+        if let Ok(Some(environment)) = &environment {
+            found.drill = environment.drills.get(&release).cloned();
+        }
         found.live =
             matches!(environment, Ok(Some(environment)) if environment.live == Some(number));
     }

@@ -175,6 +175,8 @@ fn headline(plan: &Plan, resumed: bool) -> String {
         OperationKind::Rollback => "rolling back to",
         OperationKind::Adopt => "adopting",
         OperationKind::Down => "stopping",
+        OperationKind::Eject => "letting go of",
+        OperationKind::Drill => "rehearsing the way back to",
     };
     let number = plan.deployment.map(|n| format!(" as #{n}")).unwrap_or_default();
     let version = plan.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();

@@ -65,7 +65,8 @@ fn what_runs_is_seen_and_the_way_back_is_proven() {
     let world = two();
     let (items, code) = doctor(&world);
     assert_eq!((with(&items, "error"), code), (Vec::new(), Some(0)));
-    assert_eq!(with(&items, "warning"), ["after_reboot"]);
+    let warnings = ["rollback_old_release_startable", "after_reboot"];
+    assert_eq!(with(&items, "warning"), warnings, "v1 was never rehearsed");
     assert!(
         item(&items, "running")["message"].as_str().unwrap().starts_with("shop v2 runs as process")
     );

@@ -8,7 +8,7 @@ mod json;
 mod text;
 
 use backout_core::ids::EnvironmentKey;
-use backout_core::model::{Deployment, Release, RollbackRecord};
+use backout_core::model::{Deployment, DrillRecord, Release, RollbackRecord};
 use backout_core::plan::Plan;
 use backout_core::saga::{Entry, State};
 use backout_engine::incident::Bundle;
@@ -42,6 +42,8 @@ pub struct Inspected {
     pub journal: Part<Vec<Entry>>,
     /// The operation's state.
     pub state: Part<State>,
+    /// The last drill of its release.
+    pub drill: Option<DrillRecord>,
     /// What was kept of the release that was left.
     pub incident: Part<Bundle>,
     /// It is live now.
@@ -70,6 +72,7 @@ impl Inspected {
             release: Ok(None),
             journal: Ok(None),
             state: Ok(None),
+            drill: None,
             incident: Ok(None),
             live: false,
             same_release: Vec::new(),

@@ -4,7 +4,9 @@ mod json;
 mod text;
 
 use backout_core::ids::{HostName, Slot};
-use backout_core::model::{DeploymentStatus, Health, OperationKind, Severity};
+use backout_core::model::{
+    DeploymentStatus, DrillRecord, Health, OperationKind, ReadinessReport, Severity,
+};
 use backout_core::plan::{Action, Live, WatchMode};
 use backout_core::ports::Traffic;
 use backout_engine::{Operation, Standing, TrafficView, View};
@@ -131,6 +133,10 @@ fn warnings(view: &View, commands: &Commands) -> Vec<String> {
                 .checks
                 .iter()
                 .filter(|check| check.status != Severity::Pass)
+                // That nobody has rehearsed it stands in the line about the rollback.
+                .filter(|check| {
+                    check.name != "old_release_startable" || check.status == Severity::Error
+                })
                 .map(|check| format!("rollback, {}: {}", check.name, check.message)),
         );
     }
@@ -223,6 +229,8 @@ fn recover_does(operation: &Operation, view: &View) -> String {
     match plan.kind {
         OperationKind::Rollback => return format!("finishes the rollback to {version}"),
         OperationKind::Down => return "finishes stopping what runs".to_owned(),
+        OperationKind::Eject => return "finishes letting it go".to_owned(),
+        OperationKind::Drill => return "ends what is left of the drill".to_owned(),
         OperationKind::Adopt => return "finishes recording what runs".to_owned(),
         OperationKind::Deploy => {}
     }
@@ -287,4 +295,10 @@ fn host_health(view: &View, service: &str, host: &HostName) -> Health {
 fn service_health(view: &View, service: &str) -> Health {
     let seen = view.health.as_ref().filter(|_| view.health_is_fresh());
     seen.and_then(|health| health.services.get(service).copied()).unwrap_or(Health::Unknown)
+}
+
+/// The last drill of the release that a rollback would go back to.
+fn drill_of<'a>(view: &'a View, report: &ReadinessReport) -> Option<&'a DrillRecord> {
+    let drills = view.environment.drills.values();
+    drills.filter(|drill| drill.version == report.version).max_by_key(|drill| drill.at)
 }
