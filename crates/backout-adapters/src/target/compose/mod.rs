@@ -9,6 +9,7 @@ mod check;
 mod definition;
 mod drill;
 mod evidence;
+mod farewell;
 mod files;
 mod labels;
 mod links;
@@ -30,8 +31,8 @@ use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Slot, Unit, Version};
 use backout_core::model::{Artifact, ComposeSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Capabilities, NamedText, Observed, PartsOf, Receipt, Secrets, StepCx, Target,
-    TargetAction,
+    AdapterError, Capabilities, Farewell, NamedText, Observed, PartsOf, Receipt, Secrets, StepCx,
+    Target, TargetAction,
 };
 
 pub use check::{Finding, check};
@@ -160,6 +161,15 @@ impl Target for ComposeTarget {
         release: &Release,
     ) -> Result<Option<String>, AdapterError> {
         drill::not_beside(&self.options, unit, release).await
+    }
+
+    async fn farewell(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        act: bool,
+    ) -> Result<Farewell, AdapterError> {
+        farewell::farewell(&self.options, unit, release, act).await
     }
 
     async fn evidence(
