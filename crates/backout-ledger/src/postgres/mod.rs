@@ -17,6 +17,8 @@ use std::time::Duration;
 use backout_core::ports::LedgerError;
 
 use crate::faults;
+use crate::records::codec::column;
+use crate::records::store::{Statement, Store as _};
 use crate::records::{DEFAULT_TERM_MS, LedgerOn};
 use crate::sqlite::{OpenError, OpenMode};
 use crate::surroundings::Surroundings;
@@ -125,6 +127,19 @@ impl PostgresLedger {
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
         &self.store.url
+    }
+
+    /// Settings of the server, as they hold for this connection, that let it lose what it has acknowledged.
+    ///
+    /// # Errors
+    /// When the server can't be asked.
+    pub async fn careless_settings(&self) -> Result<Vec<String>, LedgerError> {
+        let statement = Statement::new(
+            "SELECT name FROM pg_settings WHERE setting = 'off'
+             AND name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
+        );
+        let rows = self.store.fetch_all(statement).await?;
+        rows.iter().map(|row| column("a setting", row, "name")).collect()
     }
 
     /// Ends the connection in order. Dropping is as safe.

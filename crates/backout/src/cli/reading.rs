@@ -104,6 +104,17 @@ impl Reader {
         self.ledger.as_ref().map(OpenLedger::as_dyn)
     }
 
+    /// As [`OpenLedger::careless_settings`].
+    ///
+    /// # Errors
+    /// When the ledger can't be asked.
+    pub async fn careless_settings(&self) -> Result<Vec<String>, LedgerError> {
+        match &self.ledger {
+            Some(ledger) => ledger.careless_settings().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Whether the ledger knows any of these environments.
     ///
     /// # Errors

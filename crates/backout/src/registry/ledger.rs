@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ports::Ledger;
+use backout_core::ports::{Ledger, LedgerError};
 use backout_ledger::{DatabaseUrl, OpenError, OpenMode, PostgresLedger, SqliteLedger, UrlError};
 
 /// Variable that names the database of the ledger.
@@ -91,6 +91,17 @@ impl OpenLedger {
         match self {
             Self::File(ledger) => ledger.as_ref(),
             Self::Database(ledger) => ledger.as_ref(),
+        }
+    }
+
+    /// Settings of its server that let it lose what it has acknowledged; a file is synced whatever is set.
+    ///
+    /// # Errors
+    /// When the server can't be asked.
+    pub async fn careless_settings(&self) -> Result<Vec<String>, LedgerError> {
+        match self {
+            Self::File(_) => Ok(Vec::new()),
+            Self::Database(ledger) => ledger.careless_settings().await,
         }
     }
 

@@ -147,3 +147,11 @@ async fn a_standby_is_named_as_such() {
     let Err(error) = refused else { panic!("{refused:?}") };
     assert!(error.to_string().contains("not a standby"), "{error}");
 }
+
+/// The shared server of the tests is one that may lose everything.
+#[tokio::test]
+async fn a_server_that_may_forget_is_told() {
+    let url = shared().url(&shared().database());
+    let ledger = open(&url, OpenMode::ReadWrite).await.unwrap();
+    assert_eq!(ledger.careless_settings().await.unwrap(), ["fsync", "full_page_writes"]);
+}

@@ -63,8 +63,9 @@ async fn what_was_acknowledged_survives_crashes_of_the_server() {
     let mut server = tokio::task::block_in_place(|| PostgresServer::start(&setup));
     let database = server.database();
     let url: DatabaseUrl = server.url(&database).parse().unwrap();
-    let ledger: Arc<dyn Ledger> =
-        Arc::new(PostgresLedger::connect(&url, OpenMode::ReadWrite).await.unwrap());
+    let ledger = PostgresLedger::connect(&url, OpenMode::ReadWrite).await.unwrap();
+    assert_eq!(ledger.careless_settings().await.unwrap(), Vec::<String>::new());
+    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
     let holder = holder_for_this_process("deploy", false).unwrap();
     let lease = ledger.claim(&samples::key("shop", "production"), &holder).await.unwrap();
     let leased = Leased { ledger, lease, holder };
