@@ -1,8 +1,9 @@
 //! `backout history`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write as _;
 
+use backout_core::ids::EnvironmentName;
 use backout_core::model::{Deployment, DeploymentFilter, DeploymentKind, DrillRecord};
 use backout_core::ports::LedgerError;
 use backout_engine::Context;
@@ -41,6 +42,9 @@ enum Row {
     Unreadable(u64, String),
 }
 
+/// A row and the environment that it belongs to.
+type Listed = (EnvironmentName, Row);
+
 /// What was measured of a deployment.
 #[derive(Default)]
 struct Measured {
@@ -50,7 +54,7 @@ struct Measured {
 
 /// Runs the verb.
 pub async fn run(global: &Global, args: &args::History) -> Result<u8, CommandError> {
-    let reader = Reader::open_one(global, "history", Access::Read).await?;
+    let reader = Reader::open(global, "history", Access::Read).await?;
     let result = show(global, args, &reader).await;
     reader.close().await;
     result.map(|()| exit_code::OK)
@@ -59,29 +63,60 @@ pub async fn run(global: &Global, args: &args::History) -> Result<u8, CommandErr
 async fn show(global: &Global, args: &args::History, reader: &Reader) -> Result<(), CommandError> {
     let default = if global.format == Format::Json { JSON_LIMIT } else { TABLE_LIMIT };
     let limit = args.limit.unwrap_or(default);
-    let mut rows = match &reader.places[0].session {
-        Some(session) => {
-            rows(&session.cx, args, limit).await.map_err(|error| session::ledger_error(&error))?
-        }
-        None => Vec::new(),
-    };
+    let mut each = Vec::new();
+    for session in reader.places.iter().filter_map(|place| place.session.as_ref()) {
+        let rows = rows(&session.cx, args, limit).await;
+        let rows = rows.map_err(|error| session::ledger_error(&error))?;
+        each.push((session.cx.key.environment.clone(), rows));
+    }
+    let mut rows = merged(each);
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let nowhere = match rows.is_empty() && !reader.is_known().await? {
+    let mut nowhere = match rows.is_empty() && !reader.is_known().await? {
         true => nowhere(&reader.not_known(global).await),
         false => Vec::new(),
     };
+    let several = reader.places.len() + reader.broken.len() > 1;
+    let left_out: Vec<String> = reader
+        .broken
+        .iter()
+        .map(|(name, error)| format!("{}/{name} is not shown: {}", reader.app, error.message))
+        .collect();
     match global.format {
         Format::Json => {
             documents::print(&rows.iter().map(document).collect());
+            nowhere.extend(left_out);
             let _ = write!(anstream::stderr(), "{}", lines(&nowhere));
         }
         Format::Table => {
-            let text = if nowhere.is_empty() { table(&rows, more) } else { nowhere };
+            let mut text = if nowhere.is_empty() { table(&rows, more, several) } else { nowhere };
+            text.extend(left_out);
             let _ = write!(anstream::stdout(), "{}", lines(&text));
         }
     }
     Ok(())
+}
+
+/// The rows of all environments, newest first; each one's own stay in their order.
+fn merged(each: Vec<(EnvironmentName, Vec<Row>)>) -> Vec<Listed> {
+    let mut queues: Vec<(EnvironmentName, VecDeque<Row>)> =
+        each.into_iter().map(|(name, rows)| (name, rows.into())).collect();
+    let mut all = Vec::new();
+    // What can't be read has no time: it stays beside the one after it.
+    let newest = |row: &Row| match row {
+        Row::Deployment(row, _) => row.started_at,
+        Row::Unreadable(..) => Timestamp::MAX,
+    };
+    let next = |queues: &[(EnvironmentName, VecDeque<Row>)]| {
+        let heads = queues.iter().enumerate();
+        let heads = heads.filter_map(|(at, (_, rows))| Some((at, newest(rows.front()?))));
+        heads.max_by_key(|(at, time)| (*time, std::cmp::Reverse(*at))).map(|(at, _)| at)
+    };
+    while let Some(at) = next(&queues) {
+        let (name, rows) = &mut queues[at];
+        all.extend(rows.pop_front().map(|row| (name.clone(), row)));
+    }
+    all
 }
 
 fn lines(lines: &[String]) -> String {
@@ -153,22 +188,27 @@ async fn unreadable(
     Ok(gaps)
 }
 
-fn document(row: &Row) -> Value {
+fn document((environment, row): &Listed) -> Value {
     match row {
         Row::Deployment(row, measured) => {
             documents::measured(row, measured.restore_ms, measured.drill.as_ref())
         }
-        Row::Unreadable(number, error) => documents::unreadable_deployment(*number, error),
+        Row::Unreadable(number, error) => {
+            let mut value = documents::unreadable_deployment(*number, error);
+            value["environment"] = serde_json::json!(environment);
+            value
+        }
     }
 }
 
-fn table(rows: &[Row], more: bool) -> Vec<String> {
+fn table(rows: &[Listed], more: bool, several: bool) -> Vec<String> {
     if rows.is_empty() {
         return vec!["no deployment matches".to_owned()];
     }
     let now = Timestamp::now();
     let width = terminal_width();
-    let mut table = Table::new(&[
+    let environment = several.then_some(("ENVIRONMENT", Align::Left));
+    let columns = [
         ("#", Align::Right),
         ("VERSION", Align::Left),
         ("STATUS", Align::Left),
@@ -176,9 +216,12 @@ fn table(rows: &[Row], more: bool) -> Vec<String> {
         ("AGE", Align::Right),
         ("TOOK", Align::Right),
         ("WHAT", Align::Left),
-    ]);
-    for row in rows {
-        table.row(cells(row, now, width >= WIDE));
+    ];
+    let columns: Vec<_> = environment.into_iter().chain(columns).collect();
+    let mut table = Table::new(&columns);
+    for (name, row) in rows {
+        let name = several.then(|| Text::from(name.to_string()));
+        table.row(name.into_iter().chain(cells(row, now, width >= WIDE)));
     }
     let mut lines = table.render(0, width, false);
     if more {

@@ -77,7 +77,39 @@ fn an_unknown_environment_of_the_file_has_all_keys() {
     assert_eq!(keys(&environments[0]), keys(&known));
     let one = super::json(&world, &["status", "-e", "staging"]);
     assert_eq!(one["environments"].as_array().unwrap().len(), 1);
-    world.run(&["history"]).expect(2).says("-e ENV");
+}
+
+#[test]
+fn the_history_of_all_environments_is_one_list() {
+    let world = two();
+    world.configure(&Yaml::blue_green().extra("environments: { production: {}, staging: {} }"));
+    world.run(&["adopt", "-e", "staging", "--version", "v0", "--yes"]).expect(0);
+    let told = |args: &[&str]| -> Vec<(String, u64)> {
+        let rows = super::json(&world, args);
+        let row = |row: &Value| {
+            (row["environment"].as_str().unwrap().to_owned(), row["number"].as_u64().unwrap())
+        };
+        rows.as_array().unwrap().iter().map(row).collect()
+    };
+    let (staging, production) = ("staging".to_owned(), "production".to_owned());
+    let all = [(staging.clone(), 0), (production.clone(), 2), (production.clone(), 1)];
+    assert_eq!(told(&["history"]), all, "newest first");
+    assert_eq!(told(&["history", "--limit", "2"]), all[..2]);
+    assert_eq!(told(&["history", "-e", "production"]), all[1..]);
+    let text = world.run(&["history"]).expect(0).stdout;
+    assert!(text.contains("ENVIRONMENT"), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("v0")).collect();
+    assert!(rows.len() == 1 && rows[0].contains("staging"), "{text}");
+    // One that can't be read hides no other.
+    world.configure(
+        &Yaml::blue_green()
+            .extra("environments: { production: {}, staging: { bake_time: \"${NOT_SET}\" } }"),
+    );
+    let text = world.run(&["history"]).expect(0).stdout;
+    assert!(text.contains("v2") && text.contains("shop/staging is not shown"), "{text}");
+    let ran = world.run(&["history", "--format", "json"]).expect(0);
+    let ran = ran.says("shop/staging is not shown");
+    assert_eq!(ran.json().as_array().unwrap().len(), 2);
 }
 
 #[test]

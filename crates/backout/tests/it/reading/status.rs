@@ -26,6 +26,7 @@ fn it_has_every_field_that_was_promised() {
             "kind",
             "name",
             "operation",
+            "orders",
             "release",
             "rollback_readiness",
             "services",
