@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use super::{FAILS, UNHEALTHY, world_with};
 use crate::support::{Service, World, Yaml, wait_until};
 
@@ -99,6 +102,29 @@ fn a_deploy_does_not_disturb_one_in_its_stages() {
     assert_eq!(world.history().len(), 2);
     world.run(&["abort", "--yes"]).expect(0);
     first.wait().expect(10);
+}
+
+/// Nobody holds the deploy any more: `abort` takes it back itself, and that is what was asked for.
+#[test]
+fn an_abort_of_a_deploy_that_was_left_does_it_and_ends_with_0() {
+    let world = world_with(&Yaml::long_hold(), &["v1"]);
+    let first = world.deploying("v2");
+    world.wait_for_step("hold_50");
+    first.signal(Signal::KILL);
+    first.wait();
+    let document = world.run(&["abort", "--yes", "--format", "json"]).expect(0).json();
+    assert_eq!(document["exit_code"], 0, "{document:#}");
+    assert_eq!(
+        (&world.row(2)["status"], &world.row(2)["rejected"]),
+        (&"rolled_back".into(), &false.into())
+    );
+    world.expect_serving("v1");
+    // A first one is removed again.
+    let world = world_with(&Yaml::blue_green().bake("10m"), &[]);
+    world.build(Service { flags: "--health-unhealthy", ..Service::default() });
+    world.run_killed(&["deploy", "--version", "v1", "--yes"], "after_intent/await_ready:1");
+    world.run(&["abort", "--yes"]).expect(0);
+    assert_eq!(world.status()["version"], Value::Null);
 }
 
 #[test]

@@ -30,6 +30,30 @@ fn the_last_good_file_stays_in_force() {
     wait_until("the signal", || controller.says("the files are read again"));
 }
 
+/// One environment of a file may be good and another one not: each is told as it is.
+#[test]
+fn an_environment_that_never_was_good_is_told_as_such() {
+    let environments = |bake: &str| {
+        Yaml::default()
+            .extra(&format!("environments: {{ production: {{}}, staging: {{ {bake} }} }}"))
+    };
+    let world = World::new(&environments("bake_time: \"${NOT_SET}\""));
+    let controller = world.controller();
+    wait_until("the complaint", || {
+        controller.says("it never could, so that nobody looks after it")
+    });
+    let said = &controller.lines("can't be used")[0].to_string();
+    assert!(said.contains("staging") && said.contains("NOT_SET"), "{said}");
+    assert!(!said.contains("stays in force"), "{said}");
+    world.configure(&environments("bake_time: 1s"));
+    wait_until("staging", || controller.lines("it is looked after from now on").len() == 2);
+    world.configure(&environments("bake_time: nonsense"));
+    wait_until("the other complaint", || controller.lines("can't be used").len() == 2);
+    let said = &controller.lines("can't be used")[1].to_string();
+    assert!(said.contains("stays in force") && !said.contains("never could"), "{said}");
+    assert!(!controller.says("it is looked after no more"), "{}", controller.stderr());
+}
+
 #[test]
 fn a_file_that_was_never_good_ends_it_with_a_usage_error() {
     let world = World::new(&Yaml::default());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Service, Terminal, World, Yaml, wait_until};
+use crate::support::{Service, Terminal, World, Yaml, wait_for, wait_until};
 
 const NO_CONTROLLER: &str = "no controller runs that looks after shop/production";
 
@@ -26,6 +26,24 @@ fn without_a_controller_it_is_refused() {
     controller.wait();
     world.ordered("v1").expect(4).says(NO_CONTROLLER);
     assert_eq!(world.status()["controller"], Value::Null);
+}
+
+/// Nobody takes it: whoever looks is told since when it waits.
+#[test]
+fn an_order_that_waits_is_shown() {
+    let world = World::new(&Yaml::default());
+    let controller = world.controller();
+    controller.signal(rustix::process::Signal::STOP);
+    let order = world.spawn(&["deploy", "--version", "v1", "--yes", "--detach"]);
+    let shown = wait_for("the order", || world.status()["orders"].get(0).cloned());
+    assert_eq!((&shown["version"], &shown["kind"]), (&"v1".into(), &"deploy".into()), "{shown:#}");
+    assert!(shown["since"].is_string() && shown["requested_by"].is_string(), "{shown:#}");
+    let text = world.run(&["status"]).expect(0).stdout;
+    assert!(text.contains("deploy of v1") && text.contains("waiting for a controller"), "{text}");
+    controller.signal(rustix::process::Signal::CONT);
+    order.wait().expect(0);
+    world.wait_for_status(1, &["stable"]);
+    assert_eq!(world.status()["orders"], Value::Array(Vec::new()));
 }
 
 #[test]

@@ -11,15 +11,21 @@ const CRASHES: usize = 20;
 
 /// Crashes in this step again and again; what ended it.
 pub fn crash_in(scene: &Scene, world: &World, step: &str) -> Ran {
-    let at = format!("after_intent/{step}:1");
-    let mut ran = world.run_with(scene.command, &[("BACKOUT_KILL_AT", &at)]);
+    crash_at(scene, world, &format!("after_intent/{step}:1"))
+}
+
+/// Crashes there again and again; what ended it.
+fn crash_at(scene: &Scene, world: &World, at: &str) -> Ran {
+    let begun = world.state_dir().exists() && world.status()["operation"] != Value::Null;
+    let command = if begun { &["recover", "--yes"][..] } else { scene.command };
+    let mut ran = world.run_with(command, &[("BACKOUT_KILL_AT", at)]);
     let mut crashes = 0;
     while ran.signal == Some(9) {
         crashes += 1;
-        assert!(crashes < CRASHES, "{}: it goes on crashing in {step}", scene.name);
-        ran = world.run_with(&["recover", "--yes"], &[("BACKOUT_KILL_AT", &at)]);
+        assert!(crashes < CRASHES, "{}: it goes on crashing at {at}", scene.name);
+        ran = world.run_with(&["recover", "--yes"], &[("BACKOUT_KILL_AT", at)]);
     }
-    assert!(crashes > 0, "{} never came to {step}", scene.name);
+    assert!(crashes > 0, "{} never came to {at}", scene.name);
     ran
 }
 
@@ -90,6 +96,34 @@ fn a_step_with_no_other_way_gets_stuck_and_every_way_on_works() {
         every_way_on_works(&scene, &world, step);
         kept(&world);
     }
+}
+
+/// Tries are counted as they begin. A crash that comes before that is counted by who took the operation up.
+#[test]
+fn a_crash_before_every_intent_comes_to_an_end_too() {
+    let scene = scene_of("script rollback");
+    for at in ["before_intent/start:1", "before_observe/start:1", "after_resume/resume:1"] {
+        let world = scene.prepared();
+        if !at.starts_with("before_intent") {
+            world.run_killed(scene.command, "after_intent/start:1");
+        }
+        let ran = crash_at(&scene, &world, at).expect(12);
+        assert!(ran.stderr.contains("one after the other"), "{at}: {ran:?}");
+        every_way_on_works(&scene, &world, &current_step(&world));
+        kept(&world);
+    }
+    // A deploy that is told to go back, and never comes to that, either.
+    let scene = scene_of("script stages deploy");
+    let world = scene.prepared();
+    world.run_killed(scene.command, "after_intent/await_ready:1");
+    let ran = crash_at(&scene, &world, "after_resume/resume:1").expect(12);
+    assert!(ran.stderr.contains("one after the other"), "{ran:?}");
+    every_way_on_works(&scene, &world, &current_step(&world));
+    kept(&world);
+}
+
+fn current_step(world: &World) -> String {
+    world.status()["operation"]["step"].as_str().unwrap().to_owned()
 }
 
 #[test]
