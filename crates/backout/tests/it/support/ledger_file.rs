@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use backout_core::saga::Entry;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row as _, SqliteConnection};
 
 fn on_file<T>(state: &Path, run: impl AsyncFnOnce(&mut SqliteConnection) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -36,6 +37,17 @@ pub fn run(state: &Path, sql: &str) {
     on_file(state, async |connection| {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
     });
+}
+
+/// Every entry of every journal, in the order in which they were written, with its operation.
+pub fn entries(state: &Path) -> Vec<(String, Entry)> {
+    let sql = "SELECT operation, json FROM entries ORDER BY id";
+    let rows =
+        on_file(state, async |connection| sqlx::query(sql).fetch_all(connection).await.unwrap());
+    let read = |row: &sqlx::sqlite::SqliteRow| {
+        (row.get("operation"), serde_json::from_str(row.get("json")).unwrap())
+    };
+    rows.iter().map(read).collect()
 }
 
 /// A state folder with the ledger of a dump.

@@ -7,6 +7,7 @@ mod intent;
 mod mutants;
 mod options;
 mod outbox;
+mod own_time;
 mod pool;
 mod power;
 mod record;

@@ -34,6 +34,8 @@ pub struct Summary {
     pub depths: [usize; 4],
     pub slowest: Duration,
     pub slowest_name: String,
+    /// The most that the engine itself took.
+    pub slowest_own: Duration,
     pub took: Duration,
     pub failed: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Summary {
             Ok(survived) => {
                 self.kills += survived.kills;
                 self.depths[survived.kills.min(3)] += 1;
+                self.slowest_own = self.slowest_own.max(survived.own);
                 if survived.took > self.slowest {
                     self.slowest = survived.took;
                     name.clone_into(&mut self.slowest_name);
@@ -96,7 +99,7 @@ impl Summary {
         let Self { seed, points, kills, depths, slowest, took, left, .. } = self;
         let text = format!(
             "{what}: {points} points, {} {done} ({} once, {} twice, {} three times: {kills} in all), {} not converged; \
-             {:.0} s, slowest end {:.1} s ({}); seed {seed}{}\n",
+             {:.0} s, slowest end {:.1} s ({}), of the engine alone {:.1} s; seed {seed}{}\n",
             depths[1] + depths[2] + depths[3],
             depths[1],
             depths[2],
@@ -105,6 +108,7 @@ impl Summary {
             took.as_secs_f64(),
             slowest.as_secs_f64(),
             self.slowest_name,
+            self.slowest_own.as_secs_f64(),
             if *left > 0 {
                 format!("; {left} points left out, the time was over")
             } else {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::options::{Draw, Options};
+use super::own_time::OwnTime;
 use super::pool::{Job, Pool};
 use super::record::{Loss, Recorder};
 use super::run::Survived;
@@ -66,11 +67,11 @@ pub fn comes_back(scene: &Scene, world: &World) -> Survived {
     records_are_whole(&world.state_dir());
     intent::check(world);
     world.run(&["status"]).expect(0);
-    let began = Instant::now();
+    let (began, own) = (Instant::now(), OwnTime::begins());
     run::continues(scene, &world.run(scene.then));
-    let took = began.elapsed();
+    let (took, own) = (began.elapsed(), own.ends(world));
     check::check(scene, world, 1);
-    Survived { kills: 1, took }
+    Survived { kills: 1, took, own }
 }
 
 fn jobs(name: &'static str, every: usize, seed: u64) -> Vec<Job<'static>> {

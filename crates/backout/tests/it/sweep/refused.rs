@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 
 use super::options::{Draw, Options};
+use super::own_time::OwnTime;
 use super::pool::{Job, Pool};
 use super::run::{self, Survived};
 use super::scene::{Scene, scene_of};
@@ -82,13 +83,13 @@ fn point(scene: &Scene, world: &World, chosen: usize, refusal: Refusal) -> Survi
         intent::check(world);
         world.run(&["status"]).expect(0);
     }
-    let began = Instant::now();
+    let (began, own) = (Instant::now(), OwnTime::begins());
     let ran = world.run(scene.then);
     run::continues(scene, &ran);
-    let took = began.elapsed();
+    let (took, own) = (began.elapsed(), own.ends(world));
     // A refused call is tried again as often as a step may be.
     check::check(scene, world, 3);
-    Survived { kills: usize::from(refused > 0), took }
+    Survived { kills: usize::from(refused > 0), took, own }
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::check;
+use super::own_time::OwnTime;
 use super::scene::{self, Scene};
 use super::tracer::{self, Call, Fate};
 use crate::support::{Ran, World};
 
-/// An operation that was cut off has come to its end within that: ten seconds and what the adapters take, on a
-/// machine that does other things, too.
+/// An operation that was cut off has come to its end within that, with what the adapters take, on a machine that does
+/// other things. What the engine takes itself is bounded apart (`own_time`).
 const CONVERGED: Duration = Duration::from_secs(60);
 
 /// Where the whole process is killed.
@@ -40,6 +41,8 @@ pub struct Survived {
     pub kills: usize,
     /// From the last kill to the end of what continued.
     pub took: Duration,
+    /// What the engine took of it.
+    pub own: Duration,
 }
 
 /// Kills the command at the first of `kills`, and what continues it at the others.
@@ -61,9 +64,9 @@ pub fn point(scene: &Scene, world: &World, kills: &[Kill]) -> Survived {
         }
         world.history();
     }
-    let began = Instant::now();
+    let (began, own) = (Instant::now(), OwnTime::begins());
     continues(scene, &world.run(scene.then));
-    let took = began.elapsed();
+    let (took, own) = (began.elapsed(), own.ends(world));
     assert!(took < CONVERGED, "it took {took:?} to come to an end");
     scene::kill(beside);
     check::check(scene, world, killed);
@@ -72,7 +75,7 @@ pub fn point(scene: &Scene, world: &World, kills: &[Kill]) -> Survived {
         let tally = load.stop();
         assert_eq!(tally.failures(), 0, "users were served all the time: {tally:?}");
     }
-    Survived { kills: killed, took }
+    Survived { kills: killed, took, own }
 }
 
 /// Runs the command up to there. False if it came to its end before.

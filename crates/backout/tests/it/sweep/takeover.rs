@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::Options;
+use super::own_time::OwnTime;
 use super::pool::{Job, Pool};
 use super::run::Survived;
 use super::scene::{ROLLBACK, Scene, scene_of};
@@ -20,14 +21,14 @@ fn take_over(scene: &Scene, world: &World, nth: usize) -> Survived {
     wait_until("the boundary", || {
         fs::read_to_string(&file).is_ok_and(|text| text.lines().count() >= nth)
     });
-    let began = std::time::Instant::now();
+    let (began, own) = (std::time::Instant::now(), OwnTime::begins());
     let ran = world.run(ROLLBACK).expect(0);
-    let took = began.elapsed();
+    let (took, own) = (began.elapsed(), own.ends(world));
     let held = deploy.wait();
     // It was taken over, it had come to its end before, or it had not begun.
     assert!(matches!(held.code, Some(0 | 1 | 3 | 5 | 10)), "{held:?}\nafter {ran:?}");
     check::check(scene, world, 1);
-    Survived { kills: 1, took }
+    Survived { kills: 1, took, own }
 }
 
 #[test]
