@@ -1,6 +1,6 @@
 //! Turns what samplers saw into the judge's events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use backout_core::ids::{Slot, Unit};
@@ -162,7 +162,12 @@ impl Feed {
         }
         let (ok, latency) = (all.saturating_sub(failed), &self.delta[..]);
         match &now.sessions {
-            _ if moved => judge.observe(Event::Unattributed { at_ms, arm, ok, failed, latency }),
+            Some(sessions) if moved => {
+                // Of what is lost nobody can tell how many clients it was that failed.
+                let (ok, failed) = if sessions.lost { (ok, 0) } else { once_each(&sessions.seen) };
+                judge.observe(Event::Unattributed { at_ms, arm, ok, failed, latency: &[] });
+            }
+            None if moved => judge.observe(Event::Unattributed { at_ms, arm, ok, failed, latency }),
             None => judge.observe(Event::Requests { at_ms, arm, ok, failed, latency }),
             Some(sessions) => sessions.seen.iter().for_each(|seen| {
                 let SessionOutcome { session, latency_us } = *seen;
@@ -286,6 +291,14 @@ impl Feed {
     }
 }
 
+/// Requests of clients that had no failure, and clients that had one.
+fn once_each(seen: &[SessionOutcome]) -> (u64, u64) {
+    let failures = seen.iter().filter(|seen| seen.latency_us.is_none());
+    let failed: BTreeSet<u64> = failures.map(|seen| seen.session).collect();
+    let ok = seen.iter().filter(|seen| !failed.contains(&seen.session)).count();
+    (ok as u64, failed.len() as u64)
+}
+
 fn check_sample(sample: &Sample, expected: &str, interval_ms: u64) -> CheckSample {
     let stale_ms = i64::try_from(2 * interval_ms).unwrap_or(i64::MAX / 2) + SKEW_MS;
     let stale = sample
@@ -329,6 +342,7 @@ fn percentile(buckets: &[(u64, u64)], q: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use backout_core::ports::SessionOutcomes;
     use backout_judge::{Level, Settings};
 
     use super::*;
@@ -374,6 +388,65 @@ mod tests {
         feed.frame(&mut judge, &frame(5, 50, (300, 14), (9_600, 90)));
         // Two more at an even split are worth less than four in all.
         assert!((1.5 * at_five..4.0 * at_five).contains(&e_value(&judge)), "{}", e_value(&judge));
+    }
+
+    /// A side with so many requests in all, of which these clients' are new; the last one's failed.
+    fn clients(side: &mut SideCounters, seen: impl IntoIterator<Item = (u64, bool)>) {
+        let outcome =
+            |(session, ok): (u64, bool)| SessionOutcome { session, latency_us: ok.then_some(900) };
+        let seen: Vec<_> = seen.into_iter().map(outcome).collect();
+        side.requests += seen.len() as u64;
+        side.failed += seen.iter().filter(|seen| seen.latency_us.is_none()).count() as u64;
+        side.sessions = Some(SessionOutcomes { lost: false, seen });
+    }
+
+    #[test]
+    fn a_client_that_fails_all_the_time_is_one_failure_and_several_clients_are_evidence() {
+        let settings = Settings { sticky_sessions: true, ..Settings::default() };
+        let mut judge = Judge::new(settings, 0);
+        let mut feed =
+            Feed::new(vec![(Slot::B, Arm::Canary, 2), (Slot::A, Arm::Baseline, 1)], true);
+        let mut told = frame(1, 10, (0, 0), (0, 0));
+        feed.frame(&mut judge, &told);
+        // Stages change meanwhile: what is counted across that is by client too.
+        for (second, share) in (2..).zip([10, 10, 25, 25, 25, 50, 50, 50]) {
+            told.at = Timestamp::from_second(second).unwrap();
+            told.weights = BTreeMap::from([(Slot::A, 100 - share), (Slot::B, share)]);
+            let others = |from: u64| (from..from + 40).map(|session| (session, true));
+            clients(told.sides.get_mut(&Slot::A).unwrap(), others(100));
+            let abuse = (0..400).map(|_| (7, false));
+            clients(told.sides.get_mut(&Slot::B).unwrap(), others(200).chain(abuse));
+            feed.frame(&mut judge, &told);
+            let verdict = judge.verdict(second * 1_000);
+            assert_ne!(verdict.level, Level::Failing, "{}", verdict.evidence);
+        }
+        assert_eq!(feed.readings[&Slot::B].failed, 3_200, "people see them all");
+        told.at = Timestamp::from_second(20).unwrap();
+        told.weights = BTreeMap::from([(Slot::A, 50), (Slot::B, 50)]);
+        clients(told.sides.get_mut(&Slot::A).unwrap(), (100..140).map(|session| (session, true)));
+        clients(told.sides.get_mut(&Slot::B).unwrap(), (300..330).map(|session| (session, false)));
+        feed.frame(&mut judge, &told);
+        let verdict = judge.verdict(20_000);
+        assert_eq!(verdict.level, Level::Failing, "{}", verdict.evidence);
+    }
+
+    #[test]
+    fn what_was_lost_of_one_side_is_evidence_for_neither() {
+        let settings = Settings { sticky_sessions: true, ..Settings::default() };
+        let mut judge = Judge::new(settings, 0);
+        let mut feed =
+            Feed::new(vec![(Slot::B, Arm::Canary, 2), (Slot::A, Arm::Baseline, 1)], true);
+        let mut told = frame(1, 10, (0, 0), (0, 0));
+        feed.frame(&mut judge, &told);
+        feed.frame(&mut judge, &told);
+        told.at = Timestamp::from_second(2).unwrap();
+        clients(told.sides.get_mut(&Slot::A).unwrap(), []);
+        clients(told.sides.get_mut(&Slot::B).unwrap(), (300..330).map(|session| (session, false)));
+        told.sides.get_mut(&Slot::A).unwrap().sessions.as_mut().unwrap().lost = true;
+        feed.frame(&mut judge, &told);
+        let mut comparison = judge.comparison().clone();
+        comparison.settle();
+        assert_eq!(comparison.e_values().errors, Some(1.0));
     }
 
     #[test]
