@@ -277,6 +277,11 @@ fn controller() {
 }
 
 #[test]
+fn drill() {
+    read_page("drill.md");
+}
+
+#[test]
 fn when_stuck() {
     read_page("when-stuck.md");
 }

@@ -79,7 +79,7 @@ fn what_runs_is_seen_and_the_way_back_is_proven() {
     assert!(unit.contains("recover --yes -e production") && unit.contains(&dir), "{unit}");
     let ran = world.run(&["doctor"]).expect(0);
     has_line(&ran, "ExecStart=");
-    has_line(&ran, "ready, with 1 warning");
+    has_line(&ran, "ready, with 2 warnings");
 
     // The command of the unit does bring it back.
     for process in world.supervisors().iter().chain(&world.proxies()) {
