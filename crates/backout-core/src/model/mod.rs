@@ -34,7 +34,8 @@ pub use policy::{
     Stage, Strategy,
 };
 pub use release::{
-    Artifact, JobSpec, MIXED_RELEASE_FORMAT, Origin, RELEASE_FORMAT, Release, ReleaseContent, Service,
+    Artifact, JobSpec, MIXED_RELEASE_FORMAT, Origin, RELEASE_FORMAT, Release, ReleaseContent,
+    Service,
 };
 pub use request::{DeployOrder, Request, RequestAnswer, RequestKind};
 pub use rollback::{RollbackRecord, StepRecord};

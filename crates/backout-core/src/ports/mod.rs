@@ -29,12 +29,11 @@ pub use metric::{MetricSource, MetricSubject, Point, Points};
 pub use probe::{Probe, ProbeError, ProbeSubject, Sample, SampleOutcome};
 pub use router::{
     DeadMan, DeadManFired, FrameStream, Router, RouterSide, SessionOutcome, SessionOutcomes,
-    SideCounters, Traffic, TrafficChange,
-    TrafficFrame, Trip, Tripped,
+    SideCounters, Traffic, TrafficChange, TrafficFrame, Trip, Tripped,
 };
 pub use step_cx::{Secret, Secrets, StepCx};
 pub use synthetic::{Synthetic, SyntheticOutcome};
 pub use target::{
-    Capabilities, Earlier, Exit, Farewell, Marker, NamedText, Observed, OwnHealth, PartsOf, Receipt, Rehearsal,
-    Revert, Running, Target, TargetAction,
+    Capabilities, Earlier, Exit, Farewell, Marker, NamedText, Observed, OwnHealth, PartsOf,
+    Receipt, Rehearsal, Revert, Running, Target, TargetAction,
 };

@@ -45,6 +45,7 @@ fn words(action: &Action) -> String {
         Action::Confirm { service, host, .. } => format!("confirm {service} on {host}"),
         Action::RestoreConfig { .. } => "restore config".to_owned(),
         Action::Prune => "prune".to_owned(),
+        Action::LetGo { slot, .. } => format!("let go of {slot}"),
         Action::Rehearse { slot, beside, .. } => format!("rehearse in {slot} beside {beside}"),
         Action::KeepEvidence { slot, deployment, limit_ms, .. } => {
             format!("keep evidence of #{deployment} in {slot} within {limit_ms} ms")

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use backout_core::ids::{HostName, ReleaseId, ServiceName, Version};
 use backout_core::model::{
-    Deployment, DeploymentStatus, EnvironmentRecord, ReadinessCheck, Release, RequestKind,
-    RollbackType, Severity, Trigger,
+    Deployment, DeploymentStatus, EnvironmentRecord, OperationKind, ReadinessCheck, Release,
+    RequestKind, RollbackType, Severity, Trigger,
 };
 use backout_core::plan::{Action, Live, Plan, RollbackWish, Seen, Situation, lint, plan_rollback};
 use backout_core::ports::{Change, Running};
@@ -113,6 +113,9 @@ async fn prepare(
     environment: &EnvironmentRecord,
     open: Option<&Plan>,
 ) -> Result<PreparedRollback, EngineError> {
+    // These change nothing of what is live: it is gone back from as if they were not there.
+    let aside = |plan: &&Plan| matches!(plan.kind, OperationKind::Drill | OperationKind::Eject);
+    let open = open.filter(|plan| !aside(plan));
     let history = history(cx).await?;
     let beside = left_failing(environment, &history).filter(|_| open.is_none());
     let goal = goal(cx, wishes, environment, (open, beside.as_ref()), &history).await?;

@@ -38,6 +38,7 @@ impl Sim {
             | Action::Prune
             | Action::KeepEvidence { .. }
             | Action::Rehearse { .. }
+            | Action::LetGo { .. }
             | Action::Watch { .. } => {}
         }
         let key = op.plan.effect_key(&op.plan.steps[step]);
@@ -120,6 +121,7 @@ impl Sim {
             | Action::Prune
             | Action::KeepEvidence { .. }
             | Action::Rehearse { .. }
+            | Action::LetGo { .. }
             | Action::Watch { .. } => false,
         }
     }

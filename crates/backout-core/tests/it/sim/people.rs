@@ -288,7 +288,10 @@ impl Sim {
                 let release = op.plan.release.clone().unwrap();
                 Some((Arc::clone(self.world.release(&release)), op.plan.target_was_stable))
             }
-            OperationKind::Adopt | OperationKind::Down | OperationKind::Drill => None,
+            OperationKind::Adopt
+            | OperationKind::Down
+            | OperationKind::Drill
+            | OperationKind::Eject => None,
         };
         let Some((release, was_stable)) = target else { return Ok(None) };
         let left = match op.plan.kind {
