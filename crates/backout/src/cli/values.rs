@@ -10,11 +10,12 @@ use super::args::ConfigChoice;
 use crate::config::{nearest, parse_duration_ms};
 
 /// The safety checks of a rollback that `--override` may lift.
-pub const SAFETY_CHECKS: [&str; 10] = [
+pub const SAFETY_CHECKS: [&str; 11] = [
     "target_exists",
     "target_status",
     "artifact_available",
     "config_compatibility",
+    "unit_files_unchanged",
     "schema_compatibility",
     "service_dependencies",
     "snapshot_intact",
@@ -24,9 +25,10 @@ pub const SAFETY_CHECKS: [&str; 10] = [
 ];
 
 /// The checks of a deploy that `--override` may lift. A missing secret is none of them: nothing could be started.
-pub const DEPLOY_CHECKS: [&str; 6] = [
+pub const DEPLOY_CHECKS: [&str; 7] = [
     "artifact_available",
     "config_compatibility",
+    "unit_files_unchanged",
     "old_release_startable",
     "router_movable",
     "nothing_in_the_way",

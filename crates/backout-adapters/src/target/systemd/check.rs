@@ -50,9 +50,10 @@ async fn of_unit(side: &Side) -> Result<String, AdapterError> {
         return Err(AdapterError::permanent(why));
     }
     let at_boot = match state.file_state.as_str() {
-        "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated" => {
-            "starts at boot as its file says".to_owned()
+        "enabled" | "enabled-runtime" | "alias" | "indirect" | "generated" => {
+            "starts at boot".to_owned()
         }
+        "static" => "starts at boot only where another unit wants it".to_owned(),
         // Which of two slots serves changes with each deploy: `recover` starts the right one.
         _ if side.spec.has_slots() => "is started at boot by `backout recover`".to_owned(),
         _ => format!("does not start at boot before `systemctl enable {}`", state.name),

@@ -48,11 +48,13 @@ impl Side {
             kept.push((self.options.artifacts.path_of(&piece.digest)?, piece.at.clone()));
         }
         let folder = self.place.releases.join(name_of(&pieces));
-        let lock = locked(&self.place.releases).await?;
         let (look, into) = (kept.clone(), folder.clone());
+        // What is there needs no writing, also where nothing can be written any more.
         if blocking(move || Ok(is_whole(&look, &into))).await? {
             return Ok(folder);
         }
+        self.place.make().map_err(|e| writing(&e))?;
+        let lock = locked(&self.place.releases).await?;
         // What is about to be copied must be what was kept.
         for piece in &pieces {
             self.options.artifacts.verify(&piece.digest).await?;

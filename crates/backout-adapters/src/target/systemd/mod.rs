@@ -252,8 +252,9 @@ impl Target for SystemdTarget {
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, .. } => {
-                self.known_side(unit, Some(release))?.start(release, *deployment, cx).await
+            TargetAction::Start { unit, release, deployment, restore, .. } => {
+                let side = self.known_side(unit, Some(release))?;
+                side.start(release, *deployment, *restore, cx).await
             }
             TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
             TargetAction::Stop { unit, release, .. } => match self.side(unit, Some(release))? {

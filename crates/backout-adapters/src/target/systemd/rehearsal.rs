@@ -12,7 +12,6 @@ impl Side {
     pub(super) async fn rehearse(&self, release: &Release) -> Result<Rehearsal, AdapterError> {
         let name = &self.place.name;
         let version = release.content.version_of(&self.unit.service);
-        self.place.make().map_err(|e| writing(&e))?;
         let folder = self.lay_out(release).await?;
         let mut rehearsal = Rehearsal {
             rehearsed: vec![format!("{version} stands at `{}`, each file whole", folder.display())],

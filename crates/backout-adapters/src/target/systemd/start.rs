@@ -23,12 +23,13 @@ impl Side {
         &self,
         release: &Arc<Release>,
         deployment: u64,
+        restore: bool,
         cx: &StepCx,
     ) -> Result<Receipt, AdapterError> {
         let limit = Duration::from_millis(self.spec.timeout_ms).min(cx.timeout);
         let until = Instant::now() + limit;
         self.usable_state().await?;
-        self.place.make().map_err(|e| writing(&e))?;
+        std::fs::create_dir_all(self.place.parent()).map_err(|e| writing(&e))?;
         let _lock = self.place.enter(limit / 2).await?;
         // Whoever held the lock before may have changed it.
         let state = self.usable_state().await?;
@@ -58,6 +59,10 @@ impl Side {
             let message = format!("{} runs {} already", self.place.name, wanted.version);
             return Ok(Receipt { message, ..Receipt::default() });
         }
+        let held = before.as_ref().filter(|note| restore && note.release == wanted.release);
+        if let Some(held) = held.filter(|note| runs(note, &state, leads.as_deref())) {
+            return self.take_over(Note { folder: held.folder.clone(), port: held.port, ..wanted });
+        }
         let occupied = before.as_ref().is_none_or(|note| note.release != wanted.release);
         if self.options.beside && occupied && !state.is_down() {
             return Err(AdapterError::permanent(format!(
@@ -73,6 +78,13 @@ impl Side {
         let ended = self.restart(&state, until).await?;
         self.write_note(&Note { finished: true, ..note.clone() })?;
         self.verdict(&note, ended, warnings).await
+    }
+
+    /// Going back to what was never stopped: it is noted for whom it runs now, and nobody meets a restart.
+    fn take_over(&self, note: Note) -> Result<Receipt, AdapterError> {
+        let message = format!("{} was never stopped: it runs {}", self.place.name, note.version);
+        self.write_note(&Note { finished: true, ..note })?;
+        Ok(Receipt { message, ..Receipt::default() })
     }
 
     /// The same one for a start that comes again: the program may hold it.

@@ -43,6 +43,15 @@ pub(super) enum Target {
         /// One of them has a health check of its own.
         checked: bool,
     },
+    /// A unit of systemd.
+    Systemd {
+        /// Its name.
+        unit: String,
+        /// What is copied per release.
+        artifact: Vec<String>,
+        /// The link that its file names, if it names one.
+        current: Option<String>,
+    },
     /// A deployment script.
     Script {
         /// Its path.
@@ -58,6 +67,7 @@ impl Target {
             Target::Process { .. } => "process",
             Target::Script { .. } => "script",
             Target::Compose { .. } => "compose",
+            Target::Systemd { .. } => "systemd",
         }
     }
 }
@@ -75,6 +85,7 @@ pub(super) fn detect(folder: &Path) -> io::Result<Found> {
     let app = app_name(&folder);
     let found = deploy_script(&folder)
         .or_else(|| compose(&folder))
+        .or_else(|| systemd(&folder, &app, &entries))
         .or_else(|| procfile(&folder, &entries))
         .or_else(|| executable(&folder, &app))
         .or_else(|| package_json(&folder, &entries))
@@ -199,6 +210,41 @@ fn compose(folder: &Path) -> Option<(String, Target)> {
         format!("found {}", files.join(" and ")),
         Target::Compose { files, serving, port, checked },
     ))
+}
+
+/// A unit file of a service: named as the app, else the first one.
+fn systemd(folder: &Path, app: &str, entries: &[String]) -> Option<(String, Target)> {
+    let is_unit = |name: &&String| name.ends_with(".service") && !name.starts_with('@');
+    let stem = |name: &String| name.trim_end_matches(".service").trim_end_matches('@') == app;
+    let mut units: Vec<&String> = entries.iter().filter(is_unit).collect();
+    units.sort_by_key(|name| !stem(name));
+    let (name, text) = units.into_iter().find_map(|name| {
+        let text = read(&folder.join(name))?;
+        text.lines().any(|line| line.trim() == "[Service]").then_some((name, text))
+    })?;
+    let start = text.lines().find_map(|line| line.trim().strip_prefix("ExecStart="));
+    // Signs before a path change how it is run, not which one it is.
+    let program = start.and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+    let program = program.trim_start_matches(['-', '@', ':', '+', '!']);
+    let current = program.split_once("/current").and_then(|(before, after)| {
+        let (rest, _) = after.split_once('/')?;
+        let plain = rest.is_empty() || rest == "-%i";
+        plain.then(|| format!("{before}/current{}", rest.replace("%i", "{slot}")))
+    });
+    let file = program.rsplit('/').next().unwrap_or_default();
+    let places = ["", "target/release/", "bin/", "dist/", "build/"];
+    let places = places.map(|place| format!("{place}{file}"));
+    let found = places.into_iter().find(|path| is_below(path) && folder.join(path).is_file());
+    let artifact = match found {
+        Some(path) => vec![path],
+        None => code(&entries.iter().filter(|other| *other != name).cloned().collect::<Vec<_>>()),
+    };
+    let artifact = if artifact.is_empty() { vec![app.to_owned()] } else { artifact };
+    let unit = match name.split_once("@.") {
+        Some((before, after)) => format!("{before}@{{slot}}.{after}"),
+        None => name.clone(),
+    };
+    Some((format!("found {name}"), Target::Systemd { unit, artifact, current }))
 }
 
 /// `8080` of `127.0.0.1:8080:80`, or of the long form.

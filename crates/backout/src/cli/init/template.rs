@@ -13,6 +13,9 @@ pub(super) fn render(found: &Found) -> String {
     match &found.target {
         Target::Process { command, artifact, note } => head + &process(command, artifact, note),
         Target::Script { program, moves_traffic } => head + &script(program, *moves_traffic),
+        Target::Systemd { unit, artifact, current } => {
+            head + &systemd(unit, artifact, current.as_deref())
+        }
         Target::Compose { files, serving, port, checked } => {
             head + &compose(files, serving, *port, *checked)
         }
@@ -97,6 +100,43 @@ fn compose(files: &[String], serving: &[String], port: Option<u16>, checked: boo
          # services: {{ {service}: {{}} }}\n\
          # router: {{ builtin: {{ listen: \"127.0.0.1:8080\" }} }}\n\
          # health: {{ http: {{ url: \"http://127.0.0.1:{{port}}/\" }} }}\n\n{health}{}",
+        bake()
+    )
+}
+
+fn systemd(unit: &str, artifact: &[String], current: Option<&str>) -> String {
+    let artifact = match artifact {
+        [one] => quoted(one),
+        several => list(several),
+    };
+    let slots = unit.contains("{slot}");
+    let current = match current {
+        Some(path) => format!("    current: {}\n", quoted(path)),
+        None => "    # current: /srv/shop/current    # default: beside this file\n".to_owned(),
+    };
+    let target = format!(
+        "target:\n  systemd:\n    \
+         # Put its file to /etc/systemd/system, or run `systemctl link` on it: then it comes back with each release.\n    \
+         unit: {}\n    \
+         # Copied for every release; the link below leads to the one that runs, and ExecStart= must name it.\n    \
+         artifact: {artifact}\n{current}\n",
+        quoted(unit)
+    );
+    if slots {
+        return format!(
+            "{target}router:\n  \
+             # Where users connect; each side gets its port as PORT from EnvironmentFile=-LINK.env.\n  \
+             builtin: {{ listen: \"127.0.0.1:8080\" }}\n\n\
+             health:\n  \
+             # Asked at each release's own port; must answer 200 when it is well.\n  \
+             http: {{ url: \"http://127.0.0.1:{{port}}/\" }}\n\n{}",
+            canary_times()
+        );
+    }
+    format!(
+        "{target}health:\n  \
+         # Put the service's own address here; it must answer 200 when it is well.\n  \
+         http: {{ url: \"http://127.0.0.1:8080/\" }}\n\n{}",
         bake()
     )
 }
@@ -226,6 +266,34 @@ mod tests {
         let (found, loaded) = written(folder.path());
         assert_eq!(command(&found), (vec!["{artifact}"], vec!["target/release/other"]));
         assert_usable(&loaded);
+    }
+
+    #[test]
+    fn a_unit_of_systemd() {
+        let plain = "[Unit]\n[Service]\nExecStart=/srv/shop/current/serve --port 80\n";
+        let one = folder(&[("shop.service", plain), ("bin/serve", "\u{7f}ELF")]);
+        let (found, loaded) = written(one.path());
+        let target = Target::Systemd {
+            unit: "shop.service".to_owned(),
+            artifact: vec!["bin/serve".to_owned()],
+            current: Some("/srv/shop/current".to_owned()),
+        };
+        assert_eq!(found.target, target);
+        assert_eq!(loaded.settings.policy.strategy, Strategy::Recreate);
+        assert_usable(&loaded);
+        let template = "[Service]\nExecStart=-/srv/shop/current-%i/bin/serve\n";
+        let two = folder(&[("shop@.service", template), ("serve.py", "x")]);
+        let (found, loaded) = written(two.path());
+        let target = Target::Systemd {
+            unit: "shop@{slot}.service".to_owned(),
+            artifact: vec!["serve.py".to_owned()],
+            current: Some("/srv/shop/current-{slot}".to_owned()),
+        };
+        assert_eq!(found.target, target);
+        assert_eq!(loaded.settings.policy.strategy.as_str(), "canary");
+        assert_usable(&loaded);
+        let odd = folder(&[("a.service", "[Service]\nExecStart=\n"), ("b.service", "no unit")]);
+        assert_usable(&written(odd.path()).1);
     }
 
     #[test]
