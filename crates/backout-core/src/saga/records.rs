@@ -221,6 +221,14 @@ fn slot_intent(plan: &Plan, rows: &mut Opening, step: usize) {
             }
         }
         Action::SetTraffic(_) | Action::EnsureRouter => rows.environment.routed = true,
+        // Where nothing had to start for the release, nothing has said before that it is what runs there.
+        Action::Watch { .. } if plan.live_at == Some(step) => {
+            let of = plan.release.as_ref().zip(plan.version.as_ref());
+            if let (Some(record), Some((release, version))) = (slots.get_mut(&plan.slot), of) {
+                record.release = release.clone();
+                record.version = version.clone();
+            }
+        }
         _ => {}
     }
 }
@@ -253,11 +261,6 @@ fn slot_outcome(plan: &Plan, rows: &mut Opening, step: usize) {
 fn adopt_slot(plan: &Plan, slots: &mut BTreeMap<crate::ids::Slot, SlotRecord>) {
     if let (Some(record), Some(number)) = (slots.get_mut(&plan.slot), plan.deployment) {
         record.deployment = number;
-        // Where nothing had to start for it, nothing has said so before.
-        if let (Some(release), Some(version)) = (&plan.release, &plan.version) {
-            record.release = release.clone();
-            record.version = version.clone();
-        }
     }
 }
 

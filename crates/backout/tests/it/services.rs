@@ -127,3 +127,16 @@ fn versions(world: &World) -> String {
     };
     status["services"].as_array().unwrap().iter().map(one).collect::<Vec<_>>().join(", ")
 }
+
+/// `stop web`, `start api` and so on, in the order in which they were done.
+fn done(operation: &serde_json::Value) -> Vec<String> {
+    let steps = operation["steps"].as_array().unwrap();
+    let of = |step: &serde_json::Value| {
+        let name = step["name"].as_str().unwrap();
+        let id = step["id"].as_str().unwrap();
+        let service = id.rsplit_once('/').unwrap().1.split('@').next().unwrap();
+        (matches!(name, "start" | "stop") && step["status"] == "done")
+            .then(|| format!("{name} {service}"))
+    };
+    steps.iter().filter_map(of).collect()
+}

@@ -189,6 +189,10 @@ pub fn rollback_table(record: &RollbackRecord, operation: &Finished) -> Table {
     );
     row("to", format!("#{} {}", record.deployment_to, record.target_version));
     row("type", record.rollback_type.to_string());
+    let names: Vec<&str> = record.services.iter().map(|name| name.as_str()).collect();
+    if !names.is_empty() {
+        row("services", format!("only {}", names.join(", ")));
+    }
     row("trigger", record.trigger.to_string());
     row("reason", record.reason.clone().unwrap_or_default());
     if let Some(safe) = record.traffic_safe_at {
