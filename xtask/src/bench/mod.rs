@@ -16,6 +16,7 @@ mod process;
 mod proxy_cpu;
 mod proxy_switch;
 mod report;
+mod ssh;
 mod standby;
 mod status;
 mod systemd;
@@ -47,6 +48,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "compose", about: compose::ABOUT, measure: compose::measure },
     Benchmark { name: "systemd", about: systemd::ABOUT, measure: systemd::measure },
     Benchmark { name: "git", about: git::ABOUT, measure: git::measure },
+    Benchmark { name: "ssh", about: ssh::ABOUT, measure: ssh::measure },
     Benchmark { name: "standby", about: standby::ABOUT, measure: standby::measure },
     Benchmark { name: "trip", about: trip::ABOUT, measure: trip::measure },
 ];
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(options, Options { name: Some("proxy-cpu".into()), may_install: false });
         assert_eq!(Options::parse(&options.words()).unwrap(), options);
         assert!(Options::parse(&["cpu"]).unwrap_err().contains(
-            "build, proxy-switch, proxy-cpu, ledger, intent, status, compose, systemd, git, standby, trip, not `cpu`"
+            "build, proxy-switch, proxy-cpu, ledger, intent, status, compose, systemd, git, ssh, standby, trip, not `cpu`"
         ));
     }
 }

@@ -183,6 +183,21 @@ const COMPONENTS: &[Component] = &[
         install: Install::Apt(&["busybox-static"]),
     },
     Component {
+        name: "ssh",
+        needed_by: &["test", "bench"],
+        why: "the user's own way to other hosts",
+        find: Find::Answers("ssh", &["-V"]),
+        install: Install::Apt(&["openssh-client"]),
+    },
+    Component {
+        name: "sshd",
+        needed_by: &["test", "bench"],
+        why: "other hosts, on ports of this machine",
+        // It tells its version only with a complaint.
+        find: Find::Answers("test", &["-x", "/usr/sbin/sshd"]),
+        install: Install::Apt(&["openssh-server"]),
+    },
+    Component {
         name: "faketime",
         needed_by: &["test"],
         why: "sets the clock of commands in tests of leases",
