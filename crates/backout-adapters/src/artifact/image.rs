@@ -13,8 +13,9 @@ use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
+use super::image_copy;
 use crate::docker::{Call, Docker, Image, is_no_engine, said};
-use crate::host::{Ended, create_private_dirs, remove_file_if_there, sync_dir};
+use crate::host::{Ended, create_private_dirs, sync_dir};
 
 /// What digests of images begin with.
 pub const IMAGE_SCHEME: &str = "image:";
@@ -107,12 +108,7 @@ impl ImageArtifacts {
         pull: Pull,
     ) -> Result<Resolved, AdapterError> {
         let here = self.docker.image(reference).await?;
-        let known_here = here.as_ref().is_some_and(|image| image.repo_digests().is_empty());
-        let wanted = match pull {
-            Pull::Never => false,
-            Pull::Missing => here.is_none(),
-            Pull::Always => !known_here,
-        };
+        let wanted = Self::is_pulled(here.as_ref(), pull);
         let image = if wanted { self.pull(reference).await? } else { here };
         let image = image.ok_or_else(|| {
             AdapterError::permanent(format!(
@@ -123,24 +119,26 @@ impl ImageArtifacts {
         Ok(resolved(reference, &image))
     }
 
+    /// Whether the registry has the word.
+    pub(super) fn is_pulled(here: Option<&Image>, pull: Pull) -> bool {
+        match pull {
+            Pull::Never => false,
+            Pull::Missing => here.is_none(),
+            Pull::Always => !here.is_some_and(|image| image.repo_digests().is_empty()),
+        }
+    }
+
+    pub(super) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
     async fn pull(&self, reference: &str) -> Result<Option<Image>, AdapterError> {
         let call = Call { timeout: TRANSFER, ..Call::new(["pull", "--quiet", reference]) };
         let finished = self.docker.run(call).await?;
         if finished.ended == Ended::Exited(0) {
             return self.docker.image(reference).await;
         }
-        let said = said(&finished);
-        let error = format!("failed to pull image {reference}: {said}");
-        if ["manifest unknown", "not found", "access denied", "invalid reference"]
-            .iter()
-            .any(|w| said.contains(w))
-        {
-            return Err(AdapterError::permanent(error)
-                .with_hint("check the tag and the registry's login; nothing was changed"));
-        }
-        Err(AdapterError::transient(error).with_hint(
-            "its registry must be reachable to learn what the tag stands for now; pull_policy: missing takes the image that is here",
-        ))
+        Err(no_answer("pull", reference, &said(&finished)))
     }
 
     /// Makes sure that a kept image is in the engine, from its copy if it has to be.
@@ -155,6 +153,9 @@ impl ImageArtifacts {
             if !copy.is_file() {
                 return Err(gone(path));
             }
+            whole(copy.clone()).await.map_err(|why| {
+                AdapterError::permanent(format!("failed to find image {path}: {why}"))
+            })?;
             self.load(&copy, path).await?;
         }
         self.pin(path, digest).await?;
@@ -178,7 +179,7 @@ impl ImageArtifacts {
     /// Writes the image's bytes into the state folder; a copy that is there was whole when it got its name.
     async fn save(&self, digest: &str) -> Result<(), AdapterError> {
         let place = self.copy_path(digest)?;
-        if place.is_file() {
+        if place.is_file() && whole(place.clone()).await.is_ok() {
             return Ok(());
         }
         let failed = |e: std::io::Error| {
@@ -201,7 +202,10 @@ impl ImageArtifacts {
         }
         // The command may have put a file of its own in the place of ours.
         fs::File::open(temporary.path()).and_then(|file| file.sync_all()).map_err(failed)?;
+        image_copy::forget(&place).map_err(failed)?;
         fs::rename(temporary.path(), &place).map_err(failed)?;
+        let written = tokio::task::spawn_blocking(move || image_copy::remember(&place)).await;
+        written.map_err(|e| failed(e.into()))?.map_err(failed)?;
         sync_dir(&self.copies).map_err(failed)
     }
 
@@ -231,6 +235,20 @@ impl ImageArtifacts {
         }
     }
 
+    /// What of ours is in the engine, for people.
+    pub(crate) fn describe(&self) -> String {
+        format!("the names {}:* of images, and the containers that hold them", self.repository)
+    }
+
+    /// Takes our names off images that run; whoever runs them needs no name.
+    pub(crate) async fn unname(&self, digests: &[ArtifactDigest]) -> Result<(), AdapterError> {
+        for digest in digests {
+            self.remove(&["rm", &self.holder(digest)?]).await?;
+            self.remove(&["image", "rm", "--force", &self.reference(digest)?]).await?;
+        }
+        Ok(())
+    }
+
     async fn remove(&self, args: &[&str]) -> Result<(), AdapterError> {
         let finished = self.docker.run(Call::new(args.iter().copied())).await?;
         let said = said(&finished);
@@ -240,6 +258,12 @@ impl ImageArtifacts {
         }
         Err(AdapterError::transient(format!("failed to forget an image: {said}")))
     }
+}
+
+/// Proves a copy, away from the tasks that must not wait.
+async fn whole(copy: PathBuf) -> Result<(), String> {
+    let proven = tokio::task::spawn_blocking(move || image_copy::verify(&copy)).await;
+    proven.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 impl Image {
@@ -279,6 +303,26 @@ fn resolved(reference: &str, image: &Image) -> Resolved {
         digest: format!("{IMAGE_SCHEME}{}", image.id),
         path: manifest.map_or_else(|| reference.to_owned(), |digest| format!("{name}@{digest}")),
     }
+}
+
+/// A registry that has no such image, or that gives no answer.
+pub(super) fn no_answer(verb: &str, reference: &str, said: &str) -> AdapterError {
+    let error = format!("failed to {verb} image {reference}: {said}");
+    let no = [
+        "manifest unknown",
+        "no such manifest",
+        "not found",
+        "access denied",
+        "unauthorized",
+        "invalid reference",
+    ];
+    if no.iter().any(|words| said.contains(words)) {
+        return AdapterError::permanent(error)
+            .with_hint("check the tag and the registry's login; nothing was changed");
+    }
+    AdapterError::transient(error).with_hint(
+        "its registry must be reachable to learn what the tag stands for now; pull_policy: missing takes the image that is here",
+    )
 }
 
 fn gone(path: &str) -> AdapterError {
@@ -336,8 +380,18 @@ impl ArtifactStore for ImageArtifacts {
 
     async fn verify(&self, digest: &str) -> Result<(), AdapterError> {
         let (reference, id) = (self.reference(digest)?, id_of(digest)?);
-        let copied = self.copy_path(digest)?.is_file();
-        if self.docker.image_id(&reference).await?.as_deref() == Some(id) || copied {
+        if self.docker.image_id(&reference).await?.as_deref() == Some(id) {
+            return Ok(());
+        }
+        let copy = self.copy_path(digest)?;
+        let copied = copy.is_file();
+        if copied && let Err(why) = whole(copy).await {
+            return Err(AdapterError::permanent(format!(
+                "the image was removed from this machine, and {why}"
+            ))
+            .with_hint("pull it again by its digest"));
+        }
+        if copied {
             return Ok(());
         }
         if self.docker.image_id(id).await?.is_some() {
@@ -369,7 +423,7 @@ impl ArtifactStore for ImageArtifacts {
             self.remove(&["rm", &self.holder(&digest)?]).await?;
             // Only our own name goes; the image itself as well, if nobody else has a name for it.
             self.remove(&["image", "rm", &self.reference(&digest)?]).await?;
-            remove_file_if_there(&self.copy_path(&digest)?)
+            image_copy::forget(&self.copy_path(&digest)?)
                 .map_err(|e| AdapterError::transient(e.to_string()))?;
             removed.push(digest);
         }

@@ -3,6 +3,8 @@
 mod file;
 mod git;
 mod image;
+mod image_ahead;
+mod image_copy;
 mod stores;
 mod tree;
 

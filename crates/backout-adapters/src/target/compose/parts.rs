@@ -27,6 +27,10 @@ pub(super) async fn parts(
         )));
     };
     fill_in(spec, version);
+    let (of, ahead) = match of {
+        PartsOf::Ahead(of) => (*of, true),
+        of => (of, false),
+    };
     let copies = match of {
         PartsOf::Recorded(config) => {
             let copies = tempfile::tempdir().map_err(|e| AdapterError::transient(e.to_string()))?;
@@ -34,7 +38,7 @@ pub(super) async fn parts(
             definition::lay_out(&folder, config, options.blobs.as_ref(), &options.secrets).await?;
             Some((copies, folder))
         }
-        PartsOf::Disk | PartsOf::Running => None,
+        PartsOf::Disk | PartsOf::Running | PartsOf::Ahead(_) => None,
     };
     let folder = copies.as_ref().map_or(options.folder.as_path(), |(_, folder)| folder.as_path());
     let definition = Definition { folder, spec, key: &unit.key, version };
@@ -56,7 +60,10 @@ pub(super) async fn parts(
             Some((shown, id)) => (shown.clone(), format!("{IMAGE_SCHEME}{id}")),
             None => {
                 let pull = pull_of(&model, name);
-                let resolved = options.images.resolve(&reference, pull).await;
+                let resolved = match ahead {
+                    true => options.images.foresee(&reference, pull).await,
+                    false => options.images.resolve(&reference, pull).await,
+                };
                 let resolved = resolved.map_err(|error| explain(error, &model, name))?;
                 (resolved.path, resolved.digest)
             }

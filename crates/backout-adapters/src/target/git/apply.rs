@@ -8,9 +8,10 @@ use backout_core::ids::Unit;
 use backout_core::model::{GitMove, GitSpec, Release};
 use backout_core::ports::{AdapterError, Receipt, Revert, StepCx};
 
+use super::marker::LastStable;
 use super::note::Note;
 use super::{GitTarget, dirty, push, way_back};
-use crate::git::{Git, LOOK, Turn};
+use crate::git::{Git, Turn};
 use crate::host::Ended;
 use crate::target::{CallContext, call_environment};
 
@@ -278,7 +279,7 @@ pub(super) async fn start(
     step.after(release, deployment).await?;
     step.push(restore).await?;
     if restore {
-        target.mark_commit(&step.git, spec).await?;
+        target.mark_commit(&step.git, unit, spec).await?;
     }
     Note { finished: true, ..note }.write(&step.git, &git_dir, unit).await?;
     Ok(Receipt {
@@ -360,8 +361,12 @@ impl Move<'_> {
 
 impl GitTarget {
     /// Names the commit for people.
-    pub(super) async fn mark_commit(&self, git: &Git, spec: &GitSpec) -> Result<(), AdapterError> {
-        let tag = format!("refs/tags/{}", spec.last_stable);
-        git.change(&["update-ref", &tag, &spec.commit], LOOK, None).await
+    pub(super) async fn mark_commit(
+        &self,
+        git: &Git,
+        unit: &Unit,
+        spec: &GitSpec,
+    ) -> Result<(), AdapterError> {
+        LastStable::of(git, spec, &unit.key).await?.set(git, &spec.commit).await
     }
 }

@@ -5,6 +5,7 @@ use backout_core::model::{Artifact, GitSpec, Service, TargetSpec};
 use backout_core::ports::{AdapterError, Earlier};
 
 use super::GitTarget;
+use super::marker::LastStable;
 use super::note::Note;
 use crate::artifact::GIT_SCHEME;
 use crate::git::Git;
@@ -35,7 +36,9 @@ pub(super) async fn earlier(
     let is_other = |commit: &String| {
         *commit != head && !besides.iter().any(|it| it.strip_prefix(GIT_SCHEME) == Some(commit))
     };
-    let Some(found) = candidate(&git, live, note, &is_other).await? else { return Ok(None) };
+    let Some(found) = candidate(&git, (unit, live), note, &is_other).await? else {
+        return Ok(None);
+    };
     let commit = found.commit;
     let mut service = service.clone();
     let label = label(&git, live, &commit).await?;
@@ -59,7 +62,7 @@ pub(super) async fn earlier(
 
 async fn candidate(
     git: &Git,
-    live: &GitSpec,
+    (unit, live): (&Unit, &GitSpec),
     note: Option<Note>,
     is_other: &impl Fn(&String) -> bool,
 ) -> Result<Option<Candidate>, AdapterError> {
@@ -69,9 +72,9 @@ async fn candidate(
         let how = "which was checked out before the first deployment".to_owned();
         return Ok(Some(Candidate { commit, how }));
     }
-    let tag = format!("refs/tags/{}", live.last_stable);
-    if let Some(commit) = git.commit(&tag).await?.filter(is_other) {
-        let how = format!("which the tag {} names", live.last_stable);
+    let marker = LastStable::of(git, live, &unit.key).await?;
+    if let Some(commit) = git.commit(&marker.reference()).await?.filter(is_other) {
+        let how = format!("which the tag {} names", marker.tag);
         return Ok(Some(Candidate { commit, how }));
     }
     let all = git.look(&["rev-list", "--first-parent", ANCESTORS_MAX, "HEAD"]).await?;
@@ -97,10 +100,11 @@ async fn whole(git: &Git, commit: &str) -> Result<(), AdapterError> {
     })
 }
 
-/// The nearest tag, our own marker aside, else the short id.
+/// The nearest tag, our own markers aside, else the short id.
 pub(super) async fn label(git: &Git, spec: &GitSpec, commit: &str) -> Result<String, AdapterError> {
-    let marker = format!("--exclude={}", spec.last_stable);
-    let text = git.look(&["describe", "--tags", "--always", &marker, commit]).await?;
+    let (ours, others) =
+        (format!("--exclude={}", spec.last_stable), format!("--exclude={}-*", spec.last_stable));
+    let text = git.look(&["describe", "--tags", "--always", &ours, &others, commit]).await?;
     Ok(text.trim().to_owned())
 }
 

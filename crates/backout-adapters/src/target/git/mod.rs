@@ -10,6 +10,7 @@ mod drill;
 mod earlier;
 mod evidence;
 mod farewell;
+mod marker;
 mod note;
 mod push;
 mod way_back;
@@ -247,7 +248,7 @@ impl Target for GitTarget {
 
     async fn mark_stable(&self, unit: &Unit, release: &Release) -> Result<(), AdapterError> {
         let spec = self.spec(unit, Some(release))?;
-        self.mark_commit(&self.git(unit, spec)?, spec).await
+        self.mark_commit(&self.git(unit, spec)?, unit, spec).await
     }
 
     async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
