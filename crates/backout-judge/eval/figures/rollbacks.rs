@@ -30,7 +30,7 @@ pub fn taken_back(played: &[Played], alpha: f64) -> u64 {
 pub fn measure(effort: &Effort) -> Vec<Table> {
     let runs = effort.rollback_runs;
     let about = format!(
-        "False rollbacks by the whole judge, every rule and metric on, {runs} runs a family or three times as many: how many, \
+        "False rollbacks by the whole judge, every rule and metric on, {runs} runs a family or several times as many: how many, \
          and the exact upper 95 % bound (Clopper–Pearson) divided by α. Goal ≤ 1.0. With {runs} runs the quotient can't be \
          below {:.2} at α 0.001. *By other rules*: fixed limits, checks, traffic; they have no budget and are counted.",
         upper_bound(0, runs) / 0.001
