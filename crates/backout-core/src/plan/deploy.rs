@@ -29,12 +29,7 @@ pub fn plan_deploy(
     let policy = cx.policy;
     refuse_long_way_back(policy, release)?;
     let routed = policy.router != RouterPolicy::None;
-    let beside = cx.capabilities.side_by_side
-        && match policy.strategy {
-            Strategy::Recreate | Strategy::Rolling { .. } => false,
-            Strategy::BlueGreen { .. } => true,
-            Strategy::Canary(_) => routed,
-        };
+    let beside = runs_beside(cx, routed);
     let shared = partial::staying(cx, situation, release, seen);
     let slot = shared.as_ref().map_or_else(|| free_slot(cx, situation, routed), |(slot, _)| *slot);
     let staying = shared.map(|(_, staying)| staying).unwrap_or_default();
@@ -59,15 +54,9 @@ pub fn plan_deploy(
         passes: passes(policy),
     };
     let batches = rolling::batches(policy);
-    if let Some((on, side)) = old {
-        for service in &services {
-            if is_replaced_worker(&service.name, side, release) {
-                b.stop(&service.name, side, on);
-            }
-            b.start(service, release, cx.number, slot, false);
-        }
-    } else {
-        b.roll_out(&out, &batches, &services, policy);
+    match old {
+        Some(old) => start_beside(&mut b, &out, old, &services),
+        None => b.roll_out(&out, &batches, &services, policy),
     }
     let warm = old.filter(|(_, side)| side.can_serve()).map(|(on, _)| on);
     b.watch("await_ready", WatchMode::Ready { passes: passes(policy), hold_ms: 0 }, slot, warm);
@@ -80,22 +69,16 @@ pub fn plan_deploy(
     let bake = WatchMode::Bake { bake_ms: policy.bake_ms, passes: passes(policy) };
     b.watch("bake", bake, slot, warm);
     b.nature(Nature::Retriable);
-    if let Some((on, side)) = old {
-        if let Strategy::BlueGreen { keep_old_ms } = policy.strategy
-            && keep_old_ms > policy.bake_ms
-            && warm.is_some()
-        {
-            b.watch(
-                "keep_old",
-                WatchMode::Keep { keep_ms: keep_old_ms - policy.bake_ms },
-                slot,
-                None,
-            );
+    if let Some(old) = old {
+        let keep_ms = match policy.strategy {
+            Strategy::BlueGreen { keep_old_ms } if warm.is_some() => keep_old_ms,
+            _ => 0,
+        };
+        if keep_ms > policy.bake_ms {
+            let mode = WatchMode::Keep { keep_ms: keep_ms - policy.bake_ms };
+            b.watch("keep_old", mode, slot, None);
         }
-        if routed {
-            b.drain(on);
-        }
-        b.stop_side(side, on, |name| !is_replaced_worker(name, side, release));
+        end_old(&mut b, old, release, routed);
     }
     b.prune();
     let mut steps = b.steps;
@@ -110,6 +93,39 @@ pub fn plan_deploy(
     plan.version = Some(release.content.version.clone());
     plan.live_at = Some(live_at);
     Ok(plan)
+}
+
+/// Whether the new side starts while the old one goes on.
+pub(super) fn runs_beside(cx: &PlanContext<'_>, routed: bool) -> bool {
+    cx.capabilities.side_by_side
+        && match cx.policy.strategy {
+            Strategy::Recreate | Strategy::Rolling { .. } => false,
+            Strategy::BlueGreen { .. } => true,
+            Strategy::Canary(_) => routed,
+        }
+}
+
+/// Starts the new side beside the old one; a worker of the old one ends before its new version begins.
+fn start_beside(
+    b: &mut Builder<'_>,
+    out: &RollOut<'_>,
+    (on, side): (Slot, &Side),
+    services: &[&Service],
+) {
+    for service in services {
+        if is_replaced_worker(&service.name, side, out.release) {
+            b.stop(&service.name, side, on);
+        }
+        b.start(service, out.release, out.deployment, out.slot, out.restore);
+    }
+}
+
+/// Ends the side that nobody needs any more.
+fn end_old(b: &mut Builder<'_>, (on, side): (Slot, &Side), release: &Release, routed: bool) {
+    if routed {
+        b.drain(on);
+    }
+    b.stop_side(side, on, |name| !is_replaced_worker(name, side, release));
 }
 
 /// Stops what can't stay while the new side starts.

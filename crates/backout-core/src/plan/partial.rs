@@ -79,7 +79,7 @@ pub(super) fn way_back(
     let runs = |name: &ServiceName| {
         side.is_some_and(|side| side.services.contains(name)) && !down.contains(name)
     };
-    if !starts.iter().any(|name| runs(name)) {
+    if !starts.iter().any(&runs) {
         return WayBack { stops: Vec::new(), starts };
     }
     let stoppable = |name: &ServiceName| {
@@ -146,7 +146,8 @@ pub(super) fn give_jobs_time(steps: &mut [Step], release: &Release) {
         let job = release.content.services.get(service).and_then(|service| service.job);
         if let Some(job) = job {
             step.timeout_ms = job.timeout_ms + MARGIN_MS;
-            step.after = format!("{service} {} has ended with 0", release.content.version_of(service));
+            step.after =
+                format!("{service} {} has ended with 0", release.content.version_of(service));
         }
     }
 }

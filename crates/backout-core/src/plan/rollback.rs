@@ -277,8 +277,7 @@ fn warm_steps(
         {
             b.stop(&service.name, bad_side, bad);
         }
-        let missing =
-            !side.services.contains(&service.name) || side.idle.contains(&service.name);
+        let missing = !side.services.contains(&service.name) || side.idle.contains(&service.name);
         if starts(service, wish) && (missing || service.job.is_some()) {
             b.start(service, &wish.release, cx.number, slot, true);
         }
