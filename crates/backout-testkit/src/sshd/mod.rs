@@ -1,5 +1,7 @@
 //! Real sshd on ports of this machine, each with a home folder of its own, and an ssh configuration that knows them.
 
+#![allow(clippy::unwrap_used, reason = "tests shall panic")]
+
 mod relay;
 
 use std::fmt::Write as _;
