@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use backout_core::ids::{OperationId, ReleaseId, Slot};
+use backout_core::ids::{OperationId, ReleaseId, Slot, Unit};
 use backout_core::model::{Deployment, Release};
 use backout_core::ports::{NamedText, Observed};
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, timeout_at};
 
@@ -21,6 +22,8 @@ use crate::watch::judge_account_name;
 const LOG_BYTES_MAX: usize = 512 << 10;
 /// Logs of one service.
 const LOGS_MAX: usize = 32;
+/// Units that are asked at the same time.
+const UNITS_AT_ONCE: usize = 8;
 
 /// What is left, and how long it may take.
 pub(super) struct What<'a> {
@@ -124,7 +127,17 @@ impl Gathered<'_> {
         until: Instant,
         future: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
-        match timeout_at(until, future).await {
+        let answer = timeout_at(until, future).await;
+        self.told(name, answer)
+    }
+
+    /// An answer, or why there is none.
+    fn told<T, E: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
+    ) -> Option<T> {
+        match answer {
             Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => self.problems.push(format!("{name}: {error}")),
             Err(_) => self.problems.push(format!("{name}: no answer in time")),
@@ -197,35 +210,36 @@ impl Gathered<'_> {
             .into_iter()
             .filter(|key| !cx.secrets.contains_key(key))
             .collect();
+        let all: Vec<Unit> = release
+            .content
+            .services
+            .keys()
+            .flat_map(|service| situation::units(cx, service, self.what.slot))
+            .collect();
+        let (until, with_logs) = (self.what.until, missing.is_empty());
+        // One host or service that hangs costs the others nothing.
+        let ask = |unit: Unit| async move {
+            let seen = timeout_at(until, cx.target.observe(&unit, Some(release))).await;
+            let texts = match with_logs {
+                true => {
+                    Some(timeout_at(until, cx.target.evidence(&unit, release, LOG_BYTES_MAX)).await)
+                }
+                false => None,
+            };
+            (unit, seen, texts)
+        };
+        let asked: Vec<_> = stream::iter(all).map(ask).buffered(UNITS_AT_ONCE).collect().await;
         let mut units = serde_json::Map::new();
-        let services: Vec<_> = release.content.services.keys().collect();
-        for (index, service) in services.iter().enumerate() {
-            let unit = situation::unit(cx, service, self.what.slot);
-            let left = self.what.until.saturating_duration_since(Instant::now());
-            // One that hangs leaves time for the others.
-            let share = u32::try_from(services.len() - index).unwrap_or(u32::MAX);
-            let until = Instant::now() + left / share;
-            let half = Instant::now() + left / share / 2;
-            let observed = cx.target.observe(&unit, Some(release));
-            let name = format!("state of {service}");
-            if let Some(observed) = self.within(&name, half, observed).await {
+        for (unit, seen, texts) in asked {
+            let who = situation::who(&unit);
+            if let Some(observed) = self.told(&format!("state of {who}"), seen) {
                 // Output that may hold a secret of which only the end was kept stands in the logs, redacted.
                 units.insert(unit.to_string(), json!(Observed { tail: None, ..observed }));
             }
-            if !missing.is_empty() {
-                continue;
-            }
-            let texts = cx.target.evidence(&unit, release, LOG_BYTES_MAX);
-            let name = format!("logs of {service}");
-            for text in self
-                .within(&name, until, texts)
-                .await
-                .unwrap_or_default()
-                .into_iter()
-                .take(LOGS_MAX)
-            {
-                let NamedText { name, text, cut } = text;
-                self.text(&file_name(service.as_str(), &name), &text, cut);
+            let Some(texts) = texts else { continue };
+            let texts = self.told(&format!("logs of {who}"), texts).unwrap_or_default();
+            for NamedText { name, text, cut } in texts.into_iter().take(LOGS_MAX) {
+                self.text(&file_name(&who, &name), &text, cut);
             }
         }
         if !missing.is_empty() {
@@ -273,11 +287,12 @@ impl Gathered<'_> {
     }
 }
 
-/// `web.log`: the service before the name that its target gave, of harmless characters only.
-fn file_name(service: &str, name: &str) -> String {
+/// `web.log`, `web-host1.log`: whose it is before the name that its target gave, of harmless characters only.
+fn file_name(who: &str, name: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let name: String = name.chars().filter(|c| harmless(*c)).take(80).collect();
-    format!("{service}.{name}")
+    let who: String = who.replace('@', "-").chars().filter(|c| harmless(*c)).take(120).collect();
+    format!("{who}.{name}")
 }
 
 /// Without what would steer a terminal.
