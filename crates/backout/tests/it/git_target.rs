@@ -164,10 +164,101 @@ fn a_move_whose_command_was_killed_is_finished_or_taken_back() {
     let deploy = world.deploying("v2");
     wait_until("the command after the move", || world.read("moves").ends_with("v2\n"));
     deploy.signal(Signal::KILL);
+    deploy.wait();
     world.write("go", "");
     let ran = world.run(&["recover", "--yes"]);
     assert!(matches!(ran.code, Some(0 | 10)), "{ran:?}");
     let status = world.status();
     assert_eq!(status["operation"], json!(null));
     assert_eq!(status["version"].as_str(), Some(world.read("site/app.txt").as_str()));
+}
+
+#[test]
+fn with_one_deployment_the_way_back_is_what_was_there_before_it() {
+    let world = world("");
+    world.deploy("v2").expect(0);
+    let before = commit(&world, "v1");
+    let how = format!("commit {} (\"v1\"), which was checked out before", &before[..12]);
+    world.run(&["rollback", "--dry-run"]).expect(0).says(&how);
+    assert_eq!(world.read("site/app.txt"), "v2");
+    git(&world, &["branch", "--force", "main", "v2"]);
+    git(&world, &["tag", "--delete", "v1"]);
+    world.rollback(&["--force"]).expect(0).says(&how);
+    assert_eq!(world.read("site/app.txt"), "v1");
+    let label = before[..7].to_owned();
+    assert_eq!(
+        world.story(),
+        [format!("#2 rollback {label} baking"), "#1 deploy v2 rolled_back rejected".to_owned()]
+    );
+    // Nobody has seen it run here before: it bakes. The record says how it was chosen, and the commit is kept from now on.
+    let record = world.run(&["inspect", "#2", "--format", "json"]).expect(0).stdout;
+    assert!(record.contains("checked out before the first deployment"), "{record}");
+    let kept = git(&world, &["for-each-ref", "--format=%(refname)", "refs/backout"]);
+    assert!(kept.contains(&format!("keep/{before}")), "{kept}");
+    // Nothing came before it, and what was rolled back from is not offered.
+    world.rollback(&["--force"]).expect(4).says("nothing to go back to");
+}
+
+#[test]
+fn what_was_adopted_goes_back_to_the_marker_else_to_the_first_parent() {
+    let world = world("");
+    git(&world, &["checkout", "--quiet", "v2"]);
+    world.run(&["adopt", "--yes"]).expect(0);
+    git(&world, &["tag", "--force", "last-stable", "v3-bad"]);
+    let ran = world.run(&["rollback", "--dry-run"]).expect(0);
+    ran.says("(\"v3-bad\"), which the tag last-stable names");
+    git(&world, &["tag", "--delete", "last-stable"]);
+    world.rollback(&["--force"]).expect(0).says("the first parent of what is checked out");
+    assert_eq!(world.read("site/app.txt"), "v1");
+    assert_eq!(world.story(), ["#1 rollback v1 baking", "#0 adopt v2 rolled_back rejected"]);
+    world.run(&["recover", "--yes"]).expect(0);
+    assert_eq!(world.story()[0], "#1 rollback v1 stable");
+    assert_eq!(commit(&world, "last-stable"), commit(&world, "v1"));
+}
+
+/// Everything of ours in the repository but the keepers of one environment, and what its tree holds.
+fn things_of(world: &World, environment: &str, folder: &str) -> (String, String) {
+    let refs =
+        git(world, &["for-each-ref", "--format=%(refname) %(objectname)", "refs/backout/site"]);
+    let own = format!("refs/backout/site/{environment}/");
+    let refs: Vec<&str> = refs.lines().filter(|name| name.starts_with(&own)).collect();
+    (refs.join("\n"), world.read(&format!("{folder}/app.txt")))
+}
+
+#[test]
+fn two_environments_in_one_repository_leave_each_other_alone() {
+    let world = world("");
+    git(&world, &["worktree", "add", "--quiet", "--detach", "../stage", "v1"]);
+    let text = world.read("backout.yaml")
+        + "rollback: { keep: 1 }\nenvironments:\n  production: {}\n  staging: { target: { git: { repository: stage } } }\n";
+    // Here it is only about whose things are whose.
+    let text = text.replace("[./check.sh]", "[\"true\"]");
+    world.write("backout.yaml", &text);
+    let on = |environment: &str, args: &[&str]| {
+        world.run(&[&["-e", environment, "--yes"], args].concat()).expect(0)
+    };
+    on("production", &["deploy", "--version", "v1"]);
+    on("production", &["deploy", "--version", "v2"]);
+    let production = things_of(&world, "production", "site");
+    assert_eq!(commit(&world, "last-stable"), commit(&world, "v2"));
+    for version in ["v3-bad", "v1", "v2", "v3-bad"] {
+        on("staging", &["deploy", "--version", version]);
+    }
+    on("staging", &["rollback", "--force"]);
+    assert_eq!(world.read("stage/app.txt"), "v2");
+    assert_eq!(things_of(&world, "production", "site"), production);
+    assert_eq!(commit(&world, "last-stable"), commit(&world, "v2"));
+    assert_eq!(commit(&world, "last-stable-site-staging"), commit(&world, "v2"));
+    let staging = things_of(&world, "staging", "stage");
+    on("production", &["rollback", "--force"]);
+    on("production", &["down"]);
+    assert_eq!(things_of(&world, "staging", "stage"), staging);
+    assert_eq!(commit(&world, "last-stable-site-staging"), commit(&world, "v2"));
+    // One's working tree is not the other's.
+    let text = world.read("backout.yaml").replace("repository: stage", "repository: site");
+    world.write("backout.yaml", &text);
+    on("production", &["deploy", "--version", "v1"]);
+    let ran = world.run(&["-e", "staging", "deploy", "--version", "v3-bad", "--yes"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("belongs to site/production"), "{ran:?}");
+    assert_eq!(world.read("site/app.txt"), "v1");
 }

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
+use backout_testkit::docker::Registry;
+
 use super::{Shop, WEB};
+use crate::support::{Ran, free_port};
 
 #[test]
 fn a_canary_of_containers_goes_out_and_comes_back_with_its_file() {
@@ -95,4 +98,100 @@ fn a_new_file_and_a_check_up_know_compose() {
     let doctor = shop.world.run_with(&["doctor"], &nowhere).expect(1);
     let said = format!("{}{}", doctor.stdout, doctor.stderr);
     assert!(said.contains("start the Docker daemon"), "{said}");
+}
+
+#[test]
+fn a_plan_that_nobody_has_agreed_to_pulls_nothing() {
+    let shop = Shop::new(false);
+    let registry = Registry::start();
+    let reference = registry.reference("web");
+    shop.compose(&WEB.replace("IMAGE", &reference));
+    let tag = format!("{reference}:v1");
+    shop.engine.web(&tag, "v1");
+    shop.engine.expect(&["push", "--quiet", &tag]);
+    let id = shop.engine.expect(&["image", "inspect", "--format", "{{.Id}}", &tag]);
+    shop.engine.expect(&["image", "rm", &tag]);
+    let dry = |version: &str| shop.world.run(&["deploy", "--version", version, "--dry-run"]);
+    dry("v1").expect(0);
+    assert!(!shop.engine.docker(&["image", "inspect", &tag]).status.success());
+    // What it foresees is what it is: the release has the same id.
+    let plan = |ran: Ran| ran.expect(0).json()["digest"].as_str().unwrap().to_owned();
+    let json = ["deploy", "--version", "v1", "--dry-run", "--format", "json"];
+    let foreseen = plan(shop.world.run(&json));
+    shop.engine.expect(&["pull", "--quiet", &tag]);
+    assert_eq!(shop.engine.expect(&["image", "inspect", "--format", "{{.Id}}", &tag]), id);
+    assert_eq!(plan(shop.world.run(&json)), foreseen);
+    dry("v9").expect(1).says("v9");
+    shop.world.deployed("v1");
+    shop.expect_serving("v1");
+}
+
+#[test]
+fn two_environments_on_one_engine_leave_each_other_alone() {
+    let shop = Shop::new(false);
+    let port = shop.world.listen.to_string();
+    let other = free_port().to_string();
+    shop.compose(
+        &WEB.replace("127.0.0.1:PORT", "127.0.0.1:${AT}")
+            .replace("services:", "volumes: { data: {} }\nservices:")
+            .replace("    init: true\n", "    init: true\n    volumes: [\"data:/data\"]\n"),
+    );
+    let text =
+        shop.world.read("backout.yaml").replace(&format!("127.0.0.1:{port}"), "127.0.0.1:{AT}");
+    // Each asks its own; the environment of a target is merged by key.
+    let of = |name: &str, port: &str| {
+        format!(
+            "  {name}:\n    target: {{ compose: {{ env: {{ AT: \"{port}\" }} }} }}\n    \
+             health: {{ http: {{ url: \"http://127.0.0.1:{port}/health\" }} }}\n"
+        )
+    };
+    let environments = of("production", &port) + &of("staging", &other);
+    let text = text.replace("target: compose\n", "target: { compose: { env: { AT: \"0\" } } }\n")
+        + &format!("rollback: {{ keep: 1 }}\nenvironments:\n{environments}");
+    shop.world.write("backout.yaml", &text.replace("127.0.0.1:{AT}", &format!("127.0.0.1:{port}")));
+    let on = |environment: &str, args: &[&str]| {
+        shop.world.run(&[&["-e", environment, "--yes"], args].concat()).expect(0)
+    };
+    // Containers, those that only hold images among them, names of images, volumes and networks.
+    let things_of = |environment: &str| {
+        let (app, name) = (shop.app(), format!("{}_{environment}", shop.app()));
+        let list = |args: &[&str]| shop.engine.expect(args);
+        let form = "{{.ID}} {{.Label \"backout.pin\"}}";
+        let held = list(&["ps", "-a", "--filter", "label=backout.pin", "--format", form]);
+        let ours = [
+            format!("label=backout.app={app}"),
+            format!("label=backout.environment={environment}"),
+        ];
+        [
+            list(&[
+                "ps",
+                "-aq",
+                "--filter",
+                &format!("label=backout.app={app}"),
+                "--filter",
+                &format!("label=backout.environment={environment}"),
+            ]),
+            held.lines().filter(|line| line.contains(&format!("{app}/{environment}/"))).collect(),
+            list(&["images", "--quiet", "--filter", &format!("reference=backout/{name}/*")]),
+            list(&["volume", "ls", "--quiet", "--filter", &format!("name={name}_")]),
+            list(&["network", "ls", "--quiet", "--filter", &format!("name={name}_")]),
+        ]
+    };
+    on("production", &["deploy", "--version", "v1"]);
+    on("production", &["deploy", "--version", "v2"]);
+    let production = things_of("production");
+    assert_eq!(production[2].lines().count(), 2, "{production:?}");
+    for version in ["v2", "v1", "v2"] {
+        on("staging", &["deploy", "--version", version]);
+    }
+    on("staging", &["rollback", "--force"]);
+    assert_eq!(things_of("production"), production);
+    shop.expect_serving("v2");
+    let staging = things_of("staging");
+    on("production", &["rollback", "--force"]);
+    on("production", &["down"]);
+    assert_eq!(things_of("staging"), staging);
+    let volumes = shop.engine.expect(&["volume", "ls", "--quiet"]);
+    assert!(volumes.contains(&format!("{}_production_data", shop.app())), "{volumes}");
+    on("staging", &["down"]);
 }
