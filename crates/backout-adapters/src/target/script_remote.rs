@@ -6,7 +6,8 @@ use std::time::Duration;
 use backout_core::ids::Unit;
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, Host, HostChange, HostCommand, HostRevert, Rehearsal, Revert, Secret, StepCx,
+    AdapterError, ErrorClass, Host, HostChange, HostCommand, HostRevert, Rehearsal, Revert, Secret,
+    StepCx,
 };
 
 use super::remote::finished;
@@ -124,7 +125,12 @@ pub(super) async fn obstacles(
 ) -> Result<Vec<String>, AdapterError> {
     let (program, name) = (program_of(spec), host.name());
     let argv = ["test", "-f", &program, "-a", "-x", &program];
-    let looked = host.run(&HostCommand::look(argv, LOOK)).await?;
+    let looked = match host.run(&HostCommand::look(argv, LOOK)).await {
+        Ok(looked) => looked,
+        // Known before anything is changed, rather than in the middle of it.
+        Err(error) if error.class == ErrorClass::Permanent => return Ok(vec![error.to_string()]),
+        Err(error) => return Err(error),
+    };
     if looked.ended == backout_core::ports::HostEnded::Exited(0) {
         return Ok(Vec::new());
     }

@@ -237,7 +237,7 @@ fn systemd() {
     let root = format!("  systemd:\n    root: {}\n", machine.root().display());
     reader.3 = vec![("/srv/shop".to_owned(), here), ("  systemd:\n".to_owned(), root)];
     let systemctl = format!(
-        "#!/bin/sh\nexec nsenter --target {} --mount --uts --ipc --pid --root --wd=/ -- systemctl \"$@\"\n",
+        "#!/bin/sh\nexec nsenter --target {} --mount --uts --ipc --pid --root --wd=/ -- /usr/bin/systemctl \"$@\"\n",
         machine.leader()
     );
     let path = reader.0.root().join("bin/systemctl");
@@ -249,6 +249,22 @@ fn systemd() {
 #[test]
 fn git() {
     read_page("git.md");
+}
+
+#[test]
+fn hosts() {
+    let servers = backout_testkit::SshServers::start(2);
+    let reader = Reader::new();
+    // The reader's own configuration knows these two by other names.
+    let config = fs::read_to_string(servers.config()).unwrap();
+    let config = config.replace("Host host0\n", "Host web1\n").replace("Host host1\n", "Host web2\n");
+    let path = reader.0.root().join("ssh_config");
+    fs::write(&path, config).unwrap();
+    let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", path.display());
+    let program = reader.0.root().join("bin/ssh");
+    fs::write(&program, ssh).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    read_page_as("hosts.md", &reader);
 }
 
 #[test]

@@ -132,7 +132,7 @@ settle_guard() {
 
 arm() {
     g_token=$nonce g_deployment=$guard g_step=$step
-    enter "$guard_folder" || refuse folder "$guard_folder"
+    enter "$guard_folder" || refuse folder "${guard_folder:-$home}"
     put "$f.guard" "$g_token $g_deployment armed 0 $g_step" || refuse folder "$f.guard"
     (
         umask "$mask"
@@ -149,7 +149,7 @@ job() { exec "$setsid" "$timeout" -k "$end_grace" "$limit" /bin/sh "$lib" job "$
 
 start_call() { # PROGRAM ARGUMENTS
     settle_guard
-    enter "$folder" || refuse folder "$folder"
+    enter "$folder" || refuse folder "${folder:-$home}"
     require_program "$1"
     if [ -n "$guard" ]; then
         arm
@@ -358,7 +358,7 @@ guard=''
 eval "$request"
 case $verb in
 look)
-    enter "$folder" || refuse folder "$folder"
+    enter "$folder" || refuse folder "${folder:-$home}"
     require_program "$1"
     answer run
     umask "$mask"
