@@ -76,7 +76,8 @@ pub fn print_aborted(global: &Global, outcome: &Outcome) -> u8 {
 fn print_as(global: &Global, outcome: &Outcome, code: u8) -> u8 {
     match global.format {
         Format::Json => json::print(&document(outcome, code)),
-        Format::Table => table(outcome, code),
+        // The words tell what became of it, whoever asked for that.
+        Format::Table => table(outcome, self::code(outcome)),
     }
     if matches!(outcome.last(), Outcome::Stuck { .. } | Outcome::Lost { taken_over: false, .. }) {
         stuck(outcome).print();
