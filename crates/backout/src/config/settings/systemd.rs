@@ -211,3 +211,77 @@ pub(super) fn refuse_shared<'a>(
         seen.push((name, spec));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use backout_core::model::{PortSpec, TargetSpec};
+
+    use super::*;
+    use crate::config::load;
+
+    fn specs(text: &str) -> Result<Vec<SystemdSpec>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("backout.yaml");
+        std::fs::write(&file, format!("app: shop\n{text}\n")).unwrap();
+        let loaded = load(&file, None, &|_| None).map_err(|error| error.to_string())?;
+        let spec = |target: &TargetSpec| match target {
+            TargetSpec::Systemd(spec) => spec.clone(),
+            other => panic!("{other:?}"),
+        };
+        Ok(loaded.settings.services.values().map(|service| spec(&service.target)).collect())
+    }
+
+    #[test]
+    fn defaults_stand_beside_the_file() {
+        let specs =
+            specs("target: { systemd: { unit: shop.service, artifact: ./bin/shop } }").unwrap();
+        let spec = &specs[0];
+        assert_eq!((spec.current.as_str(), spec.releases.as_str()), ("current", "releases"));
+        assert_eq!((&spec.artifact[..], spec.port), (&["bin/shop".to_owned()][..], None));
+        assert_eq!((&spec.bus, spec.timeout_ms), (&SystemdBus::System, 120_000));
+    }
+
+    #[test]
+    fn each_side_and_each_service_has_a_link_of_its_own() {
+        let specs = specs(
+            "target: { systemd: { unit: \"shop-{service}@{slot}.service\", artifact: bin, current: \"/srv/{service}/now\" } }\n\
+             services: { web: {}, worker: { traffic: none } }\n\
+             router: { builtin: { listen: \"127.0.0.1:80\" } }\n\
+             health: { http: { url: \"http://127.0.0.1:{port}/\" } }",
+        )
+        .unwrap();
+        assert_eq!(specs[0].unit, "shop-web@{slot}.service");
+        assert_eq!(specs[0].current, "/srv/web/now-{slot}");
+        assert_eq!((specs[0].port, specs[1].port), (Some(PortSpec::Auto), None));
+        assert_eq!(specs[1].current, "/srv/worker/now-{slot}");
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused_with_a_way_out() {
+        let target = |words: &str| format!("target: {{ systemd: {{ artifact: bin, {words} }} }}");
+        for (text, words) in [
+            (target("current: run"), "has no `unit`"),
+            (target("unit: shop"), "not the name of a service unit"),
+            (target("unit: \"shop@.service\""), "not the name of a service unit"),
+            (target("unit: \"{app}.service\""), "not filled in in `unit`"),
+            (target("unit: shop.service, current: ../run"), "holds `..`"),
+            (target("unit: shop.service, current: \"run-{slot}\""), "and `unit` does not"),
+            (target("unit: shop.service, bus: nowhere"), "is no bus"),
+            (target("unit: shop.service, root: here"), "must be a whole path"),
+            (
+                target("unit: shop.service")
+                    + "\nrouter: { builtin: { listen: \"127.0.0.1:80\" } }",
+                "is one unit",
+            ),
+            (target("unit: shop.service") + "\nservices: { a: {}, b: {} }", "share `shop.service`"),
+            (
+                target("unit: shop.service") + "\nservices: { a: { command: [x] } }",
+                "belongs to target `process`",
+            ),
+            ("target: { systemd: { unit: shop.service } }".to_owned(), "has no `artifact`"),
+        ] {
+            let error = specs(&text).unwrap_err();
+            assert!(error.contains(words), "{text}\n{error}");
+        }
+    }
+}
