@@ -432,21 +432,24 @@ mod tests {
 
     #[test]
     fn what_was_lost_of_one_side_is_evidence_for_neither() {
-        let settings = Settings { sticky_sessions: true, ..Settings::default() };
-        let mut judge = Judge::new(settings, 0);
-        let mut feed =
-            Feed::new(vec![(Slot::B, Arm::Canary, 2), (Slot::A, Arm::Baseline, 1)], true);
-        let mut told = frame(1, 10, (0, 0), (0, 0));
-        feed.frame(&mut judge, &told);
-        feed.frame(&mut judge, &told);
-        told.at = Timestamp::from_second(2).unwrap();
-        clients(told.sides.get_mut(&Slot::A).unwrap(), []);
-        clients(told.sides.get_mut(&Slot::B).unwrap(), (300..330).map(|session| (session, false)));
-        told.sides.get_mut(&Slot::A).unwrap().sessions.as_mut().unwrap().lost = true;
-        feed.frame(&mut judge, &told);
-        let mut comparison = judge.comparison().clone();
-        comparison.settle();
-        assert_eq!(comparison.e_values().errors, Some(1.0));
+        for lost in [true, false] {
+            let settings = Settings { sticky_sessions: true, ..Settings::default() };
+            let mut judge = Judge::new(settings, 0);
+            let sides = vec![(Slot::B, Arm::Canary, 2), (Slot::A, Arm::Baseline, 1)];
+            let mut feed = Feed::new(sides, true);
+            let mut told = frame(1, 10, (0, 0), (0, 0));
+            feed.frame(&mut judge, &told);
+            told.at = Timestamp::from_second(2).unwrap();
+            clients(told.sides.get_mut(&Slot::A).unwrap(), []);
+            let failed = (300..330).map(|session| (session, false));
+            clients(told.sides.get_mut(&Slot::B).unwrap(), failed);
+            told.sides.get_mut(&Slot::A).unwrap().sessions.as_mut().unwrap().lost = lost;
+            feed.frame(&mut judge, &told);
+            let mut comparison = judge.comparison().clone();
+            comparison.settle();
+            let evidence = comparison.e_values().errors.unwrap();
+            assert_eq!(evidence > 100.0, !lost, "{evidence}");
+        }
     }
 
     #[test]
