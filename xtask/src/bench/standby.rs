@@ -19,7 +19,7 @@ use crate::Outcome;
 pub(super) const ABOUT: &str = "`backout rollback` to the old side of a blue-green pair that was kept warm behind the built-in proxy, while a user \
      asks without a pause.";
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 11;
 const GOAL_MS: f64 = 2.0;
 const STEP: &str = "shift_traffic";
 /// After this users were not moved.
@@ -42,6 +42,7 @@ pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
     for _ in 0..ROUNDS {
         json(world.command(&["deploy", "--version", "v2", "--yes", "--format", "json"]))?;
         world.round(address, &mut times)?;
+        println!("  round {} of {ROUNDS}", times.moves.len());
     }
     Ok(rows(&times))
 }
@@ -55,6 +56,7 @@ fn configure(folder: &Path, listen: SocketAddr) -> Outcome<()> {
          strategy: {{ blue_green: {{ keep_old: 10m }} }}\n\
          health:\n  http: {{ url: \"http://127.0.0.1:{{port}}/health\" }}\n  consecutive_passes: 2\n  \
          during_rollout: {{ interval: 100ms }}\n\
+         shutdown: {{ drain: 1s, grace: 2s }}\n\
          bake_time: 1s\n",
         program = program.display(),
     );

@@ -78,6 +78,11 @@ fn hint(words: &str) -> Option<&'static str> {
     if says(&["port is already allocated", "address already in use"]) {
         return Some("another container or program has this port: stop it, or publish another");
     }
+    if names_what_was_never_made(words) {
+        return Some(
+            "Docker keeps the name of a container that it failed to make: restart the Docker daemon",
+        );
+    }
     if says(&["is already in use by container"]) {
         return Some(
             "another container has this name: take container_name away, or remove that container",
@@ -93,6 +98,14 @@ fn hint(words: &str) -> Option<&'static str> {
         return Some("correct the compose file, or the image");
     }
     None
+}
+
+/// Compose makes the container that takes the place of another under a name with that one's short id before it. Where
+/// the engine failed in the middle of that, its disk being read-only or full, it keeps the name without a container.
+fn names_what_was_never_made(words: &str) -> bool {
+    let Some((_, rest)) = words.split_once("The container name \"/") else { return false };
+    let Some((id, rest)) = rest.split_at_checked(12) else { return false };
+    id.bytes().all(|b| b.is_ascii_hexdigit()) && rest.starts_with('_')
 }
 
 /// What went wrong, without the progress of what went well.
@@ -121,6 +134,18 @@ mod tests {
         let took = Duration::from_secs(1);
         let finished = Finished { ended: Ended::Exited(1), stdout: Captured::new(1), stderr, took };
         understand("shop", &finished).unwrap_err()
+    }
+
+    #[test]
+    fn a_name_without_a_container_is_told_from_one_with() {
+        let conflict = |name: &str| {
+            format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"68e0\"."
+            )
+        };
+        let hint = |name: &str| super::hint(&conflict(name)).unwrap();
+        assert!(hint("51074670e127_shop-web-1").contains("restart the Docker daemon"));
+        assert!(hint("shop-web-1").contains("container_name"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! After each fault users are on a good release, the ledger is true, and the message is clear.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -134,4 +135,111 @@ fn a_daemon_that_goes_away_in_the_middle_ends_on_a_good_release() {
     let version = if ran.code == Some(0) { "v2" } else { "v1" };
     shop.expect_serving(version);
     assert_eq!(shop.world.status()["version"], version);
+}
+
+/// The folder in which an engine keeps everything, without a way to write to it.
+struct WriteProtected(String);
+
+impl WriteProtected {
+    fn new(engine: &Engine) -> Self {
+        let path = engine.folder().join("data").display().to_string();
+        mount(&["--bind", &path, &path]);
+        let this = Self(path);
+        mount(&["-o", "remount,bind,ro", &this.0]);
+        this
+    }
+}
+
+impl Drop for WriteProtected {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["--lazy", &self.0]).status();
+    }
+}
+
+fn mount(args: &[&str]) {
+    let output = Command::new("mount").args(args).output().unwrap();
+    assert!(output.status.success(), "mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_disk_that_docker_cant_write_to_leaves_users_where_they_are() {
+    let shop = Shop::on(Arc::new(Engine::own()), false);
+    shop.engine.web(&shop.image("v3"), "v3");
+    shop.world.deployed("v1");
+    shop.world.deployed("v2");
+    let protected = WriteProtected::new(&shop.engine);
+    // A new image can't even be held: nothing was changed.
+    let ran = shop.world.deploy("v3");
+    assert!(ran.code == Some(1), "{:?} {}", ran.code, ran.stderr);
+    assert!(ran.stderr.contains("read-only file system"), "{}", ran.stderr);
+    shop.expect_serving("v2");
+    assert_eq!(shop.world.status()["version"], "v2");
+    // A way back can't be gone either, and says where it stands; users are not worse off.
+    let ran = shop.world.rollback(&["--force"]);
+    assert_eq!(ran.code, Some(12), "{}", ran.stderr);
+    assert!(ran.stderr.contains("read-only file system"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("look at its disk"), "{}", ran.stderr);
+    shop.expect_serving("v2");
+    drop(protected);
+    // The engine itself is left confused, and a start of it mends that.
+    let ran = shop.world.run(&["retry", "--yes"]);
+    if ran.code != Some(0) {
+        assert!(ran.stderr.contains("restart the Docker daemon"), "{}", ran.stderr);
+        shop.expect_serving("v2");
+        shop.engine.stop();
+        shop.engine.start();
+        shop.world.run(&["retry", "--yes"]).expect(0);
+    }
+    shop.expect_serving("v1");
+    assert_eq!(shop.world.status()["version"], "v1");
+}
+
+#[test]
+fn a_container_that_may_not_write_is_taken_back_with_its_file() {
+    let shop = Shop::new(false);
+    let writing = "echo started > /www/state && exec /bin/busybox httpd -f -p 8080 -h /www";
+    for version in ["v1", "v2"] {
+        let files = [("www/health", version), ("www/index.html", version)];
+        shop.engine.image(&shop.image(version), &files, &["/bin/sh", "-c", writing]);
+    }
+    shop.world.deployed("v1");
+    shop.expect_serving("v1");
+    shop.compose(&WEB.replace("    init: true\n", "    init: true\n    read_only: true\n"));
+    let ran = shop.world.deploy("v2").expect(10);
+    assert!(ran.stderr.contains("crash-loop"), "{}", ran.stderr);
+    shop.expect_serving("v1");
+    assert_eq!(shop.world.story()[1], "#2 deploy v2 rolled_back rejected");
+    assert!(!shop.world.read("compose.yaml").contains("read_only"), "the old file is back");
+}
+
+#[test]
+fn a_daemon_that_goes_away_at_any_step_is_waited_for() {
+    let shop = Shop::on(Arc::new(Engine::own()), false);
+    shop.world.deployed("v1");
+    shop.world.deployed("v2");
+    // On the way back, with the command at work.
+    let back = shop.world.spawn(&["rollback", "--yes", "--force", "--format", "json"]);
+    wait_for("the start of v1", || {
+        (shop.world.status()["operation"]["step"] == "start").then_some(())
+    });
+    shop.engine.stop();
+    shop.engine.start();
+    let ran = back.wait();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    shop.expect_serving("v1");
+    // And together with the command, as in a reboot, before, in and after what the engine is asked for.
+    for at in ["after_intent/pin_artifacts:1", "after_intent/start:1", "after_effect/start:1"] {
+        shop.world.run_killed(&["deploy", "--version", "v2", "--yes"], at);
+        shop.engine.stop();
+        shop.engine.start();
+        let ran = shop.world.run(&["recover", "--yes", "--format", "json"]);
+        assert!(matches!(ran.code, Some(0 | 1 | 10)), "{at}: {:?} {}", ran.code, ran.stderr);
+        let live = shop.world.status()["version"].as_str().unwrap().to_owned();
+        shop.expect_serving(&live);
+        assert_eq!(shop.world.status()["operation"], serde_json::Value::Null, "{at}");
+        if live == "v2" {
+            shop.world.rollback(&["--force"]).expect(0);
+        }
+        shop.expect_serving("v1");
+    }
 }
