@@ -26,7 +26,7 @@ pub(crate) enum Turn {
     /// A lock, and the place where calls are noted.
     Here { leftover: Leftover, _lock: FileLock },
     /// The host sees to it by itself.
-    There(HostChange),
+    There(Box<HostChange>),
 }
 
 impl Turn {
@@ -40,7 +40,7 @@ impl Turn {
     fn change(&self) -> Option<HostChange> {
         match self {
             Turn::Here { .. } => None,
-            Turn::There(change) => Some(change.clone()),
+            Turn::There(change) => Some(HostChange::clone(change)),
         }
     }
 }
@@ -112,7 +112,8 @@ impl Git {
     ) -> Result<Turn, AdapterError> {
         if self.host.is_some() {
             let (unit, step) = (unit.clone(), cx.step_id.clone());
-            return Ok(Turn::There(HostChange { unit, step, epoch: cx.epoch, revert: None }));
+            let change = HostChange { unit, step, epoch: cx.epoch, revert: None };
+            return Ok(Turn::There(Box::new(change)));
         }
         let io = |e: std::io::Error| {
             AdapterError::transient(format!("failed to use `{}`: {e}", folder.display()))
