@@ -37,10 +37,10 @@ pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
     let address = free_address()?;
     configure(folder.path(), address)?;
     let world = World { folder: folder.path(), backout: &bench.backout };
-    json(world.command(&["deploy", "--version", "v1", "--yes", "--format", "json"]))?;
+    world.bake("v1")?;
     let mut times = Times::default();
     for _ in 0..ROUNDS {
-        json(world.command(&["deploy", "--version", "v2", "--yes", "--format", "json"]))?;
+        world.bake("v2")?;
         world.round(address, &mut times)?;
         println!("  round {} of {ROUNDS}", times.moves.len());
     }
@@ -53,11 +53,11 @@ fn configure(folder: &Path, listen: SocketAddr) -> Outcome<()> {
         "app: standby\n\
          target: {{ process: {{ command: [{program}, bench-release, \"{{port}}\", \"{{version}}\", \"0\"], port: auto }} }}\n\
          router: {{ builtin: {{ listen: \"{listen}\" }} }}\n\
-         strategy: {{ blue_green: {{ keep_old: 10m }} }}\n\
+         strategy: blue_green\n\
          health:\n  http: {{ url: \"http://127.0.0.1:{{port}}/health\" }}\n  consecutive_passes: 2\n  \
          during_rollout: {{ interval: 100ms }}\n\
          shutdown: {{ drain: 1s, grace: 2s }}\n\
-         bake_time: 1s\n",
+         bake_time: 10m\n",
         program = program.display(),
     );
     let path = folder.join("backout.yaml");
@@ -75,6 +75,31 @@ impl World<'_> {
         command.args(["--state-dir", "state"]).args(args).current_dir(self.folder);
         command.stdin(Stdio::null()).stderr(Stdio::null());
         command
+    }
+
+    /// Deploys until the bake begins, and nobody watches from then on: the old side stays warm.
+    fn bake(&self, version: &str) -> Outcome<()> {
+        let mut deploy = self.command(&["deploy", "--version", version, "--yes"]);
+        let failed = |e: std::io::Error| format!("failed to deploy {version}: {e}");
+        let mut deploy = deploy.stdout(Stdio::null()).spawn().map_err(failed)?;
+        let began = Instant::now();
+        let baking = loop {
+            let status = json(self.command(&["status", "--format", "json"]));
+            let of = status.as_ref().map(|status| &status["environments"][0]);
+            if of.is_ok_and(|of| of["version"] == version && of["status"] == "baking") {
+                break Ok(());
+            }
+            if began.elapsed() > MOVED_WITHIN || !matches!(deploy.try_wait(), Ok(None)) {
+                break Err(format!("the bake of {version} did not begin"));
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        let asked = match deploy.try_wait() {
+            Ok(None) => timed(kill(deploy.id())).map(drop),
+            _ => Ok(()),
+        };
+        deploy.wait().map_err(failed)?;
+        baking.and(asked)
     }
 
     fn round(&self, address: SocketAddr, times: &mut Times) -> Outcome<()> {
@@ -99,6 +124,12 @@ impl World<'_> {
             Ok(())
         })
     }
+}
+
+fn kill(pid: u32) -> Command {
+    let mut command = Command::new("kill");
+    command.args(["-TERM", &pid.to_string()]);
+    command
 }
 
 impl Drop for World<'_> {
