@@ -16,7 +16,7 @@ pub async fn check(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     for (service, spec) in services {
-        for slot in definition::names(spec, target.options.beside) {
+        for slot in definition::slots(spec, target.options.beside) {
             let unit = Unit {
                 key: target.options.key.clone(),
                 service: service.clone(),

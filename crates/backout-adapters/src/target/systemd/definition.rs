@@ -141,8 +141,8 @@ fn names_path(text: &str, path: &str) -> bool {
     })
 }
 
-/// The files of all units that a definition stands for.
-pub(super) fn names(spec: &SystemdSpec, beside: bool) -> Vec<Slot> {
+/// The slots that a definition has units for.
+pub(super) fn slots(spec: &SystemdSpec, beside: bool) -> Vec<Slot> {
     if beside && spec.has_slots() { Slot::BOTH.to_vec() } else { vec![Slot::A] }
 }
 

@@ -57,7 +57,7 @@ impl Side {
             ));
         }
         let variables = self.place.variables.display().to_string();
-        let reads = state.environment_files.iter().any(|path| *path == variables);
+        let reads = state.environment_files.contains(&variables);
         if matches!(self.spec.port, Some(PortSpec::Auto)) && !reads {
             return Some(format!(
                 "{name} would not learn its port: write `EnvironmentFile=-{variables}` into its file and let its \

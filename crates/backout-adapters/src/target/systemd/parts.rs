@@ -34,7 +34,7 @@ pub(super) async fn parts(
         )));
     };
     let mut files = Vec::new();
-    for slot in definition::names(spec, target.options.beside) {
+    for slot in definition::slots(spec, target.options.beside) {
         let side = target.side_of(&Unit { slot, ..unit.clone() }, spec);
         let state = side.usable_state().await?;
         files.extend(side.files_of(&state)?);

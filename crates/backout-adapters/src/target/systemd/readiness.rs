@@ -28,7 +28,7 @@ impl Side {
             return found(Severity::Pass, format!("{name} still runs {version} as it was started"));
         }
         let mut now = Vec::new();
-        for slot in definition::names(&self.spec, self.options.beside) {
+        for slot in definition::slots(&self.spec, self.options.beside) {
             let side = self.in_slot(slot);
             let state = if slot == self.unit.slot { state.clone() } else { side.state().await? };
             now.extend(side.files_of(&state)?);
