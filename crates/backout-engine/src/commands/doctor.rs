@@ -24,7 +24,8 @@ pub async fn managed_by_us(cx: &Context) -> Result<(), EngineError> {
 pub async fn observe_live(cx: &Context, view: &View) -> BTreeMap<ServiceName, Observed> {
     let mut observed = BTreeMap::new();
     let (Some(live), Some(release)) = (&view.live, &view.release) else { return observed };
-    for service in release.content.services.keys() {
+    let services = release.content.services.values();
+    for service in services.filter(|service| !crate::jobs::is_job(service)).map(|s| &s.name) {
         let unit = situation::unit(cx, service, live.slot);
         observed.insert(service.clone(), situation::observe(cx, &unit, Some(release)).await);
     }

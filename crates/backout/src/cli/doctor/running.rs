@@ -129,7 +129,8 @@ async fn services(cx: &Context, view: &View, target: TargetKind, commands: &Comm
     let name = "running";
     let mut items = Vec::new();
     for (service, observed) in engine::observe_live(cx, view).await {
-        let version = view.live.as_ref().map(|live| live.version.as_str()).unwrap_or_default();
+        let version = view.release.as_ref().map(|release| release.content.version_of(&service));
+        let version = version.map(backout_core::ids::Version::as_str).unwrap_or_default();
         items.push(match (observed.running, target) {
             (Running::Yes, _) if observed.orphaned => Item::warning(
                 name,

@@ -202,6 +202,20 @@ fn refuse_cycle(raw: &Raw, services: &BTreeMap<ServiceName, Service>, found: &mu
     }
 }
 
+/// Something has to go on, or nothing could be watched.
+fn refuse_only_jobs(
+    services: &BTreeMap<ServiceName, Service>,
+    at_of: &dyn Fn(&ServiceName) -> Position,
+    found: &mut Findings,
+) {
+    let Some(first) = services.keys().next() else { return };
+    if services.values().all(|service| service.job.is_some()) {
+        let hint = "add the service that it is for, or let `cron` run it";
+        let message = "there is nothing but jobs, so that nothing could be watched";
+        found.refuse_at(at_of(first), message, hint);
+    }
+}
+
 /// What depends on services, router and strategy together.
 pub(super) fn check_together(
     raw: &Raw,
@@ -215,11 +229,7 @@ pub(super) fn check_together(
             entries.into_iter().find(|(key, _)| key.value == name.as_str()).map(|(key, _)| key.at);
         key.or(raw.target.as_ref().map(|target| target.at)).unwrap_or_default()
     };
-    if !services.is_empty() && services.values().all(|service| service.job.is_some()) {
-        let at = services.keys().next().map(&at_of).unwrap_or_default();
-        let hint = "add the service that it is for, or let `cron` run it";
-        found.refuse_at(at, "there is nothing but jobs, so that nothing could be watched", hint);
-    }
+    refuse_only_jobs(services, &at_of, found);
     let bearing: Vec<&Service> = services.values().filter(|service| service.traffic).collect();
     let router_at = raw.router.as_ref().map(|router| router.at).unwrap_or_default();
     if policy.router != RouterPolicy::None && bearing.is_empty() && !services.is_empty() {

@@ -56,6 +56,9 @@ fn a_job_runs_once_in_each_deploy_before_what_needs_it() {
     // It has ended, and nothing is missing.
     world.run(&["recover", "--yes"]).expect(0);
     world.run(&["check"]).expect(0);
+    let doctor = world.run(&["doctor"]);
+    let said = doctor.stdout + &doctor.stderr;
+    assert!(said.contains("web 1 runs") && !said.contains("migrate 1"), "{said}");
     assert_eq!(calls(&world), [""; 0]);
     world.deployed("2");
     assert_eq!(calls(&world), ["migrate 2", "migrate 2 done", "web 2"]);
