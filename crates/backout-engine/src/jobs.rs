@@ -74,7 +74,9 @@ pub(crate) async fn run(
     loop {
         match standing(&seen, release, *deployment) {
             Standing::Ended(exit) => return ended(unit, exit, &seen),
-            Standing::Lost if lost_since.get_or_insert_with(Instant::now).elapsed() < WORD_LIMIT => {
+            Standing::Lost
+                if lost_since.get_or_insert_with(Instant::now).elapsed() < WORD_LIMIT =>
+            {
                 tokio::time::sleep(PERIOD).await;
             }
             Standing::Lost | Standing::NotBegun => {

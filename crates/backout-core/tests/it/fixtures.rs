@@ -267,7 +267,14 @@ impl Setup {
             }),
         };
         let depends_on = needs.iter().map(|text| name(text)).collect();
-        Service { name: name(service), depends_on, traffic, health: HealthSpec::default(), target, job: None }
+        Service {
+            name: name(service),
+            depends_on,
+            traffic,
+            health: HealthSpec::default(),
+            target,
+            job: None,
+        }
     }
 }
 
