@@ -48,10 +48,14 @@ fn after_the_cut(
     world
 }
 
-/// No record is half: what is there can be read.
+/// No record is half: what is there can be read. What is being made has no name yet that anybody reads.
 fn records_are_whole(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
+        let unfinished = entry.file_name().to_string_lossy().starts_with(".new-");
+        if path.is_dir() && unfinished {
+            continue;
+        }
         if path.is_dir() {
             records_are_whole(&path);
         } else if path.extension().is_some_and(|end| end == "json") {
