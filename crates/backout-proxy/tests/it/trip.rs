@@ -15,7 +15,7 @@ use backout_proxy::{
 use hyper::{Request, body::Incoming};
 
 use crate::support::{
-    Proxy, ROUTE,
+    PATIENCE, Proxy, ROUTE,
     client::{Conn, get},
     holder, put, side, split,
     upstream::{Upstream, text},
@@ -106,7 +106,13 @@ async fn it_takes_the_bad_side_out_and_must_be_adopted() {
         assert_eq!(conn.get("/").await.text(), "a");
     }
 
-    // Durable, and refused until adopted.
+    // Durable as soon as the disk has it, and refused until adopted.
+    let routes = proxy.dir.join("routes.json");
+    let started = std::time::Instant::now();
+    while !std::fs::read_to_string(&routes).unwrap().contains("\"evidence\"") {
+        assert!(started.elapsed() < PATIENCE, "it is not written down");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let proxy = proxy.restart().await;
     let state = fired(&proxy).await;
     assert_eq!((&state.weights, &state.dead_man, state.trip), (&weights(100, 0), &None, None));
@@ -324,10 +330,13 @@ async fn what_hangs_on_the_bad_side_is_answered_by_the_other() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     ask_until_fired(&proxy, &mut Conn::open(addr).await).await;
+    // On a slow machine one more may have gone there before the third was seen.
+    let asked = waiting.len() as u64;
     for answer in waiting {
         assert_eq!(answer.await.unwrap().text(), "a");
     }
-    assert_eq!(proxy.side(SideName::B).await.rescued, 3);
+    let rescued = proxy.side(SideName::B).await.rescued;
+    assert!((3..=asked).contains(&rescued), "{rescued} of {asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
