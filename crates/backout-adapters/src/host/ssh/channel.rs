@@ -1,7 +1,6 @@
 //! One request over a connection, and its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use openssh::{Error, Stdio};
@@ -14,8 +13,6 @@ use crate::host::Captured;
 
 /// What a login may print before the answer.
 const MAX_NOISE: usize = 64 << 10;
-/// So long a stream that nobody closes is still read when nothing comes any more.
-const DRAIN: Duration = Duration::from_secs(2);
 /// A call that was told to end has this long.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// The code with which a shell says that there is no such program.
@@ -70,36 +67,13 @@ pub(super) async fn exchange(
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(Failed::Lost("the channel has no pipes".to_owned()));
     };
-    let heard = AtomicU64::new(0);
     let (mut body, mut said) = (Captured::new(keep), Captured::new(keep));
     let work = async {
-        let mut wait = std::pin::pin!(child.wait());
-        let mut streams = std::pin::pin!(async {
-            let (line, ()) = tokio::join!(
-                read_answer(stdout, &request.nonce, &mut body, &heard),
-                pump(stderr, &mut said, &heard)
-            );
-            line
-        });
-        let mut line = None;
-        let ended = loop {
-            tokio::select! {
-                ended = &mut wait => break ended,
-                read = &mut streams, if line.is_none() => line = Some(read),
-            }
-        };
-        while line.is_none() {
-            let before = heard.load(Ordering::Relaxed);
-            tokio::select! {
-                read = &mut streams => line = Some(read),
-                () = tokio::time::sleep(DRAIN) => {
-                    if heard.load(Ordering::Relaxed) == before {
-                        break;
-                    }
-                }
-            }
-        }
-        (ended, line.flatten())
+        // First to the end of the streams: whoever has heard of the exit is taken to have left, and what is still on its
+        // way is thrown away.
+        let (line, ()) =
+            tokio::join!(read_answer(stdout, &request.nonce, &mut body), pump(stderr, &mut said));
+        (child.wait().await, line)
     };
     let (ended, line) = tokio::select! {
         done = tokio::time::timeout(limit, work) => {
@@ -146,12 +120,10 @@ async fn read_answer(
     mut stream: impl AsyncRead + Unpin,
     nonce: &str,
     body: &mut Captured,
-    heard: &AtomicU64,
 ) -> Option<String> {
     let marker = format!("#{nonce} ").into_bytes();
     let (mut before, mut line, mut buffer) = (Vec::new(), None, vec![0; 16 << 10]);
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        heard.fetch_add(count as u64, Ordering::Relaxed);
         if line.is_some() {
             body.push(&buffer[..count]);
             continue;
@@ -176,10 +148,9 @@ fn split_answer(bytes: &[u8], marker: &[u8]) -> Option<(String, usize)> {
     Some((String::from_utf8_lossy(&bytes[from..end]).into_owned(), end + 1))
 }
 
-async fn pump(mut stream: impl AsyncRead + Unpin, into: &mut Captured, heard: &AtomicU64) {
+async fn pump(mut stream: impl AsyncRead + Unpin, into: &mut Captured) {
     let mut buffer = vec![0; 4 << 10];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        heard.fetch_add(count as u64, Ordering::Relaxed);
         into.push(&buffer[..count]);
     }
 }
