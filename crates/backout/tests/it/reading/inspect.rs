@@ -55,7 +55,18 @@ fn the_release_and_every_step_are_there() {
     let release = &shown["release"];
     assert_eq!(
         keys(release),
-        ["app", "artifacts", "config", "created_at", "created_by", "id", "services", "version"]
+        [
+            "app",
+            "artifacts",
+            "config",
+            "created_at",
+            "created_by",
+            "id",
+            "origins",
+            "services",
+            "version",
+            "versions",
+        ]
     );
     assert_eq!(release["artifacts"][0]["path"], "app");
     assert_eq!(release["config"][0]["path"], "app.env");
