@@ -261,8 +261,9 @@ fn is_over(cx: &Context, unit: &Unit, seen: &Observed, release: &Release) -> Opt
 
 /// What the program itself said last, not what its supervisor noted.
 fn last_words(text: &str) -> String {
-    let own = text.lines().filter(|line| !line.starts_with("[backout]") && !line.trim().is_empty());
-    own.last().unwrap_or_default().to_owned()
+    let mut own =
+        text.lines().filter(|line| !line.starts_with("[backout]") && !line.trim().is_empty());
+    own.next_back().unwrap_or_default().to_owned()
 }
 
 async fn probe(

@@ -44,12 +44,8 @@ pub async fn run(global: &Global, args: &args::Rollback) -> Result<u8, CommandEr
     if !global.yes {
         confirm::show(&prepared.plan, &prepared.checks, &prepared.warnings);
     }
-    let question = format!(
-        "roll {}{} back to {}?",
-        of(&args.services),
-        session.cx.key,
-        prepared.destination
-    );
+    let question =
+        format!("roll {}{} back to {}?", of(&args.services), session.cx.key, prepared.destination);
     let asked = confirm::ask(global, &question, confirm::DRY_RUN_FIRST)?;
     // A person who has seen the plan and says yes has said so about a healthy release, too.
     wishes.forced |= asked && prepared.needs_only_force();

@@ -88,6 +88,9 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     };
     let mode = if opening.changes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
     let place = ledger_place(global, &state)?;
+    if opening.changes {
+        super::shared_ledger::require(global, &loaded, &state, &place).await?;
+    }
     let mut opened = place.open(mode).await;
     if opening.way_back
         && opening.changes
@@ -233,6 +236,7 @@ pub async fn build(
         probes: adapters.probes,
         artifacts: adapters.artifacts,
         config_files: adapters.config_files,
+        incidents: Some(state.path.join("incidents")),
         holder,
         requested_by,
         surface: Surface::Cli,
@@ -293,7 +297,7 @@ pub async fn not_known(global: &Global, loaded: &Loaded, state: &StateDir) -> Co
     error
 }
 
-async fn knows(state: &StateDir, loaded: &Loaded) -> bool {
+pub(super) async fn knows(state: &StateDir, loaded: &Loaded) -> bool {
     let Ok(ledger) = SqliteLedger::open(&state.path, OpenMode::ReadOnly).await else {
         return false;
     };
