@@ -13,8 +13,8 @@ pub mod systemd;
 pub use compose::{ComposeTarget, ComposeTargetOptions};
 pub use git::{GitTarget, GitTargetOptions};
 pub use process::{ConfigBlobs, ProcessTarget, ProcessTargetOptions};
-pub use script::{ScriptTarget, ScriptTargetOptions};
 pub(crate) use remote::{confirm, finished, words_of};
+pub use script::{ScriptTarget, ScriptTargetOptions};
 pub(crate) use script_call::{Answer, CallContext, ScriptCall, ScriptHome, call_environment};
 pub use systemd::{SystemdTarget, SystemdTargetOptions};
 

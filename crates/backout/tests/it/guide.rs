@@ -257,7 +257,8 @@ fn hosts() {
     let reader = Reader::new();
     // The reader's own configuration knows these two by other names.
     let config = fs::read_to_string(servers.config()).unwrap();
-    let config = config.replace("Host host0\n", "Host web1\n").replace("Host host1\n", "Host web2\n");
+    let config =
+        config.replace("Host host0\n", "Host web1\n").replace("Host host1\n", "Host web2\n");
     let path = reader.0.root().join("ssh_config");
     fs::write(&path, config).unwrap();
     let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", path.display());

@@ -163,14 +163,7 @@ fn two_environments_on_one_engine_leave_each_other_alone() {
             format!("label=backout.environment={environment}"),
         ];
         [
-            list(&[
-                "ps",
-                "-aq",
-                "--filter",
-                &format!("label=backout.app={app}"),
-                "--filter",
-                &format!("label=backout.environment={environment}"),
-            ]),
+            list(&["ps", "-aq", "--filter", &ours[0], "--filter", &ours[1]]),
             held.lines().filter(|line| line.contains(&format!("{app}/{environment}/"))).collect(),
             list(&["images", "--quiet", "--filter", &format!("reference=backout/{name}/*")]),
             list(&["volume", "ls", "--quiet", "--filter", &format!("name={name}_")]),
