@@ -226,9 +226,17 @@ impl Drop for Machine {
         let mut container =
             self.container.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(mut container) = container.take() {
-            // What runs inside ends with it.
-            let _ = container.child.kill();
-            let _ = container.child.wait();
+            let _ =
+                Command::new("kill").args(["-TERM", &container.child.id().to_string()]).status();
+            let end = Instant::now() + PATIENCE;
+            while matches!(container.child.try_wait(), Ok(None)) {
+                if Instant::now() > end {
+                    // What runs inside ends with its first process.
+                    let _ = Command::new("kill").args(["-KILL", &self.leader.to_string()]).status();
+                    let _ = container.child.kill();
+                }
+                std::thread::sleep(POLL);
+            }
         }
         for name in ["root", "over"] {
             unmount(&self.temp.path().join(name));
@@ -244,8 +252,10 @@ fn spawn(folder: &Path, shares: &[PathBuf]) -> Container {
     let name: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
     let mut args = vec![
         "--pdeathsig".to_owned(),
-        "KILL".to_owned(),
+        "TERM".to_owned(),
         "systemd-nspawn".to_owned(),
+        // Killed itself, it would leave the container running: asked to end, it kills the first process inside.
+        "--kill-signal=SIGKILL".to_owned(),
         "--quiet".to_owned(),
         "--boot".to_owned(),
         "--directory".to_owned(),
