@@ -173,7 +173,7 @@ fn a_deploy_needs_a_version() {
     );
     assert_eq!(refused("deploy"), ErrorKind::MissingRequiredArgument);
     refused("deploy --version ../x");
-    refused("deploy --version 1 --strategy rolling");
+    refused("deploy --version 1 --strategy shadow");
     refused("deploy --version 1 --config maybe");
 }
 
@@ -187,7 +187,7 @@ fn what_later_versions_add_is_not_accepted() {
         "watch",
         "serve",
         "serve --api",
-        "drill",
+        "drill --data",
     ] {
         refused(line);
     }
