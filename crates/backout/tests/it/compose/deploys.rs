@@ -162,13 +162,19 @@ fn two_environments_on_one_engine_leave_each_other_alone() {
             format!("label=backout.app={app}"),
             format!("label=backout.environment={environment}"),
         ];
-        [
+        let things = [
             list(&["ps", "-aq", "--filter", &ours[0], "--filter", &ours[1]]),
             held.lines().filter(|line| line.contains(&format!("{app}/{environment}/"))).collect(),
             list(&["images", "--quiet", "--filter", &format!("reference=backout/{name}/*")]),
             list(&["volume", "ls", "--quiet", "--filter", &format!("name={name}_")]),
             list(&["network", "ls", "--quiet", "--filter", &format!("name={name}_")]),
-        ]
+        ];
+        // The engine lists them in no order that lasts.
+        things.map(|lines: String| {
+            let mut lines: Vec<&str> = lines.lines().collect();
+            lines.sort_unstable();
+            lines.join("\n")
+        })
     };
     on("production", &["deploy", "--version", "v1"]);
     on("production", &["deploy", "--version", "v2"]);

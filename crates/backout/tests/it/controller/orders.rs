@@ -83,7 +83,9 @@ fn a_bad_one_is_taken_back() {
     world.wait_for_rest();
     load.stop();
     world.expect_serving("v1");
-    assert_eq!(world.row(3)["surface"], "controller");
+    // The proxy's trip may be before the one who watches.
+    let row = world.row(3);
+    assert!(row["surface"] == "controller" || row["surface"] == "proxy", "{row:#}");
 }
 
 #[test]
