@@ -8,6 +8,7 @@ mod gate;
 mod needs;
 mod paths;
 mod run;
+mod suites;
 mod sweep;
 mod tidy;
 

@@ -2,7 +2,7 @@
 
 use backout_core::ids::OperationId;
 use backout_core::model::{OperationKind, Request, RequestKind, Trigger};
-use backout_core::plan::WatchMode;
+use backout_core::plan::{Action, WatchMode};
 use backout_core::ports::Lease;
 use backout_core::saga::{EntryKind, Failure};
 
@@ -42,7 +42,13 @@ pub(crate) async fn consume_requests(
     };
     let mut accepted_any = false;
     for request in pending {
-        let (accepted, message) = verdict(journal, &request, mode);
+        // A hold or bake that is about to begin, or is taken up by another, is one already.
+        let current = journal.state.current().map(|step| &journal.plan.steps[step].action);
+        let about_to_begin = match current {
+            Some(Action::Watch { mode, .. }) => Some(mode),
+            _ => None,
+        };
+        let (accepted, message) = verdict(journal, &request, mode.or(about_to_begin));
         let now = cx.now();
         if accepted {
             accepted_any = true;

@@ -211,8 +211,10 @@ fn what_was_adopted_goes_back_to_the_marker_else_to_the_first_parent() {
     world.rollback(&["--force"]).expect(0).says("the first parent of what is checked out");
     assert_eq!(world.read("site/app.txt"), "v1");
     assert_eq!(world.story(), ["#1 rollback v1 baking", "#0 adopt v2 rolled_back rejected"]);
-    world.run(&["recover", "--yes"]).expect(0);
-    assert_eq!(world.story()[0], "#1 rollback v1 stable");
+    wait_until("its bake time is over", || {
+        world.run(&["recover", "--yes"]).expect(0);
+        world.story()[0] == "#1 rollback v1 stable"
+    });
     assert_eq!(commit(&world, "last-stable"), commit(&world, "v1"));
 }
 

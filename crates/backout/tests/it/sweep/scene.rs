@@ -1,6 +1,7 @@
 //! What is swept: every kind of operation, of every strategy, on a script that counts its calls and on real
 //! processes behind the real proxy.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -273,9 +274,20 @@ pub fn kill(beside: Option<Background>) {
 
 /// A folder with modes and times.
 pub fn copy(from: &Path, to: &Path) {
-    let source = from.join(".");
-    let status = Command::new("cp").arg("-a").arg(source).arg(to).status().unwrap();
-    assert!(status.success(), "failed to copy {}", from.display());
+    for _ in 0..20 {
+        let source = from.join(".");
+        if Command::new("cp").arg("-a").arg(source).arg(to).status().unwrap().success() {
+            return;
+        }
+        // A script that is still at work there removed a file meanwhile.
+        for entry in fs::read_dir(to).unwrap() {
+            let path = entry.unwrap().path();
+            let gone =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            gone.unwrap();
+        }
+    }
+    panic!("failed to copy {}", from.display());
 }
 
 /// The scene of this name.
