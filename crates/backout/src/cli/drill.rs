@@ -13,7 +13,7 @@ use super::report::json::print as print_json;
 use super::report::table::Fields;
 use super::report::text::{Text, bad, good, terminal_width, warn};
 use super::report::{confirm, outcome, words};
-use super::session::{self, Found, Opening, Session};
+use super::session::{self, Opening, Session};
 use super::values::RollbackPoint;
 use crate::error::CommandError;
 use crate::exit_code;
@@ -47,20 +47,7 @@ pub async fn run(global: &Global, args: &args::Drill) -> Result<u8, CommandError
 async fn open(global: &Global, args: &args::Drill) -> Result<Session, CommandError> {
     let opening =
         Opening { activity: "drill", changes: !args.dry_run, way_back: false, strategy: None };
-    // Nothing is made for an environment that is not known.
-    let reading = Opening { changes: false, ..opening };
-    match session::find(global, reading).await? {
-        Found::NoLedger { loaded, state } => {
-            return Err(session::not_known(global, &loaded, &state).await);
-        }
-        Found::Session(session) => {
-            let known = session.cx.ledger.environment(&session.cx.key).await;
-            if known.map_err(|error| session::ledger_error(&error))?.is_none() {
-                return Err(session::not_known(global, &session.loaded, &session.state).await);
-            }
-        }
-    }
-    session::open(global, opening).await
+    session::open_known(global, opening).await
 }
 
 fn target(args: &args::Drill) -> RollbackTarget {

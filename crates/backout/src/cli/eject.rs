@@ -14,7 +14,7 @@ use super::args::{self, Format, Global};
 use super::deploy::watched;
 use super::report::json::print as print_json;
 use super::report::{confirm, outcome};
-use super::session::{self, Found, Opening, Session};
+use super::session::{self, Opening, Session};
 use crate::error::CommandError;
 use crate::exit_code;
 
@@ -62,19 +62,7 @@ pub async fn run(global: &Global, args: &args::Eject) -> Result<u8, CommandError
 async fn open(global: &Global, args: &args::Eject) -> Result<Session, CommandError> {
     let opening =
         Opening { activity: "eject", changes: !args.dry_run, way_back: false, strategy: None };
-    let reading = Opening { changes: false, ..opening };
-    match session::find(global, reading).await? {
-        Found::NoLedger { loaded, state } => {
-            return Err(session::not_known(global, &loaded, &state).await);
-        }
-        Found::Session(session) => {
-            let known = session.cx.ledger.environment(&session.cx.key).await;
-            if known.map_err(|error| session::ledger_error(&error))?.is_none() {
-                return Err(session::not_known(global, &session.loaded, &session.state).await);
-            }
-        }
-    }
-    session::open(global, opening).await
+    session::open_known(global, opening).await
 }
 
 /// What was really removed, from the journal.

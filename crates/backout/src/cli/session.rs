@@ -72,6 +72,26 @@ pub fn state_dirs(global: &Global) -> Result<Vec<StateDir>, CommandError> {
     state_dir::candidates(global.state_dir.as_deref(), &var).map_err(CommandError::failed)
 }
 
+/// Opens an environment that the ledger knows; for one that it does not, nothing is made.
+///
+/// # Errors
+/// When it is not known, and as [`open`].
+pub async fn open_known(global: &Global, opening: Opening<'_>) -> Result<Session, CommandError> {
+    let reading = Opening { changes: false, ..opening };
+    match find(global, reading).await? {
+        Found::NoLedger { loaded, state } => {
+            return Err(not_known(global, &loaded, &state).await);
+        }
+        Found::Session(session) => {
+            let known = session.cx.ledger.environment(&session.cx.key).await;
+            if known.map_err(|error| ledger_error(&error))?.is_none() {
+                return Err(not_known(global, &session.loaded, &session.state).await);
+            }
+        }
+    }
+    open(global, opening).await
+}
+
 /// Opens for a verb that changes something.
 pub async fn open(global: &Global, opening: Opening<'_>) -> Result<Session, CommandError> {
     match find(global, opening).await? {
