@@ -108,7 +108,8 @@ pub async fn find(global: &Global, opening: Opening<'_>) -> Result<Found, Comman
     };
     let mode = if opening.changes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
     let place = ledger_place(global, &state)?;
-    if opening.changes {
+    // A way back begins no history: where there is none it names the ledger that has it.
+    if opening.changes && !opening.way_back {
         super::shared_ledger::require(global, &loaded, &state, &place).await?;
     }
     let mut opened = place.open(mode).await;

@@ -240,5 +240,8 @@ fn a_host_that_hears_nothing_goes_back_by_itself_and_all_follow() {
 fn other_hosts_need_a_ledger_that_others_can_read() {
     let fleet = Fleet::new(1, "", "");
     fleet.world.run(&["deploy", "--version", "v1", "--yes"]).expect(4).says("--local-ledger");
+    // Who goes back with the wrong state folder is told where the history is, not to begin another one.
+    let ran = fleet.world.run(&["rollback", "--yes"]).expect(4);
+    assert!(!ran.stderr.contains("--local-ledger"), "{}", ran.stderr);
     assert!(fleet.changes(0).is_empty());
 }
