@@ -182,6 +182,7 @@ async fn restore_config(
 async fn prune(cx: &Context, journal: &Journal) -> Result<Receipt, AdapterError> {
     let needed = crate::readiness::needed_artifacts(cx, None).await.map_err(|e| unavailable(&e))?;
     let removed = cx.artifacts.prune(&needed).await?;
+    crate::incident::tidy(cx).await;
     // The bake is over: a deploy prunes as its last step.
     let warnings = mark_stable(cx, journal).await.err().map(|error| error.to_string());
     Ok(Receipt {

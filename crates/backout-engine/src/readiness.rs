@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backout_core::ids::{EnvironmentKey, ReleaseId, Slot};
+use backout_core::ids::{EnvironmentKey, ReleaseId, ServiceName, Slot};
 use backout_core::model::{
-    Deployment, DeploymentFilter, DeploymentStatus, EnvironmentRecord, FileKind, ReadinessCheck,
-    ReadinessReport, Release, Severity,
+    ConfigFile, Deployment, DeploymentFilter, DeploymentStatus, EnvValue, EnvironmentRecord,
+    FileKind, ReadinessCheck, ReadinessReport, Release, Severity, TargetSpec, secret_values,
 };
 use backout_core::ports::{ArtifactDigest, LedgerError, Running};
 
@@ -73,8 +73,9 @@ pub(crate) async fn way_back_checks(
     environment: &EnvironmentRecord,
     release: &Arc<Release>,
 ) -> Result<Vec<ReadinessCheck>, LedgerError> {
-    let mut checks = vec![artifact_check(cx, release).await, config_check(cx, release).await?];
-    checks.push(secrets_check(cx, release));
+    let (config, files) = config_check(cx, release).await?;
+    let mut checks = vec![artifact_check(cx, release).await, config];
+    checks.push(all_secrets_check(cx, release, &files).await);
     let warm = environment
         .slots
         .iter()
@@ -150,30 +151,123 @@ async fn artifact_check(cx: &Context, release: &Release) -> ReadinessCheck {
     check(name, Severity::Pass, words)
 }
 
-async fn config_check(cx: &Context, release: &Release) -> Result<ReadinessCheck, LedgerError> {
+/// Everything that a way back reads of config files: those that it puts back on disk, and those that services from
+/// other releases are started with. All that were found, too.
+async fn config_check(
+    cx: &Context,
+    release: &Release,
+) -> Result<(ReadinessCheck, Vec<ConfigFile>), LedgerError> {
     let name = "config_compatibility";
+    let mut whole = Vec::new();
+    let mut why = config_of(cx, release, None, &mut whole).await?;
+    for (service, origin) in &release.content.origins {
+        let target = release.content.services.get(service).map(|service| &service.target);
+        if why.is_some() || !target.is_some_and(starts_with_copies) {
+            continue;
+        }
+        why = match cx.ledger.release_by_id(&origin.release).await? {
+            Some(from) => config_of(cx, &from, Some(service), &mut whole).await?,
+            None => Some(format!(
+                "release {}, which {service} {} comes from, is not in the ledger any more",
+                origin.release, origin.version
+            )),
+        };
+    }
+    let found = match (why, whole.len()) {
+        (Some(why), _) => check(name, Severity::Error, why),
+        (None, 0) => check(name, Severity::Pass, "no config files are versioned"),
+        (None, count) => {
+            let words = format!("{count} config files in the ledger, each whole");
+            check(name, Severity::Pass, words)
+        }
+    };
+    Ok((found, whole))
+}
+
+/// Whether a start is given the config files of the service's release, as copies.
+fn starts_with_copies(target: &TargetSpec) -> bool {
+    match target {
+        TargetSpec::Compose(_) => true,
+        TargetSpec::Process(process) => {
+            let plain = process.env.values().filter_map(|value| match value {
+                EnvValue::Plain(text) => Some(text),
+                EnvValue::Secret => None,
+            });
+            process.command.iter().chain(plain).any(|text| text.contains("{config}"))
+        }
+        TargetSpec::Script(_) | TargetSpec::Git(_) | TargetSpec::Systemd(_) => false,
+    }
+}
+
+/// What is missing of a release's config files; those that are whole are added.
+async fn config_of(
+    cx: &Context,
+    release: &Release,
+    service: Option<&ServiceName>,
+    whole: &mut Vec<ConfigFile>,
+) -> Result<Option<String>, LedgerError> {
     for file in &release.content.config {
+        if whole.contains(file) {
+            continue;
+        }
         if let FileKind::File { blob, .. } = &file.kind {
+            let what = match service {
+                Some(service) => format!(
+                    "{}, which {service} {} is started with,",
+                    file.path,
+                    release.content.version_of(service)
+                ),
+                None => file.path.clone(),
+            };
             match cx.ledger.blob(blob).await {
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    return Ok(check(
-                        name,
-                        Severity::Error,
-                        format!("{} is not in the ledger any more", file.path),
-                    ));
-                }
-                Err(error) => {
-                    return Ok(check(name, Severity::Error, format!("{}: {error}", file.path)));
-                }
+                Ok(None) => return Ok(Some(format!("{what} is not in the ledger any more"))),
+                Err(error) => return Ok(Some(format!("{what}: {error}"))),
             }
         }
+        whole.push(file.clone());
     }
-    let words = match release.content.config.len() {
-        0 => "no config files are versioned".to_owned(),
-        count => format!("{count} config files in the ledger, each whole"),
-    };
-    Ok(check(name, Severity::Pass, words))
+    Ok(None)
+}
+
+/// What a start needs of the caller, and what the config files need that are put back.
+async fn all_secrets_check(
+    cx: &Context,
+    release: &Release,
+    files: &[ConfigFile],
+) -> ReadinessCheck {
+    let found = secrets_check(cx, release);
+    if found.status == Severity::Error {
+        return found;
+    }
+    for file in files {
+        let missing = without_value(cx, file).await;
+        if !missing.is_empty() {
+            let words = format!(
+                "{} has no value: neither {} on disk nor the environment has one",
+                missing.join(", "),
+                file.path
+            );
+            return check(&found.name, Severity::Error, words);
+        }
+    }
+    found
+}
+
+/// Keys whose values are in no record, and not to be had today either.
+async fn without_value(cx: &Context, file: &ConfigFile) -> Vec<String> {
+    let mut missing = file.secrets.clone();
+    missing.retain(|key| !cx.secrets.contains_key(key));
+    if missing.is_empty() {
+        return missing;
+    }
+    if let Ok(Some(disk)) = cx.config_files.read_one(&file.path).await {
+        let today = secret_values(&disk.bytes, &missing);
+        missing.retain(|key| !today.contains_key(key));
+    }
+    missing.sort();
+    missing.dedup();
+    missing
 }
 
 pub(crate) fn secrets_check(cx: &Context, release: &Release) -> ReadinessCheck {

@@ -15,7 +15,7 @@ use backout_core::plan::{Action, Plan};
 use backout_core::ports::Receipt;
 use tokio::time::Instant;
 
-pub use store::{BUNDLE_FORMAT, Bundle, BundleFile, Manifest, read};
+pub use store::{BUNDLE_FORMAT, Bundle, BundleFile, Manifest, list, read};
 
 use crate::context::Context;
 use crate::effects::Holds;
@@ -72,4 +72,15 @@ pub(crate) async fn keep(cx: &Context, journal: &Journal, action: &Action) -> Re
     };
     let warning = format!("the incident bundle was not kept: {why}");
     Receipt { message: "not kept".to_owned(), warnings: vec![warning], ..Receipt::default() }
+}
+
+/// A removal that hangs must not hold the end of an operation up.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// Removes what is too old, and what killed processes have left half-made.
+pub(crate) async fn tidy(cx: &Context) {
+    let Some(folder) = cx.incidents.clone() else { return };
+    let (key, now) = (cx.key.clone(), cx.now());
+    let work = tokio::task::spawn_blocking(move || store::prune(&folder, &key, now));
+    let _ = tokio::time::timeout(TIDY, work).await;
 }

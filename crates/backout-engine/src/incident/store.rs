@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use backout_core::ids::EnvironmentKey;
 use backout_core::model::Trigger;
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// Newest format of a bundle that this version reads and writes.
@@ -23,8 +23,11 @@ const KEPT_MAX: usize = 20;
 const KEPT_DAYS: i64 = 30;
 /// So much must be left beside a bundle: what is kept must not take the journal's space.
 const SPARE_BYTES: u64 = 16 << 20;
-/// What a killed process has left half-made goes after this time.
-const LEFTOVER_AGE: Duration = Duration::from_secs(3_600);
+/// What is made, and what is removed: nobody reads it.
+const MAKING: &str = ".new-";
+const REMOVING: &str = ".old-";
+/// Another process may take a folder that nobody has locked yet for a left-over.
+const MAKING_TRIES: u32 = 5;
 const MANIFEST: &str = "bundle.json";
 
 /// One file of a bundle.
@@ -127,6 +130,18 @@ pub fn read(folder: &Path, id: &str) -> Result<Option<Bundle>, String> {
     Ok(Some(Bundle { path, manifest }))
 }
 
+/// The bundles of an environment, newest first; one that can't be read is left out.
+#[must_use]
+pub fn list(folder: &Path, key: &EnvironmentKey) -> Vec<Bundle> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut bundles: Vec<Bundle> =
+        names.filter_map(|name| read(folder, &name).ok().flatten()).collect();
+    bundles.retain(|bundle| bundle.manifest.key == *key);
+    bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.manifest.collected_at));
+    bundles
+}
+
 /// Writes a bundle: made beside its place and renamed into it.
 pub(super) fn write(
     folder: &Path,
@@ -135,7 +150,7 @@ pub(super) fn write(
 ) -> io::Result<PathBuf> {
     make_folder(folder)?;
     let (place, temporary) =
-        (folder.join(&manifest.id), folder.join(format!(".new-{}", manifest.id)));
+        (folder.join(&manifest.id), folder.join(format!("{MAKING}{}", manifest.id)));
     if place.exists() {
         return Ok(place);
     }
@@ -145,9 +160,8 @@ pub(super) fn write(
         let words = format!("{} MiB are free on its device", room >> 20);
         return Err(io::Error::new(io::ErrorKind::StorageFull, words));
     }
-    remove(&temporary)?;
+    let _lock = begin(folder, &temporary)?;
     let written = (|| {
-        make_folder(&temporary)?;
         for (name, text) in files {
             write_file(&temporary.join(name), text.as_bytes())?;
         }
@@ -160,6 +174,52 @@ pub(super) fn write(
         let _ = remove(&temporary);
     }
     written.map(|()| place)
+}
+
+/// Makes an empty folder whose lock ends with this process: so a left-over is told from what somebody makes just now.
+fn begin(folder: &Path, temporary: &Path) -> io::Result<fs::File> {
+    for _ in 0..MAKING_TRIES {
+        remove_leftovers(folder);
+        make_folder(temporary)?;
+        let lock = match locked(temporary) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(io::Error::other("another process is at work on it")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        // Whoever held it just now may have taken it for a left-over.
+        if is_same(&lock, temporary) && fs::read_dir(temporary)?.next().is_none() {
+            return Ok(lock);
+        }
+    }
+    Err(io::Error::other("other processes remove it again and again"))
+}
+
+/// The lock of a folder; `None` if somebody has it.
+fn locked(path: &Path) -> io::Result<Option<fs::File>> {
+    let file = fs::File::open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_same(file: &fs::File, path: &Path) -> bool {
+    let of = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().map(of).ok() == fs::metadata(path).map(of).ok()
+}
+
+/// Removes what killed processes have left half-made, or half-removed.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = name.starts_with(MAKING) || name.starts_with(REMOVING);
+        if is_ours && let Ok(Some(_lock)) = locked(&entry.path()) {
+            let _ = remove(&entry.path());
+        }
+    }
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -182,31 +242,12 @@ fn remove(path: &Path) -> io::Result<()> {
 /// Forgets the oldest bundles of an environment beyond number and age, never its newest; and what killed
 /// processes have left half-made.
 pub(super) fn prune(folder: &Path, key: &EnvironmentKey, now: Timestamp) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let mut bundles = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            let old = entry
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .ok()
-                .and_then(|at| SystemTime::now().duration_since(at).ok());
-            if old.is_some_and(|age| age > LEFTOVER_AGE) {
-                let _ = remove(&entry.path());
-            }
-        } else if let Ok(Some(bundle)) = read(folder, &name)
-            && bundle.manifest.key == *key
-        {
-            bundles.push(bundle);
-        }
-    }
-    bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.manifest.collected_at));
-    for (place, bundle) in bundles.iter().enumerate().skip(1) {
+    remove_leftovers(folder);
+    for (place, bundle) in list(folder, key).iter().enumerate().skip(1) {
         let age_s = now.as_second() - bundle.manifest.collected_at.as_second();
         if place >= KEPT_MAX || age_s > KEPT_DAYS * 86_400 {
             // Renamed first: nobody finds half a bundle.
-            let gone = folder.join(format!(".old-{}", bundle.manifest.id));
+            let gone = folder.join(format!("{REMOVING}{}", bundle.manifest.id));
             if fs::rename(&bundle.path, &gone).is_ok() {
                 let _ = remove(&gone);
             }
@@ -319,5 +360,31 @@ mod tests {
         prune(&folder.0, &key, at(1_000));
         prune(&folder.0, &manifest("x", "staging", 1).key, at(1_000));
         assert_eq!(folder.names(), ["rb_24", "rb_other"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_at_once_and_what_is_being_made_stays() {
+        let folder = Folder::new("leftovers");
+        for name in [".new-rb_1", ".old-rb_0", ".new-rb_2", ".mine"] {
+            fs::create_dir_all(folder.0.join(name)).unwrap();
+            fs::write(folder.0.join(name).join("half"), "x").unwrap();
+        }
+        // Another process is at work on this one.
+        let lock = locked(&folder.0.join(".new-rb_2")).unwrap().unwrap();
+        let key = manifest("x", "production", 1).key;
+        prune(&folder.0, &key, Timestamp::from_second(0).unwrap());
+        assert_eq!(folder.names(), [".mine", ".new-rb_2"]);
+        let error = write(&folder.0, &manifest("rb_2", "production", 1), &[]).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        assert!(folder.0.join(".new-rb_2/half").exists());
+        drop(lock);
+        write(&folder.0, &manifest("rb_2", "production", 1), &[]).unwrap();
+        assert_eq!(folder.names(), [".mine", "rb_2"]);
+        assert!(!folder.0.join("rb_2/half").exists());
+        let newer = manifest("rb_3", "production", 2);
+        write(&folder.0, &newer, &[]).unwrap();
+        write(&folder.0, &manifest("rb_4", "staging", 3), &[]).unwrap();
+        let ids: Vec<String> = list(&folder.0, &key).into_iter().map(|b| b.manifest.id).collect();
+        assert_eq!(ids, ["rb_3", "rb_2"]);
     }
 }
