@@ -14,6 +14,7 @@ use backout_core::ports::{
 use crate::acted;
 use crate::config_snapshot::{self, Keep};
 use crate::context::Context;
+use crate::faults::stop;
 use crate::gate;
 use crate::jobs;
 use crate::journal::Journal;
@@ -107,7 +108,7 @@ pub(crate) async fn on_unit(
 ) -> Result<Receipt, AdapterError> {
     let load = async |id| situation::release(cx, id).await.map_err(|e| unavailable(&e));
     let action = match action {
-        Action::Start { service, host, slot, release, deployment, restore, revert } => {
+        Action::Start { service, host, slot, release, deployment, restore, revert, batch } => {
             let revert = match revert {
                 Some(RevertStep { back_to, within_ms }) => {
                     let back_to = match back_to {
@@ -124,6 +125,7 @@ pub(crate) async fn on_unit(
                 deployment: *deployment,
                 restore: *restore,
                 revert,
+                batch: *batch,
             }
         }
         Action::Stop { service, host, slot, release } => TargetAction::Stop {
@@ -144,6 +146,7 @@ pub(crate) async fn on_unit(
         return jobs::run(cx.target.as_ref(), &action, job, cx.policy.shutdown.grace_ms, step)
             .await;
     }
+    stop("checked", "target");
     cx.target.apply(&action, step).await
 }
 
@@ -270,6 +273,7 @@ async fn move_it(
     known: &[String],
     told: &mut Vec<String>,
 ) -> Result<Traffic, AdapterError> {
+    stop("checked", "router");
     if change.acknowledge_fired {
         acted::move_and_adopt(router, change, step, known, told).await
     } else {
@@ -388,6 +392,8 @@ pub(crate) enum Holds {
 /// Observes an action's postcondition.
 pub(crate) async fn holds(cx: &Context, journal: &Journal, action: &Action) -> Holds {
     match action {
+        // The target counts what is there each time, and does what is missing.
+        Action::Start { batch: Some(_), .. } => Holds::No,
         Action::Start { service, host, slot, release, deployment, .. } => {
             let unit = unit(cx, service, host, *slot);
             let Ok(release) = situation::release(cx, release).await else { return Holds::Unknown };

@@ -3,7 +3,8 @@
 //! - `BACKOUT_KILL_AT=BOUNDARY[/STEP]:N` ends this process with SIGKILL at the n-th passing of a boundary such as
 //!   `before_intent`, `after_intent`, `after_effect` or `before_outcome`; the boundary `any` is each of them.
 //! - `BACKOUT_DWELL_AT=BOUNDARY[/STEP]:N` stays there for a moment, so that somebody else can come.
-//! - `BACKOUT_STOP_AT=BOUNDARY[/STEP]:N` stops this process there with SIGSTOP, until somebody lets it go on.
+//! - `BACKOUT_STOP_AT=BOUNDARY[/STEP]:N` stops this process there with SIGSTOP, until somebody lets it go on; there are
+//!   two more places for it, `checked/target` and `checked/router`: after the last check, right before the effect.
 //! - `BACKOUT_BOUNDARIES=FILE` notes every boundary that is passed, so that a sweep knows them all.
 //! - `BACKOUT_MUTANT=NAME` makes one known mistake, which the proofs must catch.
 
@@ -13,20 +14,26 @@ pub(crate) fn boundary(name: &str, step: &str) {
     use std::sync::OnceLock;
 
     static KILL: OnceLock<Option<At>> = OnceLock::new();
-    static STOP: OnceLock<Option<At>> = OnceLock::new();
     static DWELL: OnceLock<Option<At>> = OnceLock::new();
     note(name, step);
     if passes(&DWELL, "BACKOUT_DWELL_AT", name, step) {
         std::thread::sleep(std::time::Duration::from_millis(700));
     }
-    if passes(&STOP, "BACKOUT_STOP_AT", name, step) {
-        signal_self(rustix::process::Signal::STOP);
-    }
+    stop(name, step);
     if passes(&KILL, "BACKOUT_KILL_AT", name, step) {
         // The whole process, at once: no other thread gets a step further.
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
+    }
+}
+
+/// Stops here if told to. By itself it is no boundary: a kill would be the same as at the one before it.
+#[cfg(debug_assertions)]
+pub(crate) fn stop(name: &str, step: &str) {
+    static STOP: std::sync::OnceLock<Option<At>> = std::sync::OnceLock::new();
+    if passes(&STOP, "BACKOUT_STOP_AT", name, step) {
+        signal_self(rustix::process::Signal::STOP);
     }
 }
 
@@ -81,6 +88,10 @@ pub(crate) fn mutant(name: &str) -> bool {
 /// Release builds pass every boundary.
 #[cfg(not(debug_assertions))]
 pub(crate) fn boundary(_name: &str, _step: &str) {}
+
+/// Release builds stop nowhere.
+#[cfg(not(debug_assertions))]
+pub(crate) fn stop(_name: &str, _step: &str) {}
 
 /// Release builds make no mistake on purpose.
 #[cfg(not(debug_assertions))]
