@@ -1,6 +1,7 @@
 //! A host in memory that is stricter than the real ones.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ struct State {
 /// Knows the programs `say`, `exit`, `copy`, `variable` and `wait` of the suite, and keeps a book of all calls.
 ///
 /// A change without a step, with an empty command or for a unit of another host is refused as permanent. Faults are named
-/// `run`, `read`, `write`, `exists` and `confirm`.
+/// `run`, `read`, `write`, `exists`, `forward_socket` and `confirm`. A forwarded socket is the path itself.
 #[derive(Clone)]
 pub struct FakeHost {
     name: HostName,
@@ -231,6 +232,17 @@ impl Host for FakeHost {
         }
         let folder = format!("{path}/");
         Ok(self.state().files.keys().any(|file| file == path || file.starts_with(&folder)))
+    }
+
+    async fn forward_socket(&self, remote: &str) -> Result<PathBuf, AdapterError> {
+        if let Some(fault) = self.faults.next("forward_socket", false) {
+            return Err(fault.answer("forward_socket").await);
+        }
+        if !remote.starts_with('/') {
+            let message = format!("failed to use the socket `{remote}`: not an absolute path");
+            return Err(AdapterError::permanent(message));
+        }
+        Ok(PathBuf::from(remote))
     }
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {

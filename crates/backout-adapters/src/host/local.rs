@@ -129,6 +129,14 @@ fn not_started(error: &StartError) -> AdapterError {
     }
 }
 
+/// Only an absolute path means the same to everybody.
+pub(super) fn absolute_socket(path: &str) -> Result<&str, AdapterError> {
+    if path.starts_with('/') && !path.contains(char::is_control) {
+        return Ok(path);
+    }
+    Err(AdapterError::permanent(format!("failed to use the socket `{path}`: not an absolute path")))
+}
+
 fn output(finished: &Finished) -> HostOutput {
     HostOutput {
         ended: match finished.ended {
@@ -179,6 +187,10 @@ impl Host for LocalHost {
     async fn exists(&self, path: &str) -> Result<bool, AdapterError> {
         let path = self.options.folder.join(path);
         Ok(path.symlink_metadata().is_ok())
+    }
+
+    async fn forward_socket(&self, remote: &str) -> Result<PathBuf, AdapterError> {
+        absolute_socket(remote).map(PathBuf::from)
     }
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {

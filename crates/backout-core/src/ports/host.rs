@@ -1,6 +1,7 @@
 //! Where commands run.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -161,6 +162,14 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Transient when it can't be told now.
     async fn exists(&self, path: &str) -> Result<bool, AdapterError>;
+
+    /// A socket of this machine that leads to a Unix socket of the host, whether or not somebody listens there. It holds
+    /// for as long as the connection: ask for it before each use. Another path than before says that the connection
+    /// broke in between. Only this user may use it.
+    ///
+    /// # Errors
+    /// Permanent when the path is not an absolute one. Transient when the host can't be reached.
+    async fn forward_socket(&self, remote: &str) -> Result<PathBuf, AdapterError>;
 
     /// Whether a change of the unit's service is at work.
     ///

@@ -156,7 +156,7 @@ async fn pump(mut stream: impl AsyncRead + Unpin, into: &mut Captured) {
 }
 
 /// An error with what is behind it.
-fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error) -> String {
     use std::error::Error as _;
     let mut text = error.to_string();
     let mut source = error.source();

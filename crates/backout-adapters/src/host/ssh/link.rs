@@ -4,6 +4,9 @@
 //! our end of a pipe and nothing else: when this process is gone, however it ended, that command ends, and with it the
 //! connection, the process and the socket.
 
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +41,9 @@ pub(super) struct Link {
     dead: watch::Receiver<bool>,
     anchor: Mutex<Option<ChildStdin>>,
     group: u32,
-    _folder: tempfile::TempDir,
+    /// Sockets of the host that are forwarded already, with the sockets here.
+    forwards: tokio::sync::Mutex<BTreeMap<String, PathBuf>>,
+    folder: tempfile::TempDir,
 }
 
 impl Link {
@@ -85,7 +90,8 @@ impl Link {
             dead,
             anchor: Mutex::new(Some(stdin)),
             group,
-            _folder: folder,
+            forwards: tokio::sync::Mutex::default(),
+            folder,
         })
     }
 
@@ -104,6 +110,19 @@ impl Link {
     /// The session in which channels are opened.
     pub(super) fn session(&self) -> &openssh::Session {
         &self.session
+    }
+
+    /// The socket here that leads to a socket of the host.
+    pub(super) async fn forward(&self, remote: &str) -> Result<PathBuf, openssh::Error> {
+        let mut forwards = self.forwards.lock().await;
+        if let Some(path) = forwards.get(remote) {
+            return Ok(path.clone());
+        }
+        let path = self.folder.path().join(format!("f{}", forwards.len()));
+        let (from, to) = (path.as_path(), Path::new(remote));
+        self.session.request_port_forward(openssh::ForwardType::Local, from, to).await?;
+        forwards.insert(remote.to_owned(), path.clone());
+        Ok(path)
     }
 
     /// What a channel runs.
@@ -142,7 +161,9 @@ fn control_folder() -> Result<tempfile::TempDir, AdapterError> {
     let candidates = candidates.chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
     let mut error = None;
     for folder in candidates.filter(|path| path.as_os_str().len() <= MAX_SOCKET_FOLDER) {
-        match tempfile::Builder::new().prefix("backout-ssh-").tempdir_in(&folder) {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("backout-ssh-").permissions(Permissions::from_mode(0o700));
+        match builder.tempdir_in(&folder) {
             Ok(made) => return Ok(made),
             Err(e) => error = Some(format!("{}: {e}", folder.display())),
         }
@@ -171,6 +192,8 @@ fn spawn(options: &SshOptions, socket: &Path) -> Result<Child, AdapterError> {
         "RemoteCommand=none".to_owned(),
         "RequestTTY=no".to_owned(),
         "EscapeChar=none".to_owned(),
+        // What is forwarded is for this user only, whatever the configuration says.
+        "StreamLocalBindMask=0177".to_owned(),
         "LogLevel=ERROR".to_owned(),
     ];
     let mut command = Command::new("ssh");

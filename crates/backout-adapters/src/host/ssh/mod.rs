@@ -16,9 +16,11 @@ use backout_core::ports::{AdapterError, GuardState, Host, HostCommand, HostGuard
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use answer::{Effect, guard_of, output_of, refusal};
-use channel::{Answer, Failed, exchange};
+use channel::{Answer, Failed, exchange, words};
 use link::Link;
 use request::Request;
+
+use crate::host::local::absolute_socket;
 
 /// Most servers allow ten sessions over a connection; one is the connection's own, and some may have ended only here.
 const CHANNELS: usize = 6;
@@ -215,6 +217,26 @@ impl Host for SshHost {
         let request = Request::exists(&self.options.folder, path);
         let (answer, _) = self.ask(request, ROOM, LOOK, Effect::None).await?;
         Ok(answer.line == "yes")
+    }
+
+    async fn forward_socket(&self, remote: &str) -> Result<PathBuf, AdapterError> {
+        let remote = absolute_socket(remote)?;
+        let mut again = true;
+        loop {
+            let link = self.link().await?;
+            let why = match tokio::time::timeout(LOOK, link.forward(remote)).await {
+                Ok(Ok(path)) => return Ok(path),
+                Ok(Err(error)) => words(&error),
+                Err(_) => format!("no answer within {} s", LOOK.as_secs()),
+            };
+            if again && link.ended_within(SETTLE).await {
+                again = false;
+                continue;
+            }
+            let name = &self.options.name;
+            let message = format!("failed to forward `{remote}` of {name}: {why}");
+            return Err(AdapterError::transient(message));
+        }
     }
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {

@@ -5,6 +5,7 @@ mod guard;
 mod keys;
 mod links;
 mod script;
+mod sockets;
 mod suite;
 mod tidy;
 mod world;
