@@ -51,18 +51,20 @@ impl AdminClient {
     ///
     /// [`AdminError::NotRunning`] where no proxy serves the folder.
     pub async fn connect(dir: &Path) -> Result<Self, AdminError> {
-        let mut client = Self {
-            dir: dir.to_owned(),
-            hello: Hello {
-                version: String::new(),
-                pid: 0,
-                instance: String::new(),
-                started_at: jiff::Timestamp::UNIX_EPOCH,
-            },
-            ids: AtomicU64::new(1),
-        };
+        let mut client = Self::not_greeted(dir);
         client.hello = client.hello().await?;
         Ok(client)
+    }
+
+    /// For a command whose own answer says whether a proxy runs: a greeting before it would only take time.
+    fn not_greeted(dir: &Path) -> Self {
+        let hello = Hello {
+            version: String::new(),
+            pid: 0,
+            instance: String::new(),
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        Self { dir: dir.to_owned(), hello, ids: AtomicU64::new(1) }
     }
 
     /// Who answered when this client connected.

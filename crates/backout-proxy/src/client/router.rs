@@ -81,20 +81,17 @@ impl BuiltinRouter {
     }
 
     async fn state(&self) -> Result<Option<RouteState>, AdapterError> {
-        let client = match AdminClient::connect(&self.options.dir).await {
-            Ok(client) => client,
-            Err(AdminError::NotRunning { .. }) => return Ok(None),
-            Err(error) => return Err(classify(&error)),
-        };
-        match client.get(&self.route()).await {
+        match self.client().get(&self.route()).await {
             Ok(state) => Ok(Some(state)),
-            Err(AdminError::Refused(Fault::NoSuchRoute { .. })) => Ok(None),
+            Err(AdminError::NotRunning { .. } | AdminError::Refused(Fault::NoSuchRoute { .. })) => {
+                Ok(None)
+            }
             Err(error) => Err(classify(&error)),
         }
     }
 
-    async fn client(&self) -> Result<AdminClient, AdapterError> {
-        AdminClient::connect(&self.options.dir).await.map_err(|error| classify(&error))
+    fn client(&self) -> AdminClient {
+        AdminClient::not_greeted(&self.options.dir)
     }
 
     /// The proxy runs and users of this route come in where they should.
@@ -389,7 +386,7 @@ impl Router for BuiltinRouter {
             sticky: self.options.sticky,
             response_timeout_ms: None,
         };
-        let state = self.client().await?.put(put).await.map_err(|error| classify(&error))?;
+        let state = self.client().put(put).await.map_err(|error| classify(&error))?;
         let now = traffic(&state)?;
         let holds = change
             .weights
@@ -404,8 +401,7 @@ impl Router for BuiltinRouter {
     }
 
     async fn renew(&self, epoch: u64, after_ms: u64) -> Result<(), AdapterError> {
-        let client = self.client().await?;
-        client
+        self.client()
             .renew(&self.route(), self.holder(epoch), after_ms)
             .await
             .map(|_| ())
@@ -418,7 +414,7 @@ impl Router for BuiltinRouter {
         epoch: u64,
         timeout: Duration,
     ) -> Result<Receipt, AdapterError> {
-        let client = self.client().await?;
+        let client = self.client();
         let (route, name) = (self.route(), side_name(side));
         let drain = async |wait: Duration, cut: bool| {
             client.drain(&route, name, self.holder(epoch), wait, cut).await
@@ -442,15 +438,12 @@ impl Router for BuiltinRouter {
     }
 
     async fn remove(&self, epoch: u64) -> Result<Receipt, AdapterError> {
-        let client = match AdminClient::connect(&self.options.dir).await {
-            Ok(client) => client,
+        let client = self.client();
+        match client.remove(&self.route(), self.holder(epoch)).await {
+            Ok(()) | Err(AdminError::Refused(Fault::NoSuchRoute { .. })) => {}
             Err(AdminError::NotRunning { .. }) => {
                 return Ok(Receipt { message: "no proxy runs".to_owned(), ..Receipt::default() });
             }
-            Err(error) => return Err(classify(&error)),
-        };
-        match client.remove(&self.route(), self.holder(epoch)).await {
-            Ok(()) | Err(AdminError::Refused(Fault::NoSuchRoute { .. })) => {}
             Err(error) => return Err(classify(&error)),
         }
         let message = match client.shutdown(true).await {
@@ -468,8 +461,8 @@ impl Router for BuiltinRouter {
     }
 
     async fn frames(&self) -> Result<Option<Box<dyn FrameStream>>, AdapterError> {
-        let client = self.client().await?;
-        let subscription = client
+        let subscription = self
+            .client()
             .subscribe(&self.route(), FRAME_PERIOD)
             .await
             .map_err(|error| classify(&error))?;

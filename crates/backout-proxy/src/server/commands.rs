@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 use super::{
     control::{Control, Record},
@@ -114,6 +117,8 @@ impl Control {
         self.armed.notify_one();
         let state = find(&mut records, &put.route)?.state();
         drop(records);
+        // Whoever waits to be served is served first, by the new weights: writing takes a processor for a while.
+        yield_now().await;
         self.save().await?;
         Ok(state)
     }

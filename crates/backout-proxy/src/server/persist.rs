@@ -189,9 +189,10 @@ fn renewals(dir: &Path, boot_id: &str) -> BTreeMap<String, u64> {
 
 /// Replaces the stored routes durably.
 pub(crate) fn save(dir: &Path, routes: Vec<StoredRoute>) -> io::Result<()> {
+    // In one piece: a write for each word of it would keep a processor from the requests that come just now.
+    let text = serde_json::to_vec_pretty(&Routes { format: FORMAT, routes })?;
     let mut file = tempfile::Builder::new().prefix(".routes-").tempfile_in(dir)?;
-    serde_json::to_writer_pretty(&mut file, &Routes { format: FORMAT, routes })?;
-    file.as_file_mut().flush()?;
+    file.write_all(&text)?;
     file.as_file().sync_all()?;
     file.persist(dir.join(ROUTES)).map_err(|error| error.error)?;
     // The routes hold newer deadlines than the renewals before them, perhaps shorter ones.
@@ -208,11 +209,10 @@ pub(crate) fn save_deadlines(
     boot_id: &str,
     deadlines_ms: BTreeMap<String, u64>,
 ) -> io::Result<()> {
+    let deadlines = Deadlines { format: FORMAT, boot_id: boot_id.to_owned(), deadlines_ms };
+    let text = serde_json::to_vec(&deadlines)?;
     let mut file = tempfile::Builder::new().prefix(".deadlines-").tempfile_in(dir)?;
-    serde_json::to_writer(
-        &mut file,
-        &Deadlines { format: FORMAT, boot_id: boot_id.to_owned(), deadlines_ms },
-    )?;
+    file.write_all(&text)?;
     file.persist(dir.join(DEADLINES)).map_err(|error| error.error)?;
     Ok(())
 }
