@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use backout_core::ids::{HostName, ServiceName, Unit};
 use backout_core::ports::{
     AdapterError, GuardState, Host, HostChange, HostCommand, HostEnded, HostGuard, HostOutput,
+    HostWords,
 };
 use tokio::sync::watch;
 
@@ -21,13 +22,15 @@ struct State {
     /// By service: the step at work, and how to end it.
     at_work: BTreeMap<ServiceName, (String, watch::Sender<bool>)>,
     guards: BTreeMap<ServiceName, HostGuard>,
+    /// What changing calls have written.
+    said: BTreeMap<ServiceName, Vec<u8>>,
     commands: Vec<Vec<String>>,
 }
 
 /// Knows the programs `say`, `exit`, `copy`, `variable` and `wait` of the suite, and keeps a book of all calls.
 ///
 /// A change without a step, with an empty command or for a unit of another host is refused as permanent. Faults are named
-/// `run`, `read`, `write`, `exists`, `forward_socket` and `confirm`. A forwarded socket is the path itself.
+/// `run`, `read`, `write`, `exists`, `forward_socket`, `last_words` and `confirm`. A forwarded socket is the path itself.
 #[derive(Clone)]
 pub struct FakeHost {
     name: HostName,
@@ -196,6 +199,10 @@ impl Host for FakeHost {
                 return Ok(HostOutput { ended, ..output(0, Vec::new(), 1, began) });
             }
         };
+        if let Some(change) = &command.change {
+            let service = change.unit.service.clone();
+            self.state().said.entry(service).or_default().extend_from_slice(&ran.1);
+        }
         Ok(output(ran.0, ran.1, command.keep, began))
     }
 
@@ -247,6 +254,15 @@ impl Host for FakeHost {
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {
         Ok(self.state().at_work.contains_key(&unit.service))
+    }
+
+    async fn last_words(&self, unit: &Unit, limit: usize) -> Result<HostWords, AdapterError> {
+        if let Some(fault) = self.faults.next("last_words", false) {
+            return Err(fault.answer("last_words").await);
+        }
+        let said = self.state().said.get(&unit.service).cloned().unwrap_or_default();
+        let stdout = said[said.len().saturating_sub(limit)..].to_vec();
+        Ok(HostWords { stdout, ..HostWords::default() })
     }
 
     async fn guard(&self, unit: &Unit) -> Result<Option<HostGuard>, AdapterError> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ids::{Slot, Unit};
+use backout_core::ids::{ServiceName, Slot, Unit};
 use backout_core::ports::{
-    ErrorClass, Host, HostChange, HostCommand, HostEnded, HostOutput, Secret,
+    ErrorClass, Host, HostChange, HostCommand, HostEnded, HostOutput, HostWords, Secret,
 };
 
 use crate::fixtures;
@@ -44,6 +44,7 @@ pub async fn check_host(bench: &dyn HostBench) {
     time_limits_hold(bench).await;
     one_change_at_a_time(bench).await;
     older_epochs_are_refused(bench).await;
+    what_changes_said_is_kept(bench).await;
     a_call_that_nobody_waits_for_ends(bench).await;
 }
 
@@ -221,6 +222,20 @@ async fn older_epochs_are_refused(bench: &dyn HostBench) {
     assert_eq!(error.class, ErrorClass::Permanent, "{error}");
     assert!(error.message.contains("epoch 7"), "{error}");
     run(bench, &change(bench, bench.exit(0), "same", 7)).await;
+}
+
+async fn what_changes_said_is_kept(bench: &dyn HostBench) {
+    let said = async |limit| bench.host().last_words(&bench.unit(), limit).await.expect("had");
+    run(bench, &change(bench, bench.say(&["first", "last"]), "said", 7)).await;
+    run(bench, &look(bench.say(&["only looked"]))).await;
+    let words = said(10_000).await;
+    assert!(words.stdout.ends_with(b"first\0last\0"), "{words:?}");
+    assert!((words.stderr.is_empty(), words.revert.is_empty()) == (true, true), "{words:?}");
+    assert_eq!(said(5).await.stdout, b"last\0", "no more than was asked for");
+    let mut nobody = bench.unit();
+    nobody.service = ServiceName::new("never-changed").expect("a name");
+    let words = bench.host().last_words(&nobody, 100).await.expect("had");
+    assert_eq!(words, HostWords::default());
 }
 
 async fn a_call_that_nobody_waits_for_ends(bench: &dyn HostBench) {

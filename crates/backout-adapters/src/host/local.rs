@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use backout_core::ids::{HostName, Unit};
 use backout_core::ports::{
-    AdapterError, Host, HostChange, HostCommand, HostEnded, HostGuard, HostOutput,
+    AdapterError, Host, HostChange, HostCommand, HostEnded, HostGuard, HostOutput, HostWords,
 };
 
 use super::{
     CommandLine, END_GRACE, Ended, FileLock, Finished, Leftover, Output, StartError,
-    create_private_dirs, read_bounded, run_noting, write_atomic,
+    create_private_dirs, last_bytes, read_bounded, run_noting, write_atomic,
 };
 
 const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -45,6 +45,12 @@ impl LocalHost {
     fn unit_folder(&self, unit: &Unit) -> PathBuf {
         let (app, environment) = (unit.key.app.as_str(), unit.key.environment.as_str());
         self.options.state_dir.join("hosts").join(app).join(environment)
+    }
+
+    /// Where the changing calls of a service write to.
+    fn words_of(&self, unit: &Unit) -> [PathBuf; 2] {
+        let folder = self.unit_folder(unit);
+        ["out", "err"].map(|end| folder.join(format!("{}.{end}", unit.service)))
     }
 
     fn leftover(&self, unit: &Unit) -> Leftover {
@@ -91,6 +97,8 @@ impl LocalHost {
         create_private_dirs(&folder).map_err(failed)?;
         let leftover = self.leftover(&change.unit);
         let mut line = self.line(command)?;
+        let [stdout, stderr] = self.words_of(&change.unit);
+        line.output = Output::Files { stdout, stderr };
         let call = {
             let lock = FileLock::take(&folder.join("lock"), LOCK_PATIENCE).await.map_err(failed)?;
             let _lock =
@@ -195,6 +203,12 @@ impl Host for LocalHost {
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {
         Ok(self.leftover(unit).is_at_work())
+    }
+
+    async fn last_words(&self, unit: &Unit, limit: usize) -> Result<HostWords, AdapterError> {
+        let [stdout, stderr] = self.words_of(unit);
+        let end = |path: &std::path::Path| last_bytes(path, limit).unwrap_or_default();
+        Ok(HostWords { stdout: end(&stdout), stderr: end(&stderr), revert: Vec::new() })
     }
 
     async fn guard(&self, _unit: &Unit) -> Result<Option<HostGuard>, AdapterError> {

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 /// An exclusive lock, released when dropped or when the process ends. Programs started meanwhile do not inherit it.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -21,8 +21,7 @@ impl FileLock {
     /// Names the file if it can't be opened.
     pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
-        Ok(try_flock(&file, FlockOperation::NonBlockingLockExclusive)?
-            .then_some(Self { _file: file }))
+        Ok(try_flock(&file, FlockOperation::NonBlockingLockExclusive)?.then_some(Self { file }))
     }
 
     /// Takes the lock within `patience`; `None` if somebody held it all the time.
@@ -38,7 +37,16 @@ impl FileLock {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
+    }
+
+    /// Whether this is the lock of the file that stands at `path` now.
+    #[must_use]
+    pub fn is_of(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let of = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        let there = std::fs::metadata(path).map(of).ok();
+        there.is_some() && self.file.metadata().map(of).ok() == there
     }
 
     /// Whether somebody holds the lock. Does not create the file.

@@ -27,4 +27,4 @@ pub use leftover::{Announced, Leftover};
 pub use local::{LocalHost, LocalOptions};
 pub use lock::FileLock;
 pub use ports::{free_port, is_free_port};
-pub use ssh::{SshHost, SshOptions};
+pub use ssh::{SshHost, SshOptions, close_connections};

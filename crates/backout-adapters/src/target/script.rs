@@ -293,12 +293,15 @@ impl Target for ScriptTarget {
         _release: &Release,
         limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
-        Ok(self.home.last_words(unit, limit_bytes))
+        match self.hosts.of(unit)? {
+            Some(host) => script_remote::last_words(host.as_ref(), unit, limit_bytes).await,
+            None => Ok(self.home.last_words(unit, limit_bytes)),
+        }
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore, revert } => {
+            TargetAction::Start { unit, release, deployment, restore, revert, .. } => {
                 let verb = if *restore { "rollback" } else { "deploy" };
                 let revert = revert.as_ref();
                 match self.call(unit, release, Some(*deployment), verb, revert, cx).await? {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use backout_core::ids::Unit;
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
-    AdapterError, ErrorClass, Host, HostChange, HostCommand, HostRevert, Rehearsal, Revert, Secret,
-    StepCx,
+    AdapterError, ErrorClass, Host, HostChange, HostCommand, HostRevert, NamedText, Rehearsal,
+    Revert, Secret, StepCx,
 };
 
 use super::remote::finished;
 use super::script_call::{Answer, CallContext, KEEP_BYTES, ScriptCall, answer, call_environment};
+use crate::host::printable;
 
 /// A look at the script's file.
 const LOOK: Duration = Duration::from_secs(30);
@@ -143,6 +144,26 @@ pub(super) async fn obstacles(
             "there is no script `{program}` on {name}: it is looked for below `ssh.folder`, else in the home folder"
         )
     }])
+}
+
+/// The last of what the calls on a host have written, and of the way back that it went by itself.
+///
+/// # Errors
+/// As the host says.
+pub(super) async fn last_words(
+    host: &dyn Host,
+    unit: &Unit,
+    limit_bytes: usize,
+) -> Result<Vec<NamedText>, AdapterError> {
+    let words = host.last_words(unit, limit_bytes).await?;
+    let streams =
+        [("script.out", words.stdout), ("script.err", words.stderr), ("revert.out", words.revert)];
+    let text = |(name, bytes): (&str, Vec<u8>)| NamedText {
+        name: name.to_owned(),
+        text: printable(&bytes),
+        cut: bytes.len() >= limit_bytes,
+    };
+    Ok(streams.into_iter().map(text).filter(|said| !said.text.is_empty()).collect())
 }
 
 /// The script itself, which is not called.

@@ -131,6 +131,17 @@ pub enum GuardState {
     Failed(Timestamp, String),
 }
 
+/// The end of what the changing calls of a service have written on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostWords {
+    /// Of their stdout.
+    pub stdout: Vec<u8>,
+    /// Of their stderr.
+    pub stderr: Vec<u8>,
+    /// What the way back has written that the host went by itself, where the last change was guarded.
+    pub revert: Vec<u8>,
+}
+
 /// A machine on which commands run.
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -176,6 +187,12 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Transient when it can't be told now.
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError>;
+
+    /// The last words of the changing calls of the unit's service, at most `limit` bytes of each stream.
+    ///
+    /// # Errors
+    /// Transient when they can't be had now.
+    async fn last_words(&self, unit: &Unit, limit: usize) -> Result<HostWords, AdapterError>;
 
     /// The guard of the unit's last change, if it had one.
     ///

@@ -20,6 +20,7 @@ pub use config_files::{ConfigFiles, DiskFile};
 pub use error::{AdapterError, ErrorClass};
 pub use host::{
     GuardState, Host, HostChange, HostCommand, HostEnded, HostGuard, HostOutput, HostRevert,
+    HostWords,
 };
 pub use ledger::{
     AppendError, Change, ClaimError, Commit, ControllerView, Holder, Lease, LeaseView, Ledger,

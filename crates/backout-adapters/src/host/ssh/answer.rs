@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backout_core::ids::HostName;
 use backout_core::ports::{
-    AdapterError, GuardState, HostCommand, HostEnded, HostGuard, HostOutput,
+    AdapterError, GuardState, HostCommand, HostEnded, HostGuard, HostOutput, HostWords,
 };
 use jiff::Timestamp;
 
@@ -160,6 +160,28 @@ pub(super) fn file_of(
     Ok(Some(bytes))
 }
 
+/// The last words of a service's calls: three streams, one after the other.
+pub(super) fn words_of(host: &HostName, answer: &Answer) -> Result<HostWords, AdapterError> {
+    let sizes = answer.line.strip_prefix("words ").into_iter().flat_map(|line| line.split(' '));
+    let sizes: Vec<usize> = sizes.map_while(|size| size.parse().ok()).collect();
+    let [out, err, revert] = sizes[..] else {
+        let line = printable(answer.line.as_bytes());
+        return Err(AdapterError::transient(format!(
+            "failed to understand the answer of {host}: `{line}`"
+        )));
+    };
+    let body = answer.body.bytes();
+    if body.len() != out.saturating_add(err).saturating_add(revert) || answer.body.is_cut() {
+        return Err(AdapterError::transient(format!(
+            "failed to read what was said on {host}: it came over in part only"
+        )));
+    }
+    let (stdout, rest) = body.split_at(out);
+    let (stderr, revert) = rest.split_at(err);
+    let [stdout, stderr, revert] = [stdout, stderr, revert].map(<[u8]>::to_vec);
+    Ok(HostWords { stdout, stderr, revert })
+}
+
 /// What is known of a guard.
 pub(super) fn guard_of(
     host: &HostName,
@@ -216,6 +238,17 @@ mod tests {
         assert_eq!(of("lost 124 0 0 0 0").unwrap().ended, HostEnded::TimedOut);
         assert_eq!(of("lost 137 0 0 0 0").unwrap().ended, HostEnded::Signalled(9));
         assert!(of("exited x").is_err() && of("").is_err());
+    }
+
+    #[test]
+    fn last_words_are_told_apart() {
+        let host = HostName::local();
+        let of = |line, body: &[u8]| words_of(&host, &answer(line, body, 0));
+        let words = of("words 3 2 4", b"onetwback").unwrap();
+        assert_eq!((words.stdout.as_slice(), words.stderr.as_slice()), (&b"one"[..], &b"tw"[..]));
+        assert_eq!(words.revert, b"back");
+        assert_eq!(of("words 0 0 0", b"").unwrap(), HostWords::default());
+        assert!(of("words 3 2 4", b"onetwbac").is_err() && of("words 1 2", b"abc").is_err());
     }
 
     #[test]

@@ -5,8 +5,6 @@
 //! connection, the process and the socket.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +19,7 @@ use tokio::sync::watch;
 
 use super::SshOptions;
 use super::failure::{command_for, not_connected};
+use super::folder::ControlFolder;
 use super::request::HELPER;
 use crate::host::{Captured, signal_group};
 
@@ -31,8 +30,6 @@ const KEEP_SAID: usize = 8 << 10;
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Between the end of the anchor and that of ssh.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// Socket paths may have 108 bytes, and ssh adds a random part while it makes one.
-const MAX_SOCKET_FOLDER: usize = 60;
 
 /// A connection that stands.
 pub(super) struct Link {
@@ -43,13 +40,13 @@ pub(super) struct Link {
     group: u32,
     /// Sockets of the host that are forwarded already, with the sockets here.
     forwards: tokio::sync::Mutex<BTreeMap<String, PathBuf>>,
-    folder: tempfile::TempDir,
+    folder: ControlFolder,
 }
 
 impl Link {
     /// Connects, and brings the helper over if the host does not have it yet.
     pub(super) async fn connect(options: &SshOptions) -> Result<Self, AdapterError> {
-        let folder = control_folder()?;
+        let folder = ControlFolder::make()?;
         let socket = folder.path().join("m");
         let mut child = spawn(options, &socket)?;
         let group = child.id().unwrap_or_default();
@@ -143,6 +140,8 @@ impl Link {
         if !self.ended_within(CLOSE_PATIENCE).await {
             signal_group(self.group, Signal::KILL);
         }
+        // Whoever still holds the link, at the end of the process too, holds no folder up.
+        self.folder.remove();
     }
 }
 
@@ -153,24 +152,6 @@ impl Drop for Link {
             signal_group(self.group, Signal::TERM);
         }
     }
-}
-
-/// A short path that only we may enter.
-fn control_folder() -> Result<tempfile::TempDir, AdapterError> {
-    let candidates = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).into_iter();
-    let candidates = candidates.chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
-    let mut error = None;
-    for folder in candidates.filter(|path| path.as_os_str().len() <= MAX_SOCKET_FOLDER) {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("backout-ssh-").permissions(Permissions::from_mode(0o700));
-        match builder.tempdir_in(&folder) {
-            Ok(made) => return Ok(made),
-            Err(e) => error = Some(format!("{}: {e}", folder.display())),
-        }
-    }
-    let why = error.unwrap_or_else(|| "their paths are too long".to_owned());
-    Err(AdapterError::transient(format!("failed to make a folder for the control socket: {why}"))
-        .with_hint("set TMPDIR to a short path"))
 }
 
 fn spawn(options: &SshOptions, socket: &Path) -> Result<Child, AdapterError> {

@@ -3,7 +3,9 @@
 mod answer;
 mod channel;
 mod failure;
+mod folder;
 mod link;
+mod open;
 mod request;
 
 use std::path::PathBuf;
@@ -12,12 +14,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backout_core::ids::{HostName, Unit};
-use backout_core::ports::{AdapterError, GuardState, Host, HostCommand, HostGuard, HostOutput};
+use backout_core::ports::{
+    AdapterError, GuardState, Host, HostCommand, HostGuard, HostOutput, HostWords,
+};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use answer::{Effect, guard_of, output_of, refusal};
 use channel::{Answer, Failed, exchange, words};
 use link::Link;
+pub use open::close_connections;
 use request::Request;
 
 use crate::host::local::absolute_socket;
@@ -97,6 +102,7 @@ impl SshHost {
         match Link::connect(&self.options).await {
             Ok(link) => {
                 let link = Arc::new(link);
+                open::remember(&link);
                 connection.link = Some(link.clone());
                 Ok(link)
             }
@@ -241,6 +247,13 @@ impl Host for SshHost {
 
     async fn is_at_work(&self, unit: &Unit) -> Result<bool, AdapterError> {
         Ok(self.about("at_work", unit, 0, Effect::None).await?.line == "yes")
+    }
+
+    async fn last_words(&self, unit: &Unit, limit: usize) -> Result<HostWords, AdapterError> {
+        let request = Request::last_words(unit, limit);
+        let keep = limit.saturating_mul(3);
+        let (answer, _) = self.ask(request, keep, LOOK, Effect::None).await?;
+        answer::words_of(&self.options.name, &answer)
     }
 
     async fn guard(&self, unit: &Unit) -> Result<Option<HostGuard>, AdapterError> {

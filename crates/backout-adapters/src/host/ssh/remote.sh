@@ -326,6 +326,26 @@ show_guard() {
     [ "$g_state" = failed ] && tail -c 2000 "$f.log"
 }
 
+last_words() {
+    f=$units/$unit/$service words=''
+    read_guard
+    for stream in out err log; do
+        size_of "$f.$stream"
+        # What a watcher has said belongs to the guard that it watched.
+        [ "$stream" = log ] && [ -z "$g_token" ] && size=0
+        [ "$size" -le "$bytes" ] || size=$bytes
+        words="$words $size"
+    done
+    answer "words$words"
+    for stream in out err log; do
+        words=${words# }
+        size=${words%% *}
+        words=${words#"$size"}
+        # More may have been written meanwhile.
+        [ "$size" -eq 0 ] || tail -c "$size" "$f.$stream" | head -c "$size"
+    done
+}
+
 case $1 in
 job)
     f=$2 nonce=$3
@@ -378,6 +398,7 @@ at_work)
     f=$units/$unit/$service
     if is_at_work; then answer yes; else answer no; fi
     ;;
+last_words) last_words ;;
 guard) show_guard ;;
 confirm) confirm ;;
 esac

@@ -177,6 +177,14 @@ impl Request {
         Ok(this)
     }
 
+    /// The end of what the changing calls of a service have written.
+    pub(super) fn last_words(unit: &Unit, limit: usize) -> Result<Self, AdapterError> {
+        let mut this = Self::new("last_words", "")?;
+        this.unit(unit);
+        this.number("bytes", limit as u64);
+        Ok(this)
+    }
+
     /// What goes over before the input.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{}#{}\n", self.text, self.nonce).into_bytes();
