@@ -3,7 +3,7 @@
 mod hosts;
 mod ledger;
 
-pub use hosts::hosts;
+pub use hosts::{close_connections, hosts};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use backout_adapters::target::{
 };
 use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
-    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
+    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, Strategy, TargetKind,
     TargetSpec, secret_values, unmask_secrets,
 };
 use backout_core::ports::{
@@ -190,6 +190,8 @@ fn compose(
         services: s.settings.services.clone(),
         secrets: s.settings.secrets.clone(),
         beside: s.settings.policy.router != RouterPolicy::None,
+        rolls: matches!(s.settings.policy.strategy, Strategy::Rolling { .. })
+            && s.settings.hosts.len() == 1,
     });
     (Arc::new(target), images)
 }
@@ -520,4 +522,9 @@ pub fn endpoint_probe(url: &str) -> Arc<dyn Probe> {
 /// When the file can't be removed.
 pub fn free_reserve(state_dir: &Path) -> Result<bool, backout_core::ports::LedgerError> {
     backout_ledger::free_reserve(state_dir)
+}
+
+/// Whether there is reserved space to give back.
+pub fn has_reserve(state_dir: &Path) -> bool {
+    state_dir.join(backout_ledger::RESERVE_FILE).exists()
 }

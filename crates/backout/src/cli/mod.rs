@@ -33,6 +33,7 @@ use backout_core::model::RequestKind;
 use crate::demo;
 use crate::error::CommandError;
 use crate::exit_code;
+use crate::registry;
 
 /// Runs the verb and returns its exit code.
 ///
@@ -68,6 +69,7 @@ pub fn run(cli: &Cli) -> Result<u8, CommandError> {
             let result = runtime.block_on(async {
                 let result = run_async(cli).await;
                 session::close_ledgers().await;
+                registry::close_connections().await;
                 result
             });
             // A blocked read of standard input must not hold the exit up.

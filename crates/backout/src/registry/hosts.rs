@@ -9,6 +9,8 @@ use backout_core::ports::Host;
 
 use crate::config::Settings;
 
+pub use backout_adapters::host::close_connections;
+
 /// The hosts of an environment, by the user's own ssh.
 pub fn hosts(settings: &Settings, folder: &Path) -> Hosts {
     let ssh = &settings.ssh;
