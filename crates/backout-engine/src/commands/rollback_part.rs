@@ -10,6 +10,7 @@ use backout_core::plan::Plan;
 use super::rollback::{RollbackTarget, RollbackWishes};
 use super::{EngineError, Refused};
 use crate::context::Context;
+use crate::journal::Journal;
 use crate::partial::{self, Changed};
 use crate::readiness::rejected_releases;
 use crate::situation;
@@ -41,10 +42,7 @@ pub(crate) async fn aim(
     find: impl AsyncFnOnce() -> Result<(Deployment, RollbackType), EngineError>,
 ) -> Result<Aim, EngineError> {
     if let Some(plan) = open {
-        let message =
-            format!("a {} is under way: it goes back as a whole or goes on as a whole", plan.kind);
-        let hint = "`backout rollback` without --service takes it back, `backout status -w` waits";
-        return Err(Refused::new(message, hint).into());
+        return Err(not_beside(cx, plan).await.into());
     }
     let live = situation::live(cx, environment).await?.ok_or_else(|| {
         let hint = "`backout recover` starts what was stopped, `backout rollback` goes back whole";
@@ -81,6 +79,26 @@ pub(crate) async fn aim(
     let warning = other_config(&target, &from, &live);
     let named = named.into_iter().collect();
     Ok(Aim { target, rollback_type, release, live, named, warning })
+}
+
+/// What is open goes back as a whole or goes on as a whole; with what to do first.
+async fn not_beside(cx: &Context, plan: &Plan) -> Refused {
+    let number = plan.deployment.map(|number| format!(" #{number}")).unwrap_or_default();
+    let what = format!("{}{number}", plan.kind);
+    let journal = Journal::load(cx.ledger.as_ref(), plan.clone()).await;
+    let stuck = journal.ok().and_then(|journal| journal.state.stuck);
+    let Some((step, _)) = stuck else {
+        let message = format!("{what} is under way: it goes back as a whole or goes on as a whole");
+        let hint = "`backout rollback` without --service takes it back, `backout status -w` waits";
+        return Refused::new(message, hint);
+    };
+    let step = plan.steps.get(step).map_or("its end", |step| step.name.as_str());
+    let message = format!("{what} is stuck at {step}, and no part goes back before it has ended");
+    let hint = "mend the cause, then `backout retry` (or `backout recover`) goes on with it";
+    let mut refused = Refused::new(message, hint);
+    refused.hints.push("or `backout rollback`, without --service, goes back as a whole".to_owned());
+    refused.hints.push("or `backout resolve --reason TEXT` ends it as it is".to_owned());
+    refused
 }
 
 fn other_config(target: &Deployment, from: &Release, live: &Release) -> Option<String> {
