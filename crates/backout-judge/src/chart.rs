@@ -42,6 +42,21 @@ pub fn terminal(points: &[(i64, f64)], line: f64, width: usize, height_rows: usi
     cells.into_iter().map(|row| row.into_iter().collect::<String>().trim_end().to_owned()).collect()
 }
 
+/// More characters of a title do not fit.
+const TITLE_MOST: usize = 80;
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// As much of a title as fits.
+fn cut(title: &str) -> String {
+    match title.char_indices().nth(TITLE_MOST - 1) {
+        Some((at, _)) if title.chars().count() > TITLE_MOST => format!("{}…", &title[..at]),
+        _ => title.to_owned(),
+    }
+}
+
 /// A chart as SVG, with a title for screen readers too. `title` is escaped. Times are told from the
 /// first point on.
 pub fn svg(points: &[(i64, f64)], line: f64, title: &str) -> String {
@@ -54,26 +69,30 @@ pub fn svg(points: &[(i64, f64)], line: f64, title: &str) -> String {
     let span = points.last().map_or(1, |point| (point.0.saturating_sub(began_ms)).max(1));
     let x = |at_ms: i64| LEFT + at_ms.saturating_sub(began_ms) as f64 / span as f64 * WIDTH;
     let (right, bottom) = (LEFT + WIDTH, TOP + HEIGHT);
-    let escaped = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let (whole, shown) = (escaped(title), escaped(&cut(title)));
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 700 330\" role=\"img\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#333\"><title>{escaped}</title>\
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#333\"><title>{whole}</title>\
          <rect width=\"700\" height=\"330\" fill=\"#fff\"/>\
-         <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{escaped}</text>"
+         <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{shown}</text>"
     );
     // Writing to a string can't fail.
     let top_power = (line.max(1.0).log10() + ABOVE).floor() as i32;
     for power in BELOW as i32..=top_power {
         let (value, at) = (10f64.powi(power), y(10f64.powi(power)));
+        // What lies below is drawn there too.
+        let least = if power == BELOW as i32 { "≤ " } else { "" };
         let _ = write!(
             out,
             "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{least}{value}</text>",
             LEFT - 8.0,
             at + 4.0
         );
     }
-    for part in 0..=4 {
+    // So short a time has no quarters to be told.
+    let quarters = if span < 4 { 0 } else { 4 };
+    for part in 0..=quarters {
         let at_ms = began_ms.saturating_add(span / 4 * part);
         let _ = write!(
             out,
@@ -88,16 +107,24 @@ pub fn svg(points: &[(i64, f64)], line: f64, title: &str) -> String {
         out,
         "<text x=\"{LEFT}\" y=\"{:.1}\">since the first reading; evidence against the new side (e-value)</text>\
          <line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at_line:.1}\" y2=\"{at_line:.1}\" stroke=\"#c00\" \
-         stroke-width=\"2\"/><text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#c00\">fails from {line:.0} on</text>\
+         stroke-width=\"2\"/><text x=\"{:.1}\" y=\"{:.1}\" fill=\"#c00\">fails from {line:.0} on</text>\
          <polyline fill=\"none\" stroke=\"#05a\" stroke-width=\"2.5\" stroke-linejoin=\"round\" points=\"",
         bottom + 40.0,
+        // On the left, where evidence begins at 1: it crosses the line at the right end.
+        LEFT + 4.0,
         at_line - 6.0
     );
     for (index, &(at_ms, value)) in points.iter().enumerate() {
         let gap = if index == 0 { "" } else { " " };
         let _ = write!(out, "{gap}{:.1},{:.1}", x(at_ms), y(value));
     }
-    out + "\"/></svg>"
+    out.push_str("\"/>");
+    if let Some(&(at_ms, value)) = points.last() {
+        // Where it stands now; a single point would not be seen otherwise.
+        let (x, y) = (x(at_ms), y(value));
+        let _ = write!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"#05a\"/>");
+    }
+    out + "</svg>"
 }
 
 #[cfg(test)]
@@ -118,6 +145,24 @@ mod tests {
         assert!(svg.contains("<title>a &lt; b &amp; c</title>"));
         assert!(svg.contains("points=\"70.0,280.0 670.0,40.0\""), "{svg}");
         assert!(svg.contains("y1=\"88.0\" y2=\"88.0\" stroke=\"#c00\""), "{svg}");
-        assert!(svg.contains("fails from 100 on") && svg.contains(">0.01</text>"), "{svg}");
+        assert!(svg.contains("fails from 100 on") && svg.contains(">≤ 0.01</text>"), "{svg}");
+    }
+
+    #[test]
+    fn the_svg_shows_a_single_point_and_says_each_time_once() {
+        let one = svg(&[(5, 1.0)], 100.0, "v2");
+        assert!(one.contains("<circle cx=\"70.0\" cy=\"184.0\""), "{one}");
+        for points in [&[][..], &[(5, 1.0)], &[(5, 1.0), (6, 1.0)]] {
+            assert_eq!(svg(points, 100.0, "v2").matches("0 ms</text>").count(), 1, "{points:?}");
+        }
+        assert!(!svg(&[], 100.0, "v2").contains("<circle"));
+    }
+
+    #[test]
+    fn a_title_that_does_not_fit_is_cut_where_it_is_drawn() {
+        let title = "é".repeat(TITLE_MOST + 1);
+        let svg = svg(&[], 100.0, &title);
+        assert!(svg.contains(&format!("<title>{title}</title>")));
+        assert!(svg.contains(&format!(">{}…</text>", "é".repeat(TITLE_MOST - 1))), "{svg}");
     }
 }

@@ -140,7 +140,8 @@ impl Comparison {
         }
         let [canary_requests, baseline_requests] = self.ledger.requests();
         let (metric, what) = self.words(strongest.1);
-        let evidence = format!("{what}; odds of a false alarm {}", words::odds(combined));
+        let odds = words::odds(combined);
+        let evidence = format!("{what}; odds of a false alarm {odds}{}", self.proviso(strongest.1));
         Some(Alarm { metric, e_value: combined, evidence, canary_requests, baseline_requests })
     }
 
@@ -178,6 +179,15 @@ impl Comparison {
                 let scalar = &self.scalars[index];
                 (scalar.name.clone().into(), scalar.words())
             }
+        }
+    }
+
+    /// What the odds rest on beside chance: a bound that holds only under a condition says so.
+    fn proviso(&self, which: Which) -> &'static str {
+        match which {
+            Which::Errors | Which::Latency | Which::Routes => "",
+            Which::History => ", as far as the past is a measure",
+            Which::Scalar(index) => self.scalars[index].proviso(),
         }
     }
 

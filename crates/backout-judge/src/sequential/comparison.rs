@@ -18,6 +18,9 @@ use crate::settings::{Budget, Settings};
 /// The kind of event that a session's first failed request is; the others are quantiles.
 const FAILED: u64 = u64::MAX;
 
+/// No smaller one can be told from none.
+const SMALLEST_BUDGET: f64 = 1e-9;
+
 /// Kinds of events of sessions beside those that are compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SessionKind {
@@ -95,7 +98,7 @@ impl Comparison {
                 routes,
                 history,
             },
-            threshold: 1.0 / settings.false_rollback_probability.clamp(1e-9, 1.0),
+            threshold: 1.0 / budget_of(settings.false_rollback_probability),
             warm_up_ms: settings.warm_up_ms.max(0),
             latency_warm_up_ms: settings.latency_warm_up_ms.max(settings.warm_up_ms).max(0),
             share: 0.0,
@@ -191,20 +194,20 @@ impl Comparison {
             self.leave_one_out();
         }
         let sessions = self.sessions.get_or_insert_with(|| Box::new(Sessions::new()));
-        reading.total[side] += 1;
+        reading.total[side] = reading.total[side].saturating_add(1);
         let counted = if ok {
             (u64::from(!sessions.had(session, FAILED)), 0)
         } else {
             (0, u64::from(sessions.is_first(session, FAILED)))
         };
-        reading.ok[side] += counted.0;
-        reading.failed[side] += counted.1;
+        reading.ok[side] = reading.ok[side].saturating_add(counted.0);
+        reading.failed[side] = reading.failed[side].saturating_add(counted.1);
         if let (Some(test), Some(us), true) = (&mut self.latency, latency_us, ok) {
             let mut slow = Slow::default();
             test.count_slow(arm, us, 1, &mut slow);
             for (kind, count) in slow.into_iter().enumerate() {
                 if count > 0 && sessions.is_first(session, kind as u64) {
-                    reading.slow[side][kind] += 1;
+                    reading.slow[side][kind] = reading.slow[side][kind].saturating_add(1);
                 }
             }
             if arm == Arm::Baseline {
@@ -450,6 +453,11 @@ impl Comparison {
     pub fn shows_no_worse(&self) -> bool {
         self.no_worse.is_shown(self.errors.is_some(), self.latency.is_some())
     }
+}
+
+/// What is no number is no permission to take anything back.
+fn budget_of(probability: f64) -> f64 {
+    if probability.is_nan() { SMALLEST_BUDGET } else { probability.clamp(SMALLEST_BUDGET, 1.0) }
 }
 
 /// Whether both sides have a part.

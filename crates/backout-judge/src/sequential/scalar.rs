@@ -123,6 +123,15 @@ impl ScalarTest {
         self.bet.lower().filter(|_| self.readings.0 > 0)
     }
 
+    /// What the bound takes for granted of this metric.
+    pub fn proviso(&self) -> &'static str {
+        match self.bet {
+            Bet::Coin => ", if its readings are independent",
+            Bet::Bounded { .. } => "",
+            Bet::Gaussian { .. } => ", if its noise is what was configured",
+        }
+    }
+
     pub fn words(&self) -> String {
         let word = match self.worse {
             Worse::Higher => "above",

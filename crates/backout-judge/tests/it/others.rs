@@ -68,7 +68,10 @@ fn without_a_baseline_the_past_is_the_measure() {
     for seed in 1..=5 {
         let verdict = alone(0.02, 600, seed).verdict(600_000);
         assert_eq!(verdict.cause, Some(Cause::Analysis));
-        assert!(verdict.evidence.contains("before 0.1 % of 50000"), "{}", verdict.evidence);
+        let evidence = verdict.evidence;
+        assert!(evidence.contains("before 0.1 % of 50000"), "{evidence}");
+        // A bound against the past is no bound against chance alone.
+        assert!(evidence.ends_with(", as far as the past is a measure"), "{evidence}");
         assert!(!alone(0.001, 1_800, seed).verdict(1_800_000).is_failing());
     }
 }
@@ -140,6 +143,7 @@ fn a_leak_is_found_and_a_gap_is_no_evidence() {
             "{}",
             alarm.evidence
         );
+        assert!(alarm.evidence.ends_with(", if its readings are independent"), "{alarm:?}");
         assert_eq!(memory(0.0, false, 360, seed), None);
         assert_eq!(memory(0.02, true, 360, seed), None);
     }
