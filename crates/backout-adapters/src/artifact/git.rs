@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use backout_core::ids::EnvironmentKey;
 use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
 
-use crate::git::{Git, LOOK, is_commit_id};
+use crate::git::{Git, LOOK, Worktrees, is_commit_id};
 
 /// What the digest of a commit begins with.
 pub const GIT_SCHEME: &str = "git:";
@@ -15,6 +15,7 @@ pub const GIT_SCHEME: &str = "git:";
 #[derive(Debug, Clone)]
 pub struct GitArtifacts {
     repositories: Vec<(PathBuf, Git)>,
+    worktrees: Vec<(PathBuf, Worktrees)>,
     prefix: String,
 }
 
@@ -23,7 +24,21 @@ impl GitArtifacts {
     #[must_use]
     pub fn new(key: &EnvironmentKey, repositories: Vec<(PathBuf, Git)>) -> Self {
         let prefix = format!("refs/backout/{}/{}/keep", key.app, key.environment);
-        Self { repositories, prefix }
+        Self { repositories, worktrees: Vec::new(), prefix }
+    }
+
+    /// Makes a worktree of each commit that is kept, too, and removes it with the commit; by the path of its repository.
+    /// Those in one folder are one.
+    #[must_use]
+    pub fn with_worktrees(mut self, all: Vec<(PathBuf, Worktrees)>) -> Self {
+        for (path, one) in all {
+            let same = |(_, other): &&mut (PathBuf, Worktrees)| other.releases() == one.releases();
+            match self.worktrees.iter_mut().find(same) {
+                Some((_, other)) => other.add_links_of(&one),
+                None => self.worktrees.push((path, one)),
+            }
+        }
+        self
     }
 
     fn reference(&self, digest: &str) -> Result<(String, String), AdapterError> {
@@ -59,6 +74,10 @@ impl ArtifactStore for GitArtifacts {
         for git in named {
             git.obtain(&commit).await?;
             git.change(&["update-ref", &reference, &commit], LOOK, None).await?;
+        }
+        // Before anything is switched: nobody waits for it then.
+        for (_, worktrees) in self.worktrees.iter().filter(|it| it.0 == wanted) {
+            worktrees.ensure(&commit).await?;
         }
         Ok(())
     }
@@ -99,6 +118,17 @@ impl ArtifactStore for GitArtifacts {
 
     async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let mut removed = Vec::new();
+        let commits: Vec<String> = keep
+            .iter()
+            .filter_map(|digest| digest.strip_prefix(GIT_SCHEME))
+            .map(str::to_owned)
+            .collect();
+        for (_, worktrees) in &self.worktrees {
+            for path in worktrees.prune(&commits).await? {
+                let path = path.display();
+                tracing::warn!(%path, "A worktree that no release needs stays: it holds what no commit does.");
+            }
+        }
         for (_, git) in &self.repositories {
             let all = git.look(&["for-each-ref", "--format=%(refname)", &self.prefix]).await?;
             for reference in all.lines() {

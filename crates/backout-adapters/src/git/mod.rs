@@ -4,7 +4,9 @@
 //! git is kept from running what it holds: no hooks, no file system monitor, no protocol that was not allowed (`ext::`
 //! runs commands), revisions only behind `--end-of-options`, no question on a terminal.
 
+mod layout;
 mod place;
+mod worktree;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +20,8 @@ use crate::host::{self, Announced, CommandLine, Ended, Finished, Output, StartEr
 use crate::target::finished;
 
 pub(crate) use place::Turn;
+pub(crate) use worktree::Standing;
+pub use worktree::Worktrees;
 
 /// Reading never holds anybody up for longer.
 pub(crate) const LOOK: Duration = Duration::from_secs(30);
@@ -72,6 +76,12 @@ impl Git {
         env.retain(|(name, _)| ours.iter().all(|(our, _)| name != our));
         env.extend(ours.map(|(name, value)| (name.into(), value.into())));
         Self { tree, env, protocols: protocols.join(":"), host: None, remote: None }
+    }
+
+    /// The same in another working tree of the repository.
+    #[must_use]
+    pub(crate) fn at(&self, tree: PathBuf) -> Self {
+        Self { tree, ..self.clone() }
     }
 
     /// The same with one more variable.
@@ -183,6 +193,20 @@ impl Git {
         }
     }
 
+    /// Runs a call that git may refuse, in which case it has said why to nobody; whether it was made.
+    pub(crate) async fn attempt(
+        &self,
+        args: &[&str],
+        timeout: Duration,
+        turn: Option<&Turn>,
+    ) -> Result<bool, AdapterError> {
+        let finished = self.run(args, timeout, turn).await?;
+        match finished.ended {
+            Ended::Exited(code) => Ok(code == 0),
+            _ => Err(failed(args, &finished, Effect::Maybe)),
+        }
+    }
+
     /// The commit that a revision names.
     pub(crate) async fn commit(&self, revision: &str) -> Result<Option<String>, AdapterError> {
         if revision.is_empty() || revision.contains(char::is_control) {
@@ -206,6 +230,28 @@ impl Git {
     /// What is checked out; `None` in a repository without a commit.
     pub(crate) async fn head(&self) -> Result<Option<String>, AdapterError> {
         self.commit("HEAD").await
+    }
+
+    /// As [`Git::git_dir`], from the file system where that says it.
+    pub(crate) async fn git_dir_at_once(&self) -> Result<PathBuf, AdapterError> {
+        let known = if self.host.is_none() { layout::git_dir(&self.tree) } else { None };
+        match known {
+            Some(known) => Ok(known),
+            None => self.git_dir().await,
+        }
+    }
+
+    /// Makes a tag or another reference that stands in a file of its own name a commit, as git would. `false`: git has to.
+    pub(crate) fn move_loose(&self, reference: &str, commit: &str) -> bool {
+        self.host.is_none()
+            && layout::git_dir(&self.tree)
+                .is_some_and(|dir| layout::move_loose(&dir, reference, commit).unwrap_or(false))
+    }
+
+    /// Whether a reference is seen to be there without asking git; `false` says nothing.
+    pub(crate) fn has_loose(&self, reference: &str) -> bool {
+        self.host.is_none()
+            && layout::git_dir(&self.tree).is_some_and(|dir| layout::has_loose(&dir, reference))
     }
 
     /// The folder in which git keeps what belongs to this working tree.

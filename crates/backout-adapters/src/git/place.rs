@@ -115,6 +115,11 @@ impl Git {
             let change = HostChange { unit, step, epoch: cx.epoch, revert: None };
             return Ok(Turn::There(Box::new(change)));
         }
+        self.begin_here(folder, &unit.to_string()).await
+    }
+
+    /// The same on this machine, in a folder for the turn's files; `what` is for messages.
+    pub(crate) async fn begin_here(&self, folder: &Path, what: &str) -> Result<Turn, AdapterError> {
         let io = |e: std::io::Error| {
             AdapterError::transient(format!("failed to use `{}`: {e}", folder.display()))
         };
@@ -122,7 +127,7 @@ impl Git {
         let lock = FileLock::take(&folder.join("lock"), PATIENCE).await.map_err(io)?;
         let lock = lock.ok_or_else(|| {
             AdapterError::transient(format!(
-                "failed to use {unit}: another call of ours works in its tree"
+                "failed to use {what}: another call of ours works in its tree"
             ))
         })?;
         let leftover = Leftover::at(folder.join("call.json"));

@@ -1,14 +1,14 @@
 //! A call that changes something and may outlive its caller: noted while it runs, and ended by whoever comes next.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic::{read_bounded, remove_file_if_there, write_atomic};
+use super::atomic::read_bounded;
 use super::group::end_processes;
 use super::procfs::{self, ProcessId};
 
@@ -76,7 +76,7 @@ impl Announced {
         let (words, token) = (self.words.clone(), self.token.clone());
         let caller = Some(ProcessId::current());
         let record = Record { format: FORMAT, process, words, token, caller };
-        write_atomic(&self.path, &serde_json::to_vec(&record)?, 0o600)
+        replace(&self.path, &serde_json::to_vec(&record)?)
     }
 }
 
@@ -112,7 +112,7 @@ impl Leftover {
 
     /// The noted call has ended.
     pub fn forget(&self) {
-        let _ = remove_file_if_there(&self.path);
+        let _ = std::fs::remove_file(&self.path);
     }
 
     /// Ends a call whose caller was killed, with all that it started.
@@ -143,6 +143,15 @@ impl Leftover {
         let pid = first.map(|process| process.pid).unwrap_or_default();
         Err(format!("an earlier call (`{}`, process {pid}) does not end", record.words))
     }
+}
+
+/// Whole or not at all for whoever reads it, and not durable: a call does not outlive its machine, and waiting for the
+/// disk four times for each call is what a short one would take longest for.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
+    new.write_all(bytes)?;
+    new.persist(path).map(drop).map_err(|e| e.error)
 }
 
 fn read(path: &Path) -> Option<Record> {

@@ -2,6 +2,7 @@
 
 pub mod compose;
 mod git;
+pub(crate) mod link;
 pub mod process;
 mod remote;
 mod script;
@@ -10,8 +11,8 @@ mod script_evidence;
 mod script_remote;
 pub mod systemd;
 
-pub use compose::{ComposeTarget, ComposeTargetOptions};
-pub use git::{GitTarget, GitTargetOptions};
+pub use compose::{ComposeHost, ComposeTarget, ComposeTargetOptions};
+pub use git::{GitTarget, GitTargetOptions, worktrees};
 pub use process::{ConfigBlobs, ProcessTarget, ProcessTargetOptions};
 pub(crate) use remote::{confirm, finished, words_of};
 pub use script::{ScriptTarget, ScriptTargetOptions};

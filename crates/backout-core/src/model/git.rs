@@ -22,11 +22,23 @@ pub struct GitPush {
     pub branch: String,
 }
 
+/// A link that leads to the release that is live, each release a worktree of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitLink {
+    /// The link; absolute, or relative to the folder of `backout.yaml`.
+    pub current: String,
+    /// The folder in which releases are kept, as `current` is written.
+    pub releases: String,
+}
+
 /// `target.git`: one service as a working tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitSpec {
-    /// The working tree, relative to the folder of `backout.yaml`.
+    /// The working tree, or the repository of the worktrees, relative to the folder of `backout.yaml`.
     pub repository: String,
+    /// Where releases stand, if they do not take turns in the working tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<GitLink>,
     /// Branch, tag or commit; `{version}` is filled in when the release is made.
     pub revision: String,
     /// How it gets there.

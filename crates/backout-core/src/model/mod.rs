@@ -26,7 +26,7 @@ pub use drill::{DRILLS_MAX, DrillRecord};
 pub use environment::{
     EnvironmentRecord, LiveHealth, ReadinessCheck, ReadinessReport, Severity, SlotRecord, SlotState,
 };
-pub use git::{GitMove, GitPush, GitSpec};
+pub use git::{GitLink, GitMove, GitPush, GitSpec};
 pub use health::{CheckSchedule, HealthSpec, HttpCheck, ProbeSpec};
 pub use metric::{Measure, MetricsSpec, RequestsSpec, SeriesSpec};
 pub use policy::{
@@ -41,7 +41,8 @@ pub use request::{DeployOrder, Request, RequestAnswer, RequestKind};
 pub use rollback::{RollbackRecord, StepRecord};
 pub use systemd::{SystemdBus, SystemdSpec, UnitFile};
 pub use target::{
-    ComposeSpec, EnvValue, PortSpec, ProcessSpec, RestartPolicy, ScriptSpec, TargetKind, TargetSpec,
+    ComposeSpec, EnvValue, PortSpec, ProcessSpec, ReplicaBatch, Replicas, RestartPolicy,
+    ScriptSpec, TargetKind, TargetSpec,
 };
 pub use trip::{TripRule, judge_of_watch};
 pub use words::{

@@ -6,14 +6,18 @@ use std::time::Duration;
 use backout_core::model::GitSpec;
 use backout_core::ports::{AdapterError, Rehearsal};
 
-use super::note::Note;
+use super::note::Home;
 use crate::git::Git;
 use crate::host::create_private_dirs;
 
 /// What begins like this in our folder beside the repository is left over from a drill that was killed.
 const PREFIX: &str = "drill-";
 
-pub(super) async fn rehearse(git: &Git, spec: &GitSpec) -> Result<Rehearsal, AdapterError> {
+pub(super) async fn rehearse(
+    git: &Git,
+    home: &Home,
+    spec: &GitSpec,
+) -> Result<Rehearsal, AdapterError> {
     if let Some(host) = git.host() {
         // Nothing is written where nobody would clean up after a link that broke.
         let args = ["rev-list", "--objects", "--no-walk", "--quiet", &spec.commit];
@@ -27,13 +31,13 @@ pub(super) async fn rehearse(git: &Git, spec: &GitSpec) -> Result<Rehearsal, Ada
             left_out: vec![format!("the working tree `{}` was not moved", spec.repository)],
         });
     }
-    let home = Note::folder(&git.git_dir().await?);
+    let home = home.folder();
     let failed = |e: std::io::Error| {
         AdapterError::transient(format!("failed to make a folder for a checkout: {e}"))
     };
-    create_private_dirs(&home).map_err(failed)?;
-    forget_leftovers(&home);
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&home).map_err(failed)?;
+    create_private_dirs(home).map_err(failed)?;
+    forget_leftovers(home);
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(home).map_err(failed)?;
     let index = folder.path().join("index");
     // An index of its own: neither the branch nor the working tree is touched, and no worktree is registered.
     let apart = git.with_variable("GIT_INDEX_FILE", index.as_os_str());

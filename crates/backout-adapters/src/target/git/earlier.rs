@@ -30,9 +30,9 @@ pub(super) async fn earlier(
 ) -> Result<Option<Earlier>, AdapterError> {
     let TargetSpec::Git(live) = &service.target else { return Ok(None) };
     let git = target.git(unit, live)?;
-    let note =
-        Note::read(&git, &git.git_dir().await?, unit).await?.filter(|note| note.key == unit.key);
-    let Some(head) = git.head().await? else { return Ok(None) };
+    let home = target.home(&git, unit, live).await?;
+    let note = home.read(&git).await?.filter(|note| note.key == unit.key);
+    let Some(head) = target.live_git(unit, live)?.head().await? else { return Ok(None) };
     let is_other = |commit: &String| {
         *commit != head && !besides.iter().any(|it| it.strip_prefix(GIT_SCHEME) == Some(commit))
     };

@@ -5,17 +5,17 @@ use backout_core::model::GitSpec;
 use backout_core::ports::{AdapterError, Farewell};
 
 use super::marker::LastStable;
-use super::note::Note;
+use super::note::Home;
 use crate::git::Git;
 use crate::host::remove_file_if_there;
 
 pub(super) async fn farewell(
     git: &Git,
+    home: &Home,
     unit: &Unit,
     spec: &GitSpec,
     act: bool,
 ) -> Result<Farewell, AdapterError> {
-    let git_dir = git.git_dir().await?;
     let mut farewell = Farewell::default();
     let marker = LastStable::of(git, spec, &unit.key).await?;
     if git.commit(&marker.reference()).await?.is_some() {
@@ -25,7 +25,7 @@ pub(super) async fn farewell(
         }
     }
     let ours = format!("refs/backout/{}/{}", unit.key.app, unit.key.environment);
-    let note = Note::path(&git_dir, unit);
+    let note = home.note();
     if let Some(host) = git.host() {
         farewell.removed.push(format!("{ours}/keep"));
         let words = format!("{} on {} stays: remove it by hand", note.display(), host.name());
@@ -33,7 +33,7 @@ pub(super) async fn farewell(
     } else {
         farewell.removed.push(format!("{ours}/keep and the note {}", note.display()));
         if act {
-            remove_file_if_there(&note).map_err(|e| {
+            remove_file_if_there(note).map_err(|e| {
                 AdapterError::transient(format!("failed to remove `{}`: {e}", note.display()))
             })?;
         }

@@ -24,6 +24,9 @@ impl LastStable {
     ) -> Result<Self, AdapterError> {
         let claim =
             format!("refs/backout/{}/{}/marker/{}", key.app, key.environment, spec.last_stable);
+        if git.has_loose(&claim) {
+            return Ok(Self { tag: spec.last_stable.clone(), claim: Some(claim), claimed: true });
+        }
         let all = format!("refs/backout/*/*/marker/{}", spec.last_stable);
         let claims = git.look(&["for-each-ref", "--format=%(refname)", &all]).await?;
         let claimed = claims.lines().any(|name| name == claim);
@@ -41,6 +44,9 @@ impl LastStable {
     pub(super) async fn set(&self, git: &Git, commit: &str) -> Result<(), AdapterError> {
         if let Some(claim) = self.claim.as_ref().filter(|_| !self.claimed) {
             git.change(&["update-ref", claim, commit], LOOK, None).await?;
+        }
+        if git.move_loose(&self.reference(), commit) {
+            return Ok(());
         }
         git.change(&["update-ref", &self.reference(), commit], LOOK, None).await
     }

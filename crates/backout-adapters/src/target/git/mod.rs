@@ -10,9 +10,13 @@ mod drill;
 mod earlier;
 mod evidence;
 mod farewell;
+mod linked;
+mod linked_look;
+mod links;
 mod marker;
 mod note;
 mod push;
+mod step;
 mod way_back;
 
 use std::collections::BTreeMap;
@@ -22,17 +26,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
-use backout_core::model::{Artifact, GitSpec, Release, Service, TargetSpec};
+use backout_core::model::{Artifact, GitSpec, ReadinessCheck, Release, Service, TargetSpec};
 use backout_core::ports::{
     AdapterError, Capabilities, Earlier, Farewell, GuardState, Marker, NamedText, Observed,
     PartsOf, Receipt, Rehearsal, Running, StepCx, Target, TargetAction,
 };
 
 use crate::artifact::GIT_SCHEME;
-use crate::git::Git;
+use crate::git::{Git, is_commit_id};
 use crate::host::Hosts;
 use crate::target::{confirm, not_guarded, words_of};
-use note::Note;
+pub use links::worktrees;
+use note::{Home, Note};
 
 /// What a [`GitTarget`] needs to know.
 #[derive(Debug, Clone)]
@@ -96,6 +101,22 @@ impl GitTarget {
         }
     }
 
+    /// Where the note of a unit is.
+    async fn home(&self, git: &Git, unit: &Unit, spec: &GitSpec) -> Result<Home, AdapterError> {
+        match self.linked(unit, spec)? {
+            Some(linked) => Ok(linked.home),
+            None => Ok(Home::in_tree(&git.git_dir().await?, unit)),
+        }
+    }
+
+    /// Git in the tree that is live.
+    fn live_git(&self, unit: &Unit, spec: &GitSpec) -> Result<Git, AdapterError> {
+        Ok(match self.linked(unit, spec)? {
+            Some(linked) => linked.live_git(),
+            None => self.git(unit, spec)?,
+        })
+    }
+
     async fn resolve(&self, unit: &Unit, spec: &GitSpec) -> Result<String, AdapterError> {
         let git = self.git(unit, spec)?;
         git.git_dir().await?;
@@ -123,6 +144,35 @@ impl GitTarget {
         .with_hint(nearest))
     }
 
+    /// The same for a plan that nobody has agreed to: the remote is asked, and nothing is fetched. Only the id of a
+    /// commit that is not here can't be asked for.
+    async fn resolve_ahead(&self, unit: &Unit, spec: &GitSpec) -> Result<String, AdapterError> {
+        let Some(remote) = &spec.remote else { return self.resolve(unit, spec).await };
+        let git = self.git(unit, spec)?;
+        git.git_dir().await?;
+        let revision = &spec.revision;
+        let tag = format!("refs/tags/{revision}");
+        if let Some(commit) = git.commit(&tag).await? {
+            return Ok(commit);
+        }
+        let (peeled, branch) = (format!("{tag}^{{}}"), format!("refs/heads/{revision}"));
+        let args = ["ls-remote", "--quiet", "--", remote, &tag, &peeled, &branch];
+        let text = git.look(&args).await?;
+        let named = |wanted: &str| {
+            let lines = text.lines().filter_map(|line| line.split_once('\t'));
+            lines.filter(|(id, name)| *name == wanted && is_commit_id(id)).map(|(id, _)| id).next()
+        };
+        if let Some(id) = named(&peeled).or_else(|| named(&tag)).or_else(|| named(&branch)) {
+            return Ok(id.to_owned());
+        }
+        for name in [format!("refs/remotes/{remote}/{revision}"), revision.clone()] {
+            if let Some(commit) = git.commit(&name).await? {
+                return Ok(commit);
+            }
+        }
+        self.resolve(unit, spec).await
+    }
+
     /// What is there, for `adopt`: a definition whose commit is not known asks for it.
     async fn foreign(&self, git: &Git, spec: &GitSpec) -> Result<Observed, AdapterError> {
         if git.head().await?.is_none() {
@@ -144,9 +194,23 @@ impl GitTarget {
         release: Option<&Release>,
         spec: &GitSpec,
     ) -> Result<Observed, AdapterError> {
-        let git_dir = git.git_dir().await?;
-        let Some(note) = Note::read(git, &git_dir, unit).await? else {
-            let asks = release.is_some() && spec.commit.is_empty();
+        let asks = release.is_some() && spec.commit.is_empty();
+        if let Some(linked) = self.linked(unit, spec)? {
+            if let Some(seen) = linked.look().await? {
+                return Ok(seen);
+            }
+            if asks && let Some(seen) = linked.foreign().await? {
+                return Ok(seen);
+            }
+            if linked.leads()?.is_some() {
+                return Ok(Observed::nothing());
+            }
+            // What took turns in the tree until now is live until the link is made.
+        }
+        if linked_to_bare(git) {
+            return Ok(Observed::nothing());
+        }
+        let Some(note) = Home::in_tree(&git.git_dir().await?, unit).read(git).await? else {
             return if asks { self.foreign(git, spec).await } else { Ok(Observed::nothing()) };
         };
         if !note.finished {
@@ -219,15 +283,14 @@ impl Target for GitTarget {
         };
         spec.revision = spec.revision.replace("{version}", version.as_str());
         spec.commit = match of {
-            PartsOf::Running => self.git(unit, spec)?.head().await?.ok_or_else(|| {
+            PartsOf::Running => self.live_git(unit, spec)?.head().await?.ok_or_else(|| {
                 AdapterError::permanent(format!(
                     "failed to adopt `{}`: it has no commit",
                     spec.repository
                 ))
             })?,
-            PartsOf::Disk | PartsOf::Recorded(_) | PartsOf::Ahead(_) => {
-                self.resolve(unit, spec).await?
-            }
+            PartsOf::Disk | PartsOf::Recorded(_) => self.resolve(unit, spec).await?,
+            PartsOf::Ahead(_) => self.resolve_ahead(unit, spec).await?,
         };
         Ok(Some(vec![Artifact {
             service: unit.service.clone(),
@@ -251,9 +314,22 @@ impl Target for GitTarget {
         self.mark_commit(&self.git(unit, spec)?, unit, spec).await
     }
 
+    async fn restorable(
+        &self,
+        unit: &Unit,
+        release: &Release,
+    ) -> Result<Vec<ReadinessCheck>, AdapterError> {
+        match linked::of(self, unit, Some(release))? {
+            Some(linked) => linked.restorable(release).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
-        drill::rehearse(&self.git(unit, spec)?, spec).await
+        let git = self.live_git(unit, spec)?;
+        let home = self.home(&git, unit, spec).await?;
+        drill::rehearse(&git, &home, spec).await
     }
 
     async fn farewell(
@@ -263,7 +339,14 @@ impl Target for GitTarget {
         act: bool,
     ) -> Result<Farewell, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
-        farewell::farewell(&self.git(unit, spec)?, unit, spec, act).await
+        let git = self.git(unit, spec)?;
+        let home = self.home(&git, unit, spec).await?;
+        let mut farewell = farewell::farewell(&git, &home, unit, spec, act).await?;
+        if let Some(linked) = self.linked(unit, spec)? {
+            let shown = linked.link.display();
+            farewell.stays.push(format!("`{shown}` stays, and the worktree that it leads to"));
+        }
+        Ok(farewell)
     }
 
     async fn evidence(
@@ -272,34 +355,44 @@ impl Target for GitTarget {
         release: &Release,
         limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
-        let git = self.git(unit, self.spec(unit, Some(release))?)?;
+        let git = self.live_git(unit, self.spec(unit, Some(release))?)?;
         evidence::evidence(&git, limit_bytes).await
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore, revert } => {
+            TargetAction::Start { unit, release, deployment, restore, revert, .. } => {
                 let wanted = apply::Wanted {
                     release,
                     deployment: *deployment,
                     restore: *restore,
                     revert: revert.as_ref(),
                 };
+                if let Some(linked) = linked::of(self, unit, Some(release))? {
+                    return linked::start(&linked, wanted, cx).await;
+                }
                 apply::start(self, unit, wanted, cx).await
             }
             TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
                 Some(host) => confirm(host.as_ref(), unit, *deployment).await,
                 None => Err(not_guarded(unit)),
             },
-            TargetAction::Stop { unit, release, .. } => apply::stop(self, unit, release, cx).await,
+            TargetAction::Stop { unit, release, .. } => {
+                match linked::of(self, unit, Some(release))? {
+                    Some(linked) => linked::stop(&linked, cx).await,
+                    None => apply::stop(self, unit, release, cx).await,
+                }
+            }
         }
     }
 
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
         let git = self.git(unit, spec)?;
-        let git_dir = git.git_dir().await?;
-        let note = Note::read(&git, &git_dir, unit).await?;
+        if let Some(linked) = self.linked(unit, spec)? {
+            return linked.obstacles().await;
+        }
+        let note = self.home(&git, unit, spec).await?.read(&git).await?;
         let mut found = Vec::new();
         if let Some(other) =
             note.as_ref().and_then(|note| note.other_owner(unit, &self.options.ledger))
@@ -320,6 +413,11 @@ impl Target for GitTarget {
         }
         Ok(found)
     }
+}
+
+/// A repository without a tree holds nothing that took turns in one.
+fn linked_to_bare(git: &Git) -> bool {
+    git.host().is_none() && !git.tree().join(".git").exists()
 }
 
 impl Note {

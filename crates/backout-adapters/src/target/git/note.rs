@@ -2,14 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use backout_core::ids::{EnvironmentKey, LedgerId, ReleaseId, Unit, Version};
+use backout_core::ids::{EnvironmentKey, LedgerId, ReleaseId, ServiceName, Unit, Version};
 use backout_core::ports::AdapterError;
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Git, Turn};
 
 const FORMAT: u32 = 1;
+/// Of a note that an older version would take for a half-done move by force.
+const GENTLE_FORMAT: u32 = 2;
 const MAX_BYTES: u64 = 64 << 10;
+
+/// A path as a note holds it.
+pub(super) fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}
 
 /// The release in a working tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +37,84 @@ pub(super) struct Note {
     pub commit: String,
     /// The whole move is done, with what runs after it.
     pub finished: bool,
-    /// Before the first deployment: the branch or commit that was checked out.
+    /// Before the first deployment: the branch or commit that was checked out, or where the link led to.
     pub before: Option<String>,
+    /// The move was begun without a look at what no commit holds: git refuses to write over that.
+    #[serde(default)]
+    pub gentle: bool,
+    /// With a link: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// With a link: the folder that it leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+}
+
+/// Where the note stands, and the folder of what is kept beside it.
+#[derive(Debug, Clone)]
+pub(super) struct Home {
+    note: PathBuf,
+    folder: PathBuf,
+}
+
+impl Home {
+    /// In the repository. One working tree holds one service.
+    pub(super) fn in_tree(git_dir: &Path, unit: &Unit) -> Self {
+        let folder = git_dir.join("backout");
+        Self { note: folder.join(format!("{}.json", unit.service)), folder }
+    }
+
+    /// Beside a link, in the same folder: what makes the one durable does so for the other.
+    pub(super) fn beside(link: &Path) -> Self {
+        let name = link.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            note: link.with_file_name(format!(".{name}.backout.json")),
+            folder: link.with_file_name(format!(".{name}.backout")),
+        }
+    }
+
+    pub(super) fn note(&self) -> &Path {
+        &self.note
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) async fn read(&self, git: &Git) -> Result<Option<Note>, AdapterError> {
+        let path = &self.note;
+        let failed = |why: &dyn std::fmt::Display| {
+            AdapterError::permanent(format!("failed to read `{}`: {why}", path.display()))
+        };
+        let Some(bytes) = git.read_file(path, MAX_BYTES).await? else { return Ok(None) };
+        let note: Note = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
+        if note.format > GENTLE_FORMAT {
+            return Err(failed(&format!(
+                "it has format {}, this version knows up to {GENTLE_FORMAT}",
+                note.format
+            )));
+        }
+        Ok(Some(note))
+    }
+
+    pub(super) async fn write(&self, git: &Git, note: &Note) -> Result<(), AdapterError> {
+        note.write_to(git, &self.note).await
+    }
+
+    /// For the time after a way back that the host goes alone: the note's own place, and where it waits.
+    pub(super) async fn write_aside(
+        &self,
+        git: &Git,
+        note: &Note,
+    ) -> Result<(PathBuf, PathBuf), AdapterError> {
+        let aside = self.note.with_extension("back.json");
+        note.write_to(git, &aside).await?;
+        Ok((self.note.clone(), aside))
+    }
+
+    pub(super) async fn remove(&self, git: &Git, turn: Option<&Turn>) -> Result<(), AdapterError> {
+        git.remove_file(&self.note, turn).await
+    }
 }
 
 impl Note {
@@ -52,58 +135,20 @@ impl Note {
             commit: commit.to_owned(),
             finished: false,
             before: None,
+            gentle: false,
+            service: None,
+            folder: None,
         }
     }
 
-    /// The folder of notes of a repository. One working tree holds one service.
-    pub(super) fn folder(git_dir: &Path) -> PathBuf {
-        git_dir.join("backout")
+    /// The same, of a move that git is to refuse where it would cost anybody's work.
+    pub(super) fn gentle(&self) -> Self {
+        Self { format: GENTLE_FORMAT, gentle: true, ..self.clone() }
     }
 
-    pub(super) fn path(git_dir: &Path, unit: &Unit) -> PathBuf {
-        Self::folder(git_dir).join(format!("{}.json", unit.service))
-    }
-
-    pub(super) async fn read(
-        git: &Git,
-        git_dir: &Path,
-        unit: &Unit,
-    ) -> Result<Option<Note>, AdapterError> {
-        let path = Self::path(git_dir, unit);
-        let failed = |why: &dyn std::fmt::Display| {
-            AdapterError::permanent(format!("failed to read `{}`: {why}", path.display()))
-        };
-        let Some(bytes) = git.read_file(&path, MAX_BYTES).await? else { return Ok(None) };
-        let note: Note = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
-        if note.format > FORMAT {
-            return Err(failed(&format!(
-                "it has format {}, this version knows up to {FORMAT}",
-                note.format
-            )));
-        }
-        Ok(Some(note))
-    }
-
-    pub(super) async fn write(
-        &self,
-        git: &Git,
-        git_dir: &Path,
-        unit: &Unit,
-    ) -> Result<(), AdapterError> {
-        self.write_to(git, &Self::path(git_dir, unit)).await
-    }
-
-    /// For the time after a way back that the host goes alone: the note's own place, and where it waits.
-    pub(super) async fn write_aside(
-        &self,
-        git: &Git,
-        git_dir: &Path,
-        unit: &Unit,
-    ) -> Result<(PathBuf, PathBuf), AdapterError> {
-        let path = Self::path(git_dir, unit);
-        let aside = path.with_extension("back.json");
-        self.write_to(git, &aside).await?;
-        Ok((path, aside))
+    /// The same once the whole move is done.
+    pub(super) fn finished(&self) -> Self {
+        Self { format: FORMAT, finished: true, gentle: false, ..self.clone() }
     }
 
     async fn write_to(&self, git: &Git, path: &Path) -> Result<(), AdapterError> {
@@ -111,15 +156,6 @@ impl Note {
             AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()))
         })?;
         git.write_file(path, &bytes).await
-    }
-
-    pub(super) async fn remove(
-        git: &Git,
-        git_dir: &Path,
-        unit: &Unit,
-        turn: Option<&Turn>,
-    ) -> Result<(), AdapterError> {
-        git.remove_file(&Self::path(git_dir, unit), turn).await
     }
 
     /// Says so if another environment or ledger manages the working tree.

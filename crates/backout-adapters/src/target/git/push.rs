@@ -6,7 +6,7 @@ use backout_core::ids::Unit;
 use backout_core::model::GitPush;
 use backout_core::ports::AdapterError;
 
-use super::apply::reference;
+use super::step::reference;
 use crate::git::{Git, Turn};
 
 /// Moves the branch to `commit`, if nobody else has moved it since we did (`--force-with-lease`).

@@ -9,7 +9,7 @@ use backout_core::model::{GitMove, GitSpec, TargetSpec};
 use backout_core::ports::{AdapterError, HostRevert, Revert, Secret, StepCx};
 
 use super::apply::{STALE_LOCKS, Wanted};
-use super::note::Note;
+use super::note::{Home, Note};
 use crate::git::Git;
 use crate::target::{CallContext, call_environment};
 
@@ -29,6 +29,7 @@ pub(super) fn to_what_was_there(by: GitMove, before: &str) -> Vec<&str> {
 pub(super) struct Back<'a> {
     pub git: &'a Git,
     pub git_dir: &'a Path,
+    pub home: &'a Home,
     pub unit: &'a Unit,
     pub ledger: &'a LedgerId,
     pub cx: &'a StepCx,
@@ -56,7 +57,7 @@ impl Back<'_> {
                 if let Some(first) = self.first {
                     commands.push(self.call(&to_what_was_there(spec.by, first)));
                 }
-                let note = Note::path(self.git_dir, self.unit).display().to_string();
+                let note = self.home.note().display().to_string();
                 commands.push(["rm", "-f", "--", &note].map(str::to_owned).to_vec());
                 (BTreeMap::new(), spec.timeout_ms)
             }
@@ -118,8 +119,7 @@ impl Back<'_> {
         let same = self.before.filter(|note| note.release == old.id);
         let deployment = same.map_or(wanted.deployment, |note| note.deployment);
         let note = Note::new(unit, self.ledger, old, &spec.commit, deployment);
-        let note = Note { finished: true, ..note };
-        let (to, from) = note.write_aside(self.git, self.git_dir, unit).await?;
+        let (to, from) = self.home.write_aside(self.git, &note.finished()).await?;
         let words = ["mv", "-f", "--"].map(str::to_owned).into_iter();
         commands.push(words.chain([from, to].map(|path| path.display().to_string())).collect());
 

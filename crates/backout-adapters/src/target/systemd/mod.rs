@@ -12,7 +12,6 @@ mod artifacts;
 mod check;
 mod definition;
 mod folders;
-mod link;
 mod note;
 mod observe;
 mod obstacles;
@@ -44,6 +43,7 @@ pub use definition::own_files;
 
 use crate::artifact::FileArtifacts;
 use crate::systemd::{Journal, Manager};
+use crate::target::link;
 use place::Place;
 
 /// In the place of a release that is none of ours.

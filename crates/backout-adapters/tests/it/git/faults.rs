@@ -56,6 +56,7 @@ async fn a_move_that_was_cut_short_is_unknown_and_done_again() {
         deployment: 1,
         restore: false,
         revert: None,
+        batch: None,
     };
     let cx = step_cx("start-1");
     let target = repository.target();
@@ -125,6 +126,7 @@ async fn another_environments_tree_is_refused() {
         deployment: 1,
         restore: false,
         revert: None,
+        batch: None,
     };
     let error = repository.target().apply(&action, &step_cx("start")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Permanent);

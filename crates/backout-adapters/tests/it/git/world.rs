@@ -1,6 +1,7 @@
 //! A repository with three versions, and a target on it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub struct Repository {
 }
 
 /// The variables that git needs, and none that lead it elsewhere.
-pub fn env() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+pub fn env() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
@@ -74,6 +75,7 @@ impl Repository {
     pub fn spec(&self) -> GitSpec {
         GitSpec {
             repository: "tree".to_owned(),
+            link: None,
             revision: "{version}".to_owned(),
             by: GitMove::Checkout,
             submodules: false,
@@ -88,13 +90,42 @@ impl Repository {
     }
 
     pub fn target(&self) -> GitTarget {
-        self.target_of(self.temp.path())
+        self.target_of(self.temp.path(), env())
     }
 
-    fn target_of(&self, folder: &Path) -> GitTarget {
+    /// One that runs this in the place of git; `$GIT` is the real one.
+    pub fn target_with_git(&self, script: &str) -> GitTarget {
+        let folder = self.beside("bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let real = std::env::split_paths(&path).map(|at| at.join("git")).find(|at| at.is_file());
+        let text = format!("#!/bin/sh\nGIT={}\n{script}\n", real.unwrap().display());
+        std::fs::write(folder.join("git"), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.join("git"), mode).unwrap();
+        let first = std::iter::once(folder).chain(std::env::split_paths(&path));
+        let mut env = env();
+        env.retain(|(name, _)| name != "PATH");
+        env.push(("PATH".into(), std::env::join_paths(first).unwrap()));
+        self.target_of(self.temp.path(), env)
+    }
+
+    /// One whose file says this of the service by now.
+    pub fn target_with_today(&self, spec: GitSpec) -> GitTarget {
+        let today = release("today", TargetSpec::Git(spec)).content.services.clone();
+        GitTarget::new(GitTargetOptions {
+            folder: self.temp.path().to_owned(),
+            env: env(),
+            key: key(),
+            ledger: ledger("tests"),
+            services: today,
+        })
+    }
+
+    fn target_of(&self, folder: &Path, env: Vec<(OsString, OsString)>) -> GitTarget {
         GitTarget::new(GitTargetOptions {
             folder: folder.to_owned(),
-            env: env(),
+            env,
             key: key(),
             ledger: ledger("tests"),
             services: BTreeMap::new(),
@@ -131,14 +162,25 @@ impl Repository {
         deployment: u64,
         restore: bool,
     ) -> Result<Receipt, AdapterError> {
+        self.start_by(&self.target(), release, deployment, restore).await
+    }
+
+    pub async fn start_by(
+        &self,
+        target: &GitTarget,
+        release: &Arc<Release>,
+        deployment: u64,
+        restore: bool,
+    ) -> Result<Receipt, AdapterError> {
         let action = TargetAction::Start {
             unit: unit(Slot::A),
             release: Arc::clone(release),
             deployment,
             restore,
             revert: None,
+            batch: None,
         };
-        self.target().apply(&action, &step_cx(&format!("start-{deployment}"))).await
+        target.apply(&action, &step_cx(&format!("start-{deployment}"))).await
     }
 
     pub async fn start(&self, release: &Arc<Release>, deployment: u64) -> Receipt {

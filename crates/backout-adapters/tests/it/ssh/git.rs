@@ -75,6 +75,7 @@ impl Trees {
     fn spec(&self) -> GitSpec {
         GitSpec {
             repository: "tree".to_owned(),
+            link: None,
             revision: "{version}".to_owned(),
             by: GitMove::Checkout,
             submodules: false,
@@ -111,6 +112,7 @@ impl Trees {
             deployment: number,
             restore: false,
             revert,
+            batch: None,
         };
         let cx = step_cx(&format!("start-{number}"));
         self.git_target().apply(&action, &cx).await.unwrap_or_else(|e| panic!("{e}"))
@@ -220,6 +222,7 @@ async fn a_first_move_whose_link_breaks_goes_back_to_the_branch_that_was_there()
             deployment: 1,
             restore: false,
             revert: Some(Revert { back_to: None, within_ms: 800 }),
+            batch: None,
         };
         target.apply(&action, &step_cx("start-1")).await
     });

@@ -1,4 +1,4 @@
-//! The link that leads to the release that runs.
+//! A link that leads to what is live.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::host::sync_dir;
 ///
 /// # Errors
 /// When something else stands there.
-pub(super) fn target(link: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn target(link: &Path) -> io::Result<Option<PathBuf>> {
     match fs::read_link(link) {
         Ok(to) => {
             let whole = link.parent().unwrap_or(Path::new("/")).join(to);
@@ -30,7 +30,7 @@ pub(super) fn target(link: &Path) -> io::Result<Option<PathBuf>> {
 ///
 /// # Errors
 /// Names what could not be written. The link leads where it led.
-pub(super) fn switch(link: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn switch(link: &Path, to: &Path) -> io::Result<()> {
     let parent = link.parent().unwrap_or(Path::new("/"));
     // As it is written it can be moved together with its folder.
     put(link, to.strip_prefix(parent).unwrap_or(to))?;
@@ -41,7 +41,7 @@ pub(super) fn switch(link: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Names what could not be written.
-pub(super) fn put(link: &Path, text: &Path) -> io::Result<()> {
+pub(crate) fn put(link: &Path, text: &Path) -> io::Result<()> {
     let parent = link.parent().unwrap_or(Path::new("/"));
     let mut name = std::ffi::OsString::from(".");
     name.push(link.file_name().unwrap_or_default());
@@ -53,7 +53,7 @@ pub(super) fn put(link: &Path, text: &Path) -> io::Result<()> {
 }
 
 /// Removes a link; a missing one is fine, and a folder is left.
-pub(super) fn remove_link(link: &Path) -> io::Result<()> {
+pub(crate) fn remove_link(link: &Path) -> io::Result<()> {
     match fs::remove_file(link) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
