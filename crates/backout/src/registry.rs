@@ -1,8 +1,10 @@
 //! The one place that names concrete adapters.
 
+mod compose;
 mod hosts;
 mod ledger;
 
+pub use compose::check_compose;
 pub use hosts::{close_connections, hosts};
 
 use std::collections::BTreeMap;
@@ -11,10 +13,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backout_adapters::artifact::{
-    AllArtifacts, FileArtifacts, GIT_SCHEME, GitArtifacts, IMAGE_SCHEME, ImageArtifacts, Keep,
+    AllArtifacts, FileArtifacts, GIT_SCHEME, GitArtifacts, IMAGE_SCHEME,
 };
 use backout_adapters::data::LocalConfigFiles;
-use backout_adapters::docker::Docker;
 use backout_adapters::git::Git;
 use backout_adapters::probe::{
     Credentials, ExecProbe, HttpProbe, HttpSynthetic, MetricsOptions, MetricsSource, ProcessProbe,
@@ -27,12 +28,12 @@ use backout_adapters::target::process::{
 };
 use backout_adapters::target::systemd::{SystemdArtifacts, own_files};
 use backout_adapters::target::{
-    ComposeTarget, ComposeTargetOptions, GitTarget, GitTargetOptions, ScriptTarget,
-    ScriptTargetOptions, SystemdTarget, SystemdTargetOptions,
+    GitTarget, GitTargetOptions, ScriptTarget, ScriptTargetOptions, SystemdTarget,
+    SystemdTargetOptions, worktrees,
 };
 use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
-    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, Strategy, TargetKind,
+    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
     TargetSpec, secret_values, unmask_secrets,
 };
 use backout_core::ports::{
@@ -141,7 +142,7 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             Arc::new(target.with_hosts(hosts::hosts(s.settings, s.folder)))
         }
         TargetKind::Compose => {
-            let (target, images) = compose(s, blobs);
+            let (target, images) = compose::compose(s, blobs);
             artifacts = Arc::new(AllArtifacts::new(files, vec![(IMAGE_SCHEME, images)]));
             target
         }
@@ -169,44 +170,22 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
     Adapters { router: router(s), target, probes, artifacts, config_files }
 }
 
-/// The compose target, and what keeps its images.
-fn compose(
-    s: &Surroundings<'_>,
-    blobs: Arc<dyn ConfigBlobs>,
-) -> (Arc<dyn Target>, Arc<ImageArtifacts>) {
-    let docker = Docker::new(std::env::vars_os(), s.folder.to_owned());
-    let keep = if s.settings.copies_images { Keep::Copy } else { Keep::Pin };
-    let images =
-        ImageArtifacts::new(docker.clone(), &s.settings.key, &s.ledger_id, s.state_dir, keep);
-    let images = Arc::new(images);
-    let target = ComposeTarget::new(ComposeTargetOptions {
-        state_dir: s.state_dir.to_owned(),
-        folder: s.folder.to_owned(),
-        key: s.settings.key.clone(),
-        ledger: s.ledger_id.clone(),
-        docker,
-        images: images.clone(),
-        blobs,
-        services: s.settings.services.clone(),
-        secrets: s.settings.secrets.clone(),
-        beside: s.settings.policy.router != RouterPolicy::None,
-        rolls: matches!(s.settings.policy.strategy, Strategy::Rolling { .. })
-            && s.settings.hosts.len() == 1,
-    });
-    (Arc::new(target), images)
-}
-
 /// The git target, and what keeps its commits.
 fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
     let env: Vec<_> = std::env::vars_os().collect();
     let hosts = hosts::hosts(s.settings, s.folder);
     let has_local = s.settings.hosts.iter().any(HostName::is_local);
-    let mut trees = Vec::new();
+    let (mut trees, mut links) = (Vec::new(), Vec::new());
     for service in s.settings.services.values() {
         let TargetSpec::Git(spec) = &service.target else { continue };
         let path = PathBuf::from(&spec.repository);
         if has_local {
             let tree = Git::new(s.folder.join(&path), &env, &spec.protocols);
+            if let Some(link) = &spec.link {
+                let git = tree.clone();
+                let releases = worktrees(s.folder, &s.settings.key, (spec, link), git);
+                links.push((path.clone(), releases));
+            }
             trees.push((path.clone(), tree));
         }
         let there = hosts.all().map(|host| {
@@ -215,7 +194,7 @@ fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
         });
         trees.extend(there);
     }
-    let commits = Arc::new(GitArtifacts::new(&s.settings.key, trees));
+    let commits = Arc::new(GitArtifacts::new(&s.settings.key, trees).with_worktrees(links));
     let target = GitTarget::new(GitTargetOptions {
         folder: s.folder.to_owned(),
         env,
@@ -263,23 +242,6 @@ pub async fn check_systemd(settings: &Settings, folder: &Path) -> Vec<Finding> {
         })
         .collect();
     backout_adapters::target::systemd::check(&target, &services).await
-}
-
-/// What compose needs, looked at: the engine, the plugin, the file.
-pub async fn check_compose(
-    settings: &Settings,
-    folder: &Path,
-    spec: &backout_core::model::ComposeSpec,
-) -> Vec<(&'static str, Result<String, AdapterError>)> {
-    let docker = Docker::new(std::env::vars_os(), folder.to_owned());
-    backout_adapters::target::compose::check(
-        &docker,
-        folder,
-        &settings.key,
-        spec,
-        &settings.secrets,
-    )
-    .await
 }
 
 /// What is versioned with every release: the files under `config:`, and those that the target's definition is made of.

@@ -9,7 +9,7 @@ use backout_core::ids::{
 };
 use backout_core::model::{
     Artifact, Batch, CanaryPolicy, ComposeSpec, ConfigFile, FileKind, GitMove, GitSpec, HealthSpec,
-    HostsPolicy, OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent,
+    HostsPolicy, OnNoData, Policy, ProcessSpec, RELEASE_FORMAT, Release, ReleaseContent, Replicas,
     RestartPolicy, RollbackPolicy, RollbackType, RouterPolicy, ScriptSpec, Service, Shutdown,
     Stage, Strategy, Surface, SystemdBus, SystemdSpec, TargetKind, TargetSpec, Trigger,
 };
@@ -56,7 +56,7 @@ pub enum Routing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Recreate,
-    /// Two hosts at a time.
+    /// Two hosts at a time, or two of three instances on one host.
     Rolling,
     BlueGreen,
     Canary,
@@ -88,6 +88,7 @@ impl Setup {
             (script, Routing::Script, How::Canary),
             // Replaces in place and knows each side's address.
             (compose, Routing::None, How::Recreate),
+            (compose, Routing::None, How::Rolling),
             // Replaces in place and has no address.
             (TargetKind::Git, Routing::None, How::Recreate),
         ];
@@ -150,6 +151,12 @@ impl Setup {
         }
     }
 
+    /// How many instances each service has, where some of them are replaced at a time.
+    pub fn instances(self) -> Option<u32> {
+        let some = self.target == TargetKind::Compose && self.how == How::Rolling;
+        some.then_some(3)
+    }
+
     /// Its policy.
     pub fn policy(self) -> Policy {
         let stage =
@@ -198,7 +205,7 @@ impl Setup {
         thread_local! {
             static MADE: std::cell::RefCell<BTreeMap<String, Arc<Release>>> = const { std::cell::RefCell::new(BTreeMap::new()) };
         }
-        let label = format!("{:?} {:?} {version}", self.target, self.shape);
+        let label = format!("{:?} {:?} {:?} {version}", self.target, self.shape, self.instances());
         MADE.with_borrow_mut(|made| {
             Arc::clone(made.entry(label).or_insert_with(|| self.build_release(version)))
         })
@@ -240,6 +247,7 @@ impl Setup {
                 timeout_ms: 60_000,
                 services: vec![service.to_owned()],
                 stop_grace_ms: 0,
+                replicas: self.instances().map(|count| Replicas { count, at_most: None }),
             }),
             TargetKind::Systemd => TargetSpec::Systemd(SystemdSpec {
                 unit: format!("{service}.service"),
@@ -254,6 +262,7 @@ impl Setup {
             }),
             TargetKind::Git => TargetSpec::Git(GitSpec {
                 repository: service.to_owned(),
+                link: None,
                 revision: "v1".to_owned(),
                 by: GitMove::Checkout,
                 submodules: false,
@@ -379,6 +388,7 @@ pub fn wish(release: &Arc<Release>, left: Option<Live>) -> RollbackWish {
         reject_left: true,
         rollback_type: RollbackType::Automatic,
         untouched: BTreeSet::new(),
+        begun: BTreeMap::new(),
         trigger: Trigger::Analysis,
         evidence: vec!["canary errors 4.8 %".to_owned()],
         services: Vec::new(),

@@ -46,7 +46,9 @@ fn program(folder: &Path, service: &Service) -> Option<Item> {
         TargetSpec::Compose(_) | TargetSpec::Systemd(_) => return None,
         TargetSpec::Git(git) => {
             let tree = folder.join(&git.repository);
-            let there = tree.join(".git").exists();
+            // Worktrees can be of a repository that has no tree of its own.
+            let bare = git.link.is_some() && tree.join("HEAD").is_file();
+            let there = bare || tree.join(".git").exists();
             let name = "repository";
             if !there {
                 let shown = format!("`{}` is not the top of a git repository", git.repository);
@@ -54,7 +56,7 @@ fn program(folder: &Path, service: &Service) -> Option<Item> {
                     Item::error(name, shown).fix("git clone it there, or correct `repository`"),
                 );
             }
-            match git.post_checkout.is_empty() {
+            match bare || git.post_checkout.is_empty() {
                 true => Item::pass(name, format!("`{}` is a git repository", git.repository)),
                 false => runnable("post_checkout", &tree, &git.post_checkout),
             }

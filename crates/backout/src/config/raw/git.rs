@@ -10,8 +10,13 @@ use crate::config::scalar::Duration;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawGit {
-    /// The working tree. Default: the folder of backout.yaml.
+    /// The working tree, or with `current` the repository of the worktrees. Default: the folder of backout.yaml.
     pub repository: Option<At<String>>,
+    /// A link to the release that is live: each release is a worktree of its own then. Default: none, releases take
+    /// turns in the working tree.
+    pub current: Option<At<String>>,
+    /// The folder of the worktrees. Default: releases, beside the link.
+    pub releases: Option<At<String>>,
     /// Branch, tag or commit that a version stands for; `{version}` is filled in. Default: {version}.
     pub revision: Option<At<String>>,
     /// checkout (no branch moves) or reset (the branch that is checked out moves along). Default: checkout.

@@ -42,7 +42,7 @@ pub struct RawService {
     pub args: Option<At<Vec<String>>>,
     /// Systemd target: name of the unit.
     pub unit: Option<At<String>>,
-    /// Systemd target: the link to the release that runs.
+    /// Systemd or git target: the link to the release that runs.
     pub current: Option<At<String>>,
     /// Git target: the working tree.
     pub repository: Option<At<String>>,

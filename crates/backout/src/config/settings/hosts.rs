@@ -7,7 +7,7 @@ use backout_core::model::{HostsPolicy, Policy, RouterPolicy, TargetKind};
 
 use super::Findings;
 use crate::config::node::Position;
-use crate::config::raw::{At, Raw, RawSsh};
+use crate::config::raw::{At, Raw, RawSsh, RawTarget};
 use crate::config::scalar::Duration;
 
 /// More than this at once is no protection any more.
@@ -31,6 +31,8 @@ pub struct SshSettings {
     pub folder: String,
     /// A host takes a change back by itself unless it is confirmed within this time, milliseconds.
     pub confirm_ms: Option<u64>,
+    /// Where Docker listens on the hosts: absolute, or below the home folder of the login; none: where it does by default.
+    pub docker_socket: Option<String>,
 }
 
 /// Names by which this machine may be meant.
@@ -105,6 +107,7 @@ pub(super) fn ssh(raw: &Raw, hosts: &[HostName], found: &mut Findings) -> SshSet
         config: ssh.config.as_ref().map(|path| PathBuf::from(&path.value)),
         folder: ssh.folder.as_ref().map(|folder| remote_folder(folder, found)).unwrap_or_default(),
         confirm_ms: ssh.confirm.as_ref().map(|confirm| confirm_ms(confirm, found)),
+        docker_socket: ssh.docker_socket.as_ref().map(|socket| docker_socket(socket, found)),
     }
 }
 
@@ -128,6 +131,23 @@ fn confirm_ms(written: &At<Duration>, found: &mut Findings) -> u64 {
     written.value.0
 }
 
+fn docker_socket(written: &At<String>, found: &mut Findings) -> String {
+    let socket = written.value.strip_prefix("unix://").unwrap_or(&written.value);
+    let socket = socket.strip_prefix("~/").unwrap_or(socket);
+    if socket.is_empty()
+        || socket.starts_with('~')
+        || socket.contains("://")
+        || socket.contains(char::is_control)
+    {
+        found.refuse_at(
+            written.at,
+            format!("the socket `{}` can't be used", written.value),
+            "write the path of a Unix socket on the hosts, such as `/run/user/1000/docker.sock`",
+        );
+    }
+    socket.to_owned()
+}
+
 fn remote_folder(written: &At<String>, found: &mut Findings) -> String {
     let folder = written.value.strip_prefix("~/").unwrap_or(&written.value);
     let folder = if folder == "~" { "" } else { folder.trim_end_matches('/') };
@@ -141,20 +161,48 @@ fn remote_folder(written: &At<String>, found: &mut Findings) -> String {
     folder.to_owned()
 }
 
+/// What has another meaning, or none, with containers.
+fn check_compose(raw: &Raw, target: TargetKind, found: &mut Findings) {
+    let Some(ssh) = raw.ssh.as_ref().map(|ssh| &ssh.value) else { return };
+    match (target, &ssh.confirm, &ssh.docker_socket) {
+        (TargetKind::Compose, Some(confirm), _) => found.refuse_at(
+            confirm.at,
+            "`confirm` needs a way back that a host knows alone, and the compose file is on this machine",
+            "remove it: a host that is cut off keeps what runs until it is reached again",
+        ),
+        (TargetKind::Compose, None, _) | (_, _, None) => {}
+        (_, _, Some(socket)) => found.refuse_at(
+            socket.at,
+            format!("`docker_socket` is for target `compose`, not for `{}`", target.as_str()),
+            "remove it",
+        ),
+    }
+}
+
 /// What works on this machine only.
 pub(super) fn check_remote(raw: &Raw, hosts: &[HostName], policy: &Policy, found: &mut Findings) {
     let Some(remote) = hosts.iter().find(|host| !host.is_local()) else { return };
     let at = |at: Option<Position>| at.unwrap_or_default();
-    if !matches!(policy.target, TargetKind::Script | TargetKind::Git) {
+    if !matches!(policy.target, TargetKind::Script | TargetKind::Git | TargetKind::Compose) {
         found.refuse_at(
             at(raw.target.as_ref().map(|target| target.at)),
             format!(
                 "target `{}` runs on this machine only, and `hosts` names `{remote}`",
                 policy.target.as_str()
             ),
-            "on other hosts use target `script` or `git`; or run backout there, with `hosts` left out",
+            "on other hosts use target `script`, `git` or `compose`; or run backout there, with `hosts` left out",
         );
     }
+    if let Some(RawTarget::Git(git)) = raw.target.as_ref().map(|target| &target.value)
+        && let Some(current) = &git.current
+    {
+        found.refuse_at(
+            current.at,
+            format!("a link to worktrees is switched on this machine only, and `hosts` names `{remote}`"),
+            "take `current` out, so that releases take turns in the tree there, or run backout there",
+        );
+    }
+    check_compose(raw, policy.target, found);
     let hint = "let the load balancer in front of the hosts decide by its own health checks, and leave `router` out";
     let refused = match policy.router {
         RouterPolicy::Builtin { .. } => Some("the built-in router proxies to this machine only"),

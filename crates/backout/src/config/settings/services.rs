@@ -253,6 +253,11 @@ pub(super) fn check_together(
         _ => None,
     });
     systemd::refuse_shared(units, found);
+    let trees = services.values().filter_map(|service| match &service.target {
+        TargetSpec::Git(spec) => Some((at_of(&service.name), service.name.as_str(), spec)),
+        _ => None,
+    });
+    git::refuse_shared(trees, found);
     let side_by_side = !matches!(policy.strategy, Strategy::Recreate | Strategy::Rolling { .. });
     for service in services.values() {
         let port = match &service.target {

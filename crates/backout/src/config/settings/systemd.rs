@@ -133,7 +133,7 @@ fn current(
 }
 
 /// A path that may be absolute.
-fn place(written: &At<String>, what: &str, found: &mut Findings) -> String {
+pub(super) fn place(written: &At<String>, what: &str, found: &mut Findings) -> String {
     let text = written.value.trim_end_matches('/');
     let text = text.strip_prefix("./").unwrap_or(text);
     let path = Path::new(text);
@@ -156,7 +156,7 @@ fn place(written: &At<String>, what: &str, found: &mut Findings) -> String {
     text.to_owned()
 }
 
-fn beside(path: &str, name: &str) -> String {
+pub(super) fn beside(path: &str, name: &str) -> String {
     match path.rsplit_once('/') {
         Some((parent, _)) => format!("{parent}/{name}"),
         None => name.to_owned(),

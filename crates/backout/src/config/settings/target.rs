@@ -121,7 +121,7 @@ pub(super) fn refuse_keys_of_others(own: Option<&RawService>, ours: &str, found:
         ("program", at(own.program.as_ref()), &["script"]),
         ("args", at(own.args.as_ref()), &["script"]),
         ("unit", at(own.unit.as_ref()), &["systemd"]),
-        ("current", at(own.current.as_ref()), &["systemd"]),
+        ("current", at(own.current.as_ref()), &["systemd", "git"]),
         ("repository", at(own.repository.as_ref()), &["git"]),
         ("timeout", timeout, &["script", "compose", "systemd", "git"]),
     ];
