@@ -112,7 +112,8 @@ impl ImageArtifacts {
         let image = if wanted { self.pull(reference).await? } else { here };
         let image = image.ok_or_else(|| {
             AdapterError::permanent(format!(
-                "failed to find image {reference}: it is not on this machine"
+                "failed to find image {reference}: it is not on {}",
+                self.docker.machine()
             ))
             .with_hint("build or load it, or let pull_policy allow to pull it")
         })?;
@@ -128,12 +129,53 @@ impl ImageArtifacts {
         }
     }
 
+    /// Whether the engine's host can be reached.
+    pub(super) async fn reach(&self) -> Result<(), AdapterError> {
+        self.docker.reach().await
+    }
+
+    /// Brings an image that the engine does not have: from its registry, by the digest that it had there, else from its
+    /// copy. Only where there are other hosts: a release of this machine alone does not depend on a registry.
+    pub(super) async fn obtain(&self, path: &str, digest: &str) -> Result<(), AdapterError> {
+        let id = id_of(digest)?;
+        if self.docker.image_id(id).await?.is_some() {
+            return Ok(());
+        }
+        let reference = path.split_once('=').map_or(path, |(_, image)| image);
+        let copy = self.copy_path(digest)?;
+        let pulled = match reference.contains('@') {
+            true => self.pull(reference).await.map(drop),
+            false => Err(self.gone(path)),
+        };
+        match pulled {
+            Err(_) if copy.is_file() => self.load_copy(&copy, path).await?,
+            other => other?,
+        }
+        if self.docker.image_id(id).await?.is_some() {
+            return Ok(());
+        }
+        Err(AdapterError::permanent(format!(
+            "failed to use image {reference} on {}: it is another one there than on the first host",
+            self.docker.machine()
+        ))
+        .with_hint(
+            "all hosts need the same platform, and engines that store images alike (`docker info`: Storage Driver)",
+        ))
+    }
+
+    async fn load_copy(&self, copy: &std::path::Path, path: &str) -> Result<(), AdapterError> {
+        whole(copy.to_owned()).await.map_err(|why| {
+            AdapterError::permanent(format!("failed to find image {path}: {why}"))
+        })?;
+        self.load(copy, path).await
+    }
+
     pub(super) fn docker(&self) -> &Docker {
         &self.docker
     }
 
     async fn pull(&self, reference: &str) -> Result<Option<Image>, AdapterError> {
-        let call = Call { timeout: TRANSFER, ..Call::new(["pull", "--quiet", reference]) };
+        let call = Call { timeout: TRANSFER, ..Call::look(["pull", "--quiet", reference]) };
         let finished = self.docker.run(call).await?;
         if finished.ended == Ended::Exited(0) {
             return self.docker.image(reference).await;
@@ -148,15 +190,12 @@ impl ImageArtifacts {
         if self.docker.image_id(&reference).await?.as_deref() == Some(id) {
             return Ok(reference);
         }
-        if self.docker.image_id(id).await?.is_none() {
+        if self.docker.host().is_none() && self.docker.image_id(id).await?.is_none() {
             let copy = self.copy_path(digest)?;
             if !copy.is_file() {
-                return Err(gone(path));
+                return Err(self.gone(path));
             }
-            whole(copy.clone()).await.map_err(|why| {
-                AdapterError::permanent(format!("failed to find image {path}: {why}"))
-            })?;
-            self.load(&copy, path).await?;
+            self.load_copy(&copy, path).await?;
         }
         self.pin(path, digest).await?;
         Ok(reference)
@@ -165,7 +204,7 @@ impl ImageArtifacts {
     async fn load(&self, copy: &std::path::Path, path: &str) -> Result<(), AdapterError> {
         let copy_name = copy.as_os_str();
         let args = ["load".as_ref(), "--quiet".as_ref(), "--input".as_ref(), copy_name];
-        let call = Call { timeout: TRANSFER, ..Call::new(args) };
+        let call = Call { timeout: TRANSFER, ..Call::look(args) };
         let finished = self.docker.run(call).await?;
         match finished.ended {
             Ended::Exited(0) => Ok(()),
@@ -193,7 +232,7 @@ impl ImageArtifacts {
         let reference = self.reference(digest)?;
         let args = ["save".into(), "--output".into(), temporary.path().into(), reference.into()];
         let args: [std::ffi::OsString; 4] = args;
-        let finished = self.docker.run(Call { timeout: TRANSFER, ..Call::new(args) }).await?;
+        let finished = self.docker.run(Call { timeout: TRANSFER, ..Call::look(args) }).await?;
         if finished.ended != Ended::Exited(0) {
             return Err(AdapterError::transient(format!(
                 "failed to copy an image into the state folder: {}",
@@ -214,7 +253,7 @@ impl ImageArtifacts {
     async fn hold(&self, digest: &str) -> Result<(), AdapterError> {
         let name = self.holder(digest)?;
         let reference = self.reference(digest)?;
-        let image = self.docker.image(&reference).await?.ok_or_else(|| gone(&reference))?;
+        let image = self.docker.image(&reference).await?.ok_or_else(|| self.gone(&reference))?;
         let mut args: Vec<String> =
             ["create", "--network", "none", "--name", &name].map(str::to_owned).to_vec();
         args.extend(["--label".to_owned(), format!("{PIN_LABEL}={}", self.owner)]);
@@ -225,7 +264,7 @@ impl ImageArtifacts {
             args.extend(["--tmpfs".to_owned(), volume.clone()]);
         }
         args.extend(["--entrypoint".to_owned(), "/backout-pin".to_owned(), reference]);
-        let finished = self.docker.run(Call::new(args)).await?;
+        let finished = self.docker.run(Call::look(args)).await?;
         let said = said(&finished);
         match finished.ended {
             Ended::Exited(0) => Ok(()),
@@ -233,6 +272,30 @@ impl ImageArtifacts {
             _ if said.contains("is already in use") => Ok(()),
             _ => Err(AdapterError::transient(format!("failed to hold image {digest}: {said}"))),
         }
+    }
+
+    fn gone(&self, path: &str) -> AdapterError {
+        // Which service of the compose file it is for stands before it.
+        let path = path.split_once('=').map_or(path, |(_, image)| image);
+        if let Some(host) = self.docker.host() {
+            let name = host.name();
+            let hint = match path.contains('@') {
+                true => format!("docker pull {path} on {name}, or keep copies with `artifacts: {{ keep: copy }}`"),
+                false => "push it to a registry that all hosts reach, or keep copies with `artifacts: { keep: copy }`"
+                    .to_owned(),
+            };
+            let message = format!("failed to find image {path}: it is not on {name}");
+            return AdapterError::permanent(message).with_hint(hint);
+        }
+        let pull = if path.contains('@') {
+            format!("docker pull {path}")
+        } else {
+            format!("bring {path} back")
+        };
+        AdapterError::permanent(format!(
+            "failed to find image {path}: it was removed from this machine although it was pinned"
+        ))
+        .with_hint(format!("{pull}, or keep copies with `artifacts: {{ keep: copy }}`"))
     }
 
     /// What of ours is in the engine, for people.
@@ -250,7 +313,7 @@ impl ImageArtifacts {
     }
 
     async fn remove(&self, args: &[&str]) -> Result<(), AdapterError> {
-        let finished = self.docker.run(Call::new(args.iter().copied())).await?;
+        let finished = self.docker.run(Call::look(args.iter().copied())).await?;
         let said = said(&finished);
         let gone = said.contains("No such") || said.contains("no such");
         if finished.ended == Ended::Exited(0) || gone {
@@ -325,20 +388,6 @@ pub(super) fn no_answer(verb: &str, reference: &str, said: &str) -> AdapterError
     )
 }
 
-fn gone(path: &str) -> AdapterError {
-    // Which service of the compose file it is for stands before it.
-    let path = path.split_once('=').map_or(path, |(_, image)| image);
-    let pull = if path.contains('@') {
-        format!("docker pull {path}")
-    } else {
-        format!("bring {path} back")
-    };
-    AdapterError::permanent(format!(
-        "failed to find image {path}: it was removed from this machine although it was pinned"
-    ))
-    .with_hint(format!("{pull}, or keep copies with `artifacts: {{ keep: copy }}`"))
-}
-
 fn id_of(digest: &str) -> Result<&str, AdapterError> {
     digest.strip_prefix(IMAGE_SCHEME).ok_or_else(|| {
         AdapterError::permanent(format!("failed to use `{digest}`: it is no image's digest"))
@@ -361,15 +410,18 @@ impl ArtifactStore for ImageArtifacts {
     async fn pin(&self, path: &str, digest: &str) -> Result<(), AdapterError> {
         let reference = self.reference(digest)?;
         let id = id_of(digest)?;
-        let finished = self.docker.run(Call::new(["tag", id, &reference])).await?;
+        if self.docker.host().is_some() {
+            self.obtain(path, digest).await?;
+        }
+        let finished = self.docker.run(Call::look(["tag", id, &reference])).await?;
         let words = said(&finished);
         if finished.ended != Ended::Exited(0) {
             if words.to_lowercase().contains("no such image") {
-                return Err(gone(path));
+                return Err(self.gone(path));
             }
             let error = AdapterError::transient(format!("failed to pin image {path}: {words}"));
             return Err(if is_no_engine(&words) {
-                error.with_hint("start the Docker daemon")
+                error.with_hint(self.docker.no_engine_hint())
             } else {
                 error
             });
@@ -387,7 +439,8 @@ impl ArtifactStore for ImageArtifacts {
         let copied = copy.is_file();
         if copied && let Err(why) = whole(copy).await {
             return Err(AdapterError::permanent(format!(
-                "the image was removed from this machine, and {why}"
+                "the image was removed from {}, and {why}",
+                self.docker.machine()
             ))
             .with_hint("pull it again by its digest"));
         }
@@ -395,14 +448,17 @@ impl ArtifactStore for ImageArtifacts {
             return Ok(());
         }
         if self.docker.image_id(id).await?.is_some() {
-            return Err(AdapterError::permanent(
-                "the image is here, but our own reference to it is gone: the next clean-up may take it",
-            )
+            let on =
+                self.docker.host().map_or("here".to_owned(), |host| format!("on {}", host.name()));
+            return Err(AdapterError::permanent(format!(
+                "the image is {on}, but our own reference to it is gone: the next clean-up may take it"
+            ))
             .with_hint(format!("docker tag {id} {reference}")));
         }
-        Err(AdapterError::permanent(
-            "the image was removed from this machine although it was pinned (`docker system prune --all`?)",
-        )
+        Err(AdapterError::permanent(format!(
+            "the image was removed from {} although it was pinned (`docker system prune --all`?)",
+            self.docker.machine()
+        ))
         .with_hint("pull it again by its digest, or keep copies with `artifacts: { keep: copy }`"))
     }
 

@@ -58,7 +58,7 @@ impl ImageArtifacts {
             args.push("--insecure");
         }
         args.push(reference);
-        let finished = docker.run(Call::new(args)).await?;
+        let finished = docker.run(Call::look(args)).await?;
         let words = said(&finished);
         if finished.ended != Ended::Exited(0) {
             return match () {

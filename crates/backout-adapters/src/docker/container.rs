@@ -46,6 +46,8 @@ pub(crate) struct State {
     #[serde(default)]
     pub error: String,
     #[serde(default)]
+    pub started_at: String,
+    #[serde(default)]
     pub finished_at: String,
     #[serde(default)]
     pub health: Option<Health>,

@@ -5,14 +5,18 @@
 //! another engine than the one that is changed.
 
 mod container;
+mod remote;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backout_core::ports::AdapterError;
+use backout_core::ids::Unit;
+use backout_core::ports::{AdapterError, Host, StepCx};
 
 pub(crate) use container::Container;
+use remote::{Fence, Remote};
 
 use crate::host::{self, CommandLine, Ended, Finished, Output, StartError};
 
@@ -47,6 +51,9 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct Docker {
     env: Vec<(OsString, OsString)>,
     folder: PathBuf,
+    /// The engine is on another host.
+    remote: Option<Arc<Remote>>,
+    fence: Option<Arc<Fence>>,
 }
 
 /// A call whose process is noted while it runs, so that a later process can end what a killed one left.
@@ -55,21 +62,42 @@ pub(crate) struct Call {
     pub env: Vec<(OsString, OsString)>,
     pub stdin: Option<Vec<u8>>,
     pub timeout: Duration,
+    /// Nobody needs to know whether it was done: it only looks, or may be done again at will.
+    pub harmless: bool,
 }
 
 impl Call {
+    /// A call that changes what runs.
     pub(crate) fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Self {
         Self {
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
             stdin: None,
             timeout: LOOK,
+            harmless: false,
         }
+    }
+
+    /// A call that only looks, or may be done again at will.
+    pub(crate) fn look<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Self {
+        Self { harmless: true, ..Self::new(args) }
     }
 
     pub(crate) fn words(&self) -> String {
         let words: Vec<_> = self.args.iter().map(|arg| arg.to_string_lossy()).collect();
         format!("docker {}", words.join(" "))
+    }
+
+    /// The first words, without what a path or a name of a project would add.
+    fn verb(&self) -> String {
+        let word = |arg: &OsString| arg.to_string_lossy().into_owned();
+        let of_compose = ["up", "config", "version"];
+        let first = self.args.first().map(word).unwrap_or_default();
+        let second = self.args.iter().map(word).find(|arg| of_compose.contains(&arg.as_str()));
+        match second.filter(|_| first == "compose") {
+            Some(second) => format!("docker compose {second}"),
+            None => format!("docker {first}"),
+        }
     }
 }
 
@@ -78,7 +106,56 @@ impl Docker {
     #[must_use]
     pub fn new(env: impl IntoIterator<Item = (OsString, OsString)>, folder: PathBuf) -> Self {
         let env = env.into_iter().filter(|(name, _)| KEPT.iter().any(|kept| name == kept));
-        Self { env: env.collect(), folder }
+        Self { env: env.collect(), folder, remote: None, fence: None }
+    }
+
+    /// The same command for the engine of another host, which listens at `socket` there: absolute, below the home folder
+    /// of the login, or by default where engines do.
+    #[must_use]
+    pub fn on(&self, host: Arc<dyn Host>, socket: Option<String>) -> Self {
+        let remote = Some(Arc::new(Remote::new(host, socket)));
+        Self { remote, ..self.clone() }
+    }
+
+    /// The same for one step: on another host no call that changes something is made any more once somebody with a newer
+    /// lease has worked there.
+    pub(crate) fn for_step(&self, unit: &Unit, cx: &StepCx) -> Self {
+        Self { fence: Some(Arc::new(Fence::of(unit, cx))), ..self.clone() }
+    }
+
+    /// The host of the engine; `None`: whatever the caller's variables choose.
+    pub(crate) fn host(&self) -> Option<&Arc<dyn Host>> {
+        self.remote.as_ref().map(|remote| &remote.host)
+    }
+
+    /// Whether the host can be reached, and has a socket of an engine.
+    pub(crate) async fn reach(&self) -> Result<(), AdapterError> {
+        match &self.remote {
+            Some(remote) => remote.socket().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// ` on HOST` where that is another one, for sentences.
+    pub(crate) fn on_host(&self) -> String {
+        self.host().map(|host| format!(" on {}", host.name())).unwrap_or_default()
+    }
+
+    /// The machine in words.
+    pub(crate) fn machine(&self) -> String {
+        self.host().map_or_else(|| "this machine".to_owned(), |host| host.name().to_string())
+    }
+
+    /// What can be done about an engine that does not answer.
+    pub(crate) fn no_engine_hint(&self) -> String {
+        match self.host() {
+            None => "start the Docker daemon, or correct DOCKER_HOST".to_owned(),
+            Some(host) => format!(
+                "is the Docker daemon running on {}, and does its sshd permit forwarding \
+                 (AllowStreamLocalForwarding, DisableForwarding, no-port-forwarding)?",
+                host.name()
+            ),
+        }
     }
 
     /// Runs a call to its end, whatever its exit code.
@@ -91,7 +168,41 @@ impl Docker {
         call: Call,
         started: impl FnOnce(u32),
     ) -> Result<Finished, AdapterError> {
-        let mut env = self.env.clone();
+        let Some(remote) = &self.remote else {
+            return self.start(call, self.env.clone(), started).await;
+        };
+        let (harmless, words) = (call.harmless, call.verb());
+        if let Some(fence) = self.fence.as_ref().filter(|_| !harmless) {
+            remote.require(fence).await?;
+        }
+        let socket = remote.socket().await?;
+        let finished = self.start(call, Remote::env(&self.env, &socket), started).await?;
+        if finished.ended == Ended::Exited(0) {
+            return Ok(finished);
+        }
+        let host = remote.host.name();
+        match remote.held(&socket).await {
+            Ok(()) => Ok(finished),
+            Err(why) if harmless => {
+                Err(AdapterError::transient(format!("failed to run `{words}` on {host}: {why}")))
+            }
+            Err(why) => Err(AdapterError::unknown(format!(
+                "failed to learn how `{words}` went on {host}: {why}"
+            ))),
+        }
+    }
+
+    /// Runs a call that asks no engine.
+    pub(crate) async fn run_here(&self, call: Call) -> Result<Finished, AdapterError> {
+        self.start(call, self.env.clone(), |_| ()).await
+    }
+
+    async fn start(
+        &self,
+        call: Call,
+        mut env: Vec<(OsString, OsString)>,
+        started: impl FnOnce(u32),
+    ) -> Result<Finished, AdapterError> {
         // Nothing in the output is for a terminal.
         let plain = [("COMPOSE_ANSI", "never"), ("COMPOSE_PROGRESS", "plain"), ("NO_COLOR", "1")];
         env.extend(plain.map(|(name, value)| (name.into(), value.into())));
@@ -124,7 +235,7 @@ impl Docker {
         &self,
         args: impl IntoIterator<Item = S>,
     ) -> Result<Vec<u8>, AdapterError> {
-        let call = Call::new(args);
+        let call = Call::look(args);
         let words = call.words();
         let finished = self.run(call).await?;
         match finished.ended {
@@ -133,7 +244,7 @@ impl Docker {
                 "failed to read `{words}`: it printed more than {} MiB",
                 KEEP_BYTES >> 19
             ))),
-            _ => Err(failed_look(&words, &finished)),
+            _ => Err(self.failed_look(&words, &finished)),
         }
     }
 
@@ -169,13 +280,13 @@ impl Docker {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let call = Call::new(["inspect", "--type", "container"].iter().chain(&ids));
+        let call = Call::look(["inspect", "--type", "container"].iter().chain(&ids));
         let words = "docker inspect".to_owned();
         let finished = self.run(call).await?;
         // One that went away between the two calls is named on stderr; the others are printed all the same.
         let said = finished.stderr.last_text(MESSAGE_BYTES);
         if finished.ended != Ended::Exited(0) && !said.contains("No such container") {
-            return Err(failed_look(&words, &finished));
+            return Err(self.failed_look(&words, &finished));
         }
         container::read(&finished.stdout.bytes())
     }
@@ -186,7 +297,7 @@ impl Docker {
     }
 
     pub(crate) async fn image(&self, reference: &str) -> Result<Option<Image>, AdapterError> {
-        let call = Call::new(["image", "inspect", reference]);
+        let call = Call::look(["image", "inspect", reference]);
         let words = call.words();
         let finished = self.run(call).await?;
         if finished.ended == Ended::Exited(0) {
@@ -198,7 +309,24 @@ impl Docker {
         if said.contains("No such image") || said.contains("no such image") {
             return Ok(None);
         }
-        Err(failed_look(&words, &finished))
+        Err(self.failed_look(&words, &finished))
+    }
+
+    fn failed_look(&self, words: &str, finished: &Finished) -> AdapterError {
+        let (said, on) = (said(finished), self.on_host());
+        let how = match finished.ended {
+            Ended::Exited(_) => String::new(),
+            Ended::Signalled(signal) => format!(" (signal {signal} ended it)"),
+            Ended::TimedOut => format!(" (it was ended after {} s)", finished.took.as_secs()),
+        };
+        let error = AdapterError::transient(format!("failed to run `{words}`{on}{how}: {said}"));
+        if is_no_engine(&said) {
+            return error.with_hint(self.no_engine_hint());
+        }
+        if said.contains("permission denied") {
+            return error.with_hint("run as root, or as a member of the group docker");
+        }
+        error
     }
 }
 
@@ -220,32 +348,24 @@ pub(crate) struct ImageConfig {
     pub volumes: Option<std::collections::BTreeMap<String, serde_json::Value>>,
 }
 
+/// How we say it ourselves.
+const NOT_RUNNING: &str = "it does not seem to run";
+
 /// The engine itself could not be reached, so nothing was changed by this call after it began to say so.
 pub(crate) fn is_no_engine(said: &str) -> bool {
-    ["Cannot connect to the Docker daemon", "error during connect", "docker daemon is not running"]
-        .iter()
-        .any(|words| said.contains(words))
+    [
+        "Cannot connect to the Docker daemon",
+        "failed to connect to the docker API",
+        "error during connect",
+        "docker daemon is not running",
+        NOT_RUNNING,
+    ]
+    .iter()
+    .any(|words| said.contains(words))
 }
 
 /// The last words of a call that failed.
 pub(crate) fn said(finished: &Finished) -> String {
     let stream = if finished.stderr.total() > 0 { &finished.stderr } else { &finished.stdout };
     stream.last_text(MESSAGE_BYTES)
-}
-
-fn failed_look(words: &str, finished: &Finished) -> AdapterError {
-    let said = said(finished);
-    let how = match finished.ended {
-        Ended::Exited(_) => String::new(),
-        Ended::Signalled(signal) => format!(" (signal {signal} ended it)"),
-        Ended::TimedOut => format!(" (it was ended after {} s)", finished.took.as_secs()),
-    };
-    let error = AdapterError::transient(format!("failed to run `{words}`{how}: {said}"));
-    if is_no_engine(&said) {
-        return error.with_hint("start the Docker daemon, or correct DOCKER_HOST");
-    }
-    if said.contains("permission denied") {
-        return error.with_hint("run as root, or as a member of the group docker");
-    }
-    error
 }

@@ -29,15 +29,7 @@ impl Hosts {
         if unit.host.is_local() {
             return Ok(None);
         }
-        self.others.get(&unit.host).cloned().map(Some).ok_or_else(|| {
-            AdapterError::permanent(format!(
-                "failed to use {unit}: `{}` does not stand under `hosts` any more",
-                unit.host
-            ))
-            .with_hint(
-                "put it back under `hosts` in backout.yaml until nothing of the app is left there",
-            )
-        })
+        self.others.get(&unit.host).cloned().map(Some).ok_or_else(|| not_a_host(unit))
     }
 
     /// All of them.
@@ -55,6 +47,15 @@ impl Hosts {
     pub async fn close(&self) {
         futures_util::future::join_all(self.all().map(|host| host.close())).await;
     }
+}
+
+/// A host that was taken out of the file.
+pub(crate) fn not_a_host(unit: &Unit) -> AdapterError {
+    AdapterError::permanent(format!(
+        "failed to use {unit}: `{}` does not stand under `hosts` any more",
+        unit.host
+    ))
+    .with_hint("put it back under `hosts` in backout.yaml until nothing of the app is left there")
 }
 
 impl fmt::Debug for Hosts {

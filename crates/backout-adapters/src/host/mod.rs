@@ -23,6 +23,7 @@ pub use confine::{ConfineError, resolve_inside};
 pub(crate) use group::next_poll;
 pub use group::{end_processes, signal_group};
 pub use hosts::Hosts;
+pub(crate) use hosts::not_a_host;
 pub use leftover::{Announced, Leftover};
 pub use local::{LocalHost, LocalOptions};
 pub use lock::FileLock;

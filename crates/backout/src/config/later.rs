@@ -60,6 +60,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("jitter", "`ssh`"),
     ("connect_timeout", "`ssh`"),
     ("confirm", "`ssh`"),
+    ("docker_socket", "`ssh`"),
     ("depends_on", "a service under `services`"),
     ("traffic", "a service under `services`"),
     ("job", "a service under `services`"),

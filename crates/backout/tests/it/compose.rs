@@ -2,6 +2,8 @@
 
 mod deploys;
 mod faults;
+mod hosts;
+mod rolling;
 
 use std::sync::Arc;
 

@@ -108,6 +108,27 @@ pub(super) async fn resolve(
     definition: &Definition<'_>,
     secrets: &Secrets,
 ) -> Result<Model, AdapterError> {
+    config(docker, definition, secrets, &[]).await
+}
+
+/// The same with all paths as they are written.
+///
+/// # Errors
+/// As above.
+pub(super) async fn resolve_as_written(
+    docker: &Docker,
+    definition: &Definition<'_>,
+    secrets: &Secrets,
+) -> Result<Model, AdapterError> {
+    config(docker, definition, secrets, &["--no-path-resolution"]).await
+}
+
+async fn config(
+    docker: &Docker,
+    definition: &Definition<'_>,
+    secrets: &Secrets,
+    how: &[&str],
+) -> Result<Model, AdapterError> {
     let spec = definition.spec;
     let mut args: Vec<OsString> =
         vec!["compose".into(), "--project-name".into(), spec.project.clone().into()];
@@ -121,10 +142,10 @@ pub(super) async fn resolve(
     for profile in &spec.profiles {
         args.extend(["--profile".into(), profile.into()]);
     }
-    args.extend(["config", "--format", "json"].map(OsString::from));
+    args.extend(["config", "--format", "json"].iter().chain(how).map(OsString::from));
     let env = variables(definition, secrets)?;
     let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let finished = docker.run(Call { env, ..Call::new(args) }).await?;
+    let finished = docker.run_here(Call { env, ..Call::look(args) }).await?;
     let files = spec.files.join(", ");
     let words = said(&finished).replace(&format!("{}/", definition.folder.display()), "");
     if finished.ended != Ended::Exited(0) {

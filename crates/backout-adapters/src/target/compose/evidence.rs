@@ -30,7 +30,7 @@ pub(super) async fn evidence(
     }
     for container in &containers {
         let name = container.name.trim_start_matches('/').to_owned();
-        let call = Call::new(["logs", "--timestamps", "--tail", LINES, container.id.as_str()]);
+        let call = Call::look(["logs", "--timestamps", "--tail", LINES, container.id.as_str()]);
         let finished = options.docker.run(call).await?;
         if finished.ended != Ended::Exited(0) {
             let text = format!("its output can't be read: {}", said(&finished));

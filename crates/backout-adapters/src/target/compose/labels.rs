@@ -24,6 +24,8 @@ pub(super) const IMAGE: &str = "backout.image";
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// Compose's count of a service's containers, from one.
+pub(super) const NUMBER: &str = "com.docker.compose.container-number";
 pub(super) const ONE_OFF: &str = "com.docker.compose.oneoff";
 
 /// Filters that find every container of a unit.
@@ -71,6 +73,11 @@ pub(super) fn of_start(
 /// The app and environment that a container belongs to, if it is one of ours.
 pub(super) fn owner(container: &Container) -> Option<(&str, &str)> {
     Some((container.label(APP)?, container.label(ENVIRONMENT)?))
+}
+
+/// Its place among the containers of its service.
+pub(super) fn number(container: &Container) -> u64 {
+    container.label(NUMBER).and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn is_of(container: &Container, key: &EnvironmentKey) -> bool {

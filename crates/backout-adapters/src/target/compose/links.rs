@@ -16,7 +16,7 @@ pub(super) async fn make_volumes(
     project: &str,
 ) -> Result<(), AdapterError> {
     for (key, name, volume) in model.volumes() {
-        let look = options.docker.run(Call::new(["volume", "inspect", name.as_str()])).await?;
+        let look = options.docker.run(Call::look(["volume", "inspect", name.as_str()])).await?;
         if look.ended == Ended::Exited(0) {
             continue;
         }

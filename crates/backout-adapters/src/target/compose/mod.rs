@@ -8,16 +8,20 @@
 mod check;
 mod definition;
 mod drill;
+mod elsewhere;
 mod evidence;
 mod farewell;
 mod files;
 mod labels;
 mod links;
+mod mend;
 mod model;
 mod observe;
 mod obstacles;
 mod parts;
 mod place;
+mod replicas;
+mod roll;
 mod start;
 mod stop;
 mod up;
@@ -28,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Slot, Unit, Version};
+use backout_core::ids::{EnvironmentKey, HostName, LedgerId, ServiceName, Slot, Unit, Version};
 use backout_core::model::{Artifact, ComposeSpec, Release, Service, TargetSpec};
 use backout_core::ports::{
     AdapterError, Capabilities, Farewell, NamedText, Observed, PartsOf, Receipt, Secrets, StepCx,
@@ -41,6 +45,7 @@ pub use files::definition_files;
 use super::ConfigBlobs;
 use crate::artifact::ImageArtifacts;
 use crate::docker::Docker;
+use crate::host::not_a_host;
 
 /// How long a start or stop waits for an engine that does not answer, as while it is started again.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
@@ -68,19 +73,69 @@ pub struct ComposeTargetOptions {
     pub secrets: Secrets,
     /// There is a router: both slots are used, each on a port of its own.
     pub beside: bool,
+    /// Containers are replaced some at a time, so that old and new ones must be able to stand beside each other.
+    pub rolls: bool,
 }
 
-/// Runs services by Docker Compose on the engine that the caller's environment chooses.
+/// Another host's engine.
+#[derive(Clone)]
+pub struct ComposeHost {
+    /// The host.
+    pub name: HostName,
+    /// The command for its engine.
+    pub docker: Docker,
+    /// Keeps the images there.
+    pub images: Arc<ImageArtifacts>,
+}
+
+/// Runs services by Docker Compose on the engine that the caller's environment chooses, and on those of other hosts.
 #[derive(Clone)]
 pub struct ComposeTarget {
     options: Arc<ComposeTargetOptions>,
+    others: Arc<BTreeMap<HostName, Arc<ComposeTargetOptions>>>,
 }
 
 impl ComposeTarget {
     /// A target for one environment.
     #[must_use]
     pub fn new(options: ComposeTargetOptions) -> Self {
-        Self { options: Arc::new(options) }
+        Self { options: Arc::new(options), others: Arc::default() }
+    }
+
+    /// Runs units that are on other hosts there. What is noted of each stands in a folder of its own: they do not wait
+    /// for each other.
+    #[must_use]
+    pub fn with_hosts(self, hosts: impl IntoIterator<Item = ComposeHost>) -> Self {
+        let options = |host: ComposeHost| {
+            let state_dir = self.options.state_dir.join("on").join(host.name.as_str());
+            let (docker, images) = (host.docker, host.images);
+            let own = ComposeTargetOptions { state_dir, docker, images, ..(*self.options).clone() };
+            (host.name, Arc::new(own))
+        };
+        let others = hosts.into_iter().map(options).collect();
+        Self { others: Arc::new(others), ..self }
+    }
+
+    /// What a unit's host needs.
+    fn of(&self, unit: &Unit) -> Result<&Arc<ComposeTargetOptions>, AdapterError> {
+        if unit.host.is_local() {
+            return Ok(&self.options);
+        }
+        self.others.get(&unit.host).ok_or_else(|| not_a_host(unit))
+    }
+
+    /// The same for a step: nobody with a newer lease may have worked there.
+    fn for_step(
+        &self,
+        unit: &Unit,
+        cx: &StepCx,
+    ) -> Result<Arc<ComposeTargetOptions>, AdapterError> {
+        let options = self.of(unit)?;
+        if options.docker.host().is_none() {
+            return Ok(options.clone());
+        }
+        let docker = options.docker.for_step(unit, cx);
+        Ok(Arc::new(ComposeTargetOptions { docker, ..(**options).clone() }))
     }
 }
 
@@ -113,16 +168,6 @@ fn project(spec: &ComposeSpec, slot: Slot) -> String {
     }
 }
 
-fn refuse_other_host(unit: &Unit) -> Result<(), AdapterError> {
-    if unit.host.as_str() == "local" {
-        return Ok(());
-    }
-    Err(AdapterError::permanent(format!(
-        "failed to use {unit}: target `compose` runs on this machine's engine only"
-    ))
-    .with_hint("take hosts: out of backout.yaml"))
-}
-
 #[async_trait]
 impl Target for ComposeTarget {
     fn capabilities(&self) -> Capabilities {
@@ -130,7 +175,8 @@ impl Target for ComposeTarget {
         Capabilities {
             side_by_side,
             replaces_in_place: !side_by_side,
-            addressable: true,
+            // What answers on another host is reached by that host's name.
+            addressable: self.others.is_empty(),
             sees_foreign: true,
         }
     }
@@ -140,8 +186,9 @@ impl Target for ComposeTarget {
         unit: &Unit,
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError> {
-        refuse_other_host(unit)?;
-        observe::observe(&self.options, unit, release).await
+        let options = self.of(unit)?;
+        let seen = observe::observe(options, unit, release).await?;
+        Ok(elsewhere::seen_from_here(&options.docker, seen))
     }
 
     async fn parts(
@@ -151,8 +198,14 @@ impl Target for ComposeTarget {
         version: &Version,
         of: PartsOf<'_>,
     ) -> Result<Option<Vec<Artifact>>, AdapterError> {
-        refuse_other_host(unit)?;
-        parts::parts(&self.options, unit, service, version, of).await.map(Some)
+        let artifacts = parts::parts(self.of(unit)?, unit, service, version, of).await?;
+        if let (PartsOf::Running, TargetSpec::Compose(spec)) = (of, &service.target) {
+            for (host, options) in self.others.iter().filter(|(host, _)| **host != unit.host) {
+                let unit = Unit { host: host.clone(), ..unit.clone() };
+                elsewhere::adopt(options, &unit, spec, &artifacts).await?;
+            }
+        }
+        Ok(Some(artifacts))
     }
 
     async fn not_beside(
@@ -160,7 +213,7 @@ impl Target for ComposeTarget {
         unit: &Unit,
         release: &Release,
     ) -> Result<Option<String>, AdapterError> {
-        drill::not_beside(&self.options, unit, release).await
+        drill::not_beside(self.of(unit)?, unit, release).await
     }
 
     async fn farewell(
@@ -169,7 +222,7 @@ impl Target for ComposeTarget {
         release: &Release,
         act: bool,
     ) -> Result<Farewell, AdapterError> {
-        farewell::farewell(&self.options, unit, release, act).await
+        farewell::farewell(self.of(unit)?, unit, release, act).await
     }
 
     async fn evidence(
@@ -178,26 +231,23 @@ impl Target for ComposeTarget {
         release: &Release,
         limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
-        refuse_other_host(unit)?;
-        evidence::evidence(&self.options, unit, release, limit_bytes).await
+        evidence::evidence(self.of(unit)?, unit, release, limit_bytes).await
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, .. } => {
-                refuse_other_host(unit)?;
-                start::start(&self.options, unit, release, *deployment, cx).await
+            TargetAction::Start { unit, release, deployment, restore, batch, .. } => {
+                let how = (*deployment, *restore, *batch);
+                start::start(self.for_step(unit, cx)?.as_ref(), unit, release, how, cx).await
             }
             TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
             TargetAction::Stop { unit, release, grace_ms } => {
-                refuse_other_host(unit)?;
-                stop::stop(&self.options, unit, release, *grace_ms, cx).await
+                stop::stop(self.for_step(unit, cx)?.as_ref(), unit, release, *grace_ms, cx).await
             }
         }
     }
 
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
-        refuse_other_host(unit)?;
-        obstacles::obstacles(&self.options, unit, release).await
+        obstacles::obstacles(self.of(unit)?, unit, release).await
     }
 }

@@ -139,12 +139,69 @@ impl Model {
             .collect()
     }
 
+    /// Paths of the host that a service mounts.
+    pub(super) fn mounted(&self, service: &str) -> Vec<&str> {
+        let volumes =
+            self.service(service).and_then(|s| s.get("volumes")).and_then(Value::as_array);
+        let binds = volumes.into_iter().flatten().filter(|volume| volume["type"] == "bind");
+        binds.filter_map(|volume| volume.get("source")?.as_str()).collect()
+    }
+
+    /// Files that a service gets as configs and secrets: the key that names one, and its path.
+    pub(super) fn files_of(&self, service: &str) -> Vec<(String, &str)> {
+        let of = |section: &'static str| {
+            let used = self.service(service).and_then(|s| s.get(section)).and_then(Value::as_array);
+            let names = used.into_iter().flatten().filter_map(|it| it.get("source")?.as_str());
+            names.filter_map(move |name| {
+                let path = self.0.get(section)?.get(name)?.get("file")?.as_str()?;
+                Some((format!("{section}.{name}"), path))
+            })
+        };
+        of("configs").chain(of("secrets")).collect()
+    }
+
     /// How many containers of a service run.
     pub(super) fn scale(&self, service: &str) -> u64 {
         let service = self.service(service);
         let scale = service.and_then(|s| s.get("scale")).and_then(Value::as_u64);
         let replicas = service.and_then(|s| s.get("deploy")?.get("replicas")?.as_u64());
         scale.or(replicas).unwrap_or(1)
+    }
+
+    /// Ports of the host that a service asks for, each with the first and the last that would do.
+    pub(super) fn published(&self, service: &str) -> Vec<(u16, u16)> {
+        let ports = self.service(service).and_then(|s| s.get("ports")).and_then(Value::as_array);
+        let range = |port: &Value| {
+            let text = match port.get("published")? {
+                Value::String(text) => text.clone(),
+                number => number.to_string(),
+            };
+            let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+            let range = (first.parse().ok()?, last.parse().ok()?);
+            (range != (0, 0)).then_some(range)
+        };
+        ports.into_iter().flatten().filter_map(range).collect()
+    }
+
+    pub(super) fn container_name(&self, service: &str) -> Option<&str> {
+        self.text(service, "container_name")
+    }
+
+    /// A network that is not its own alone.
+    pub(super) fn shared_network(&self, service: &str) -> Option<&str> {
+        let mode = self.text(service, "network_mode")?;
+        let shared =
+            mode == "host" || mode.starts_with("service:") || mode.starts_with("container:");
+        shared.then_some(mode)
+    }
+
+    /// An address in a network that is always the same.
+    pub(super) fn fixed_address(&self, service: &str) -> Option<&str> {
+        let keys = ["ipv4_address", "ipv6_address", "mac_address"];
+        let networks = self.service(service)?.get("networks").and_then(Value::as_object);
+        let networks = networks.into_iter().flat_map(|all| all.values());
+        let mut fixed = networks.flat_map(|n| keys.iter().filter_map(|key| n.get(key)?.as_str()));
+        fixed.next().or_else(|| self.text(service, "mac_address"))
     }
 
     pub(super) fn uses_host_network(&self, service: &str) -> bool {

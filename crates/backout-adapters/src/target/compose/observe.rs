@@ -20,8 +20,10 @@ pub(super) async fn observe(
     release: Option<&Release>,
 ) -> Result<Observed, AdapterError> {
     let containers = ours(options, unit).await?;
+    let count = options.spec(unit, release).ok().and_then(|spec| spec.replicas);
+    let count = count.and_then(|replicas| usize::try_from(replicas.count).ok()).unwrap_or(0);
     if !containers.is_empty() {
-        let mut seen = summary(&containers, release);
+        let mut seen = summary(&containers, release, count);
         seen.tail = tail(options, &containers, &seen).await;
         return Ok(seen);
     }
@@ -29,7 +31,7 @@ pub(super) async fn observe(
     if foreign.is_empty() {
         return Ok(Observed::nothing());
     }
-    let mut seen = Observed { marker: None, deployment: None, ..summary(&foreign, release) };
+    let mut seen = Observed { marker: None, deployment: None, ..summary(&foreign, release, count) };
     seen.release = release.map(|release| identity(&foreign, release, unit));
     seen.version =
         release.filter(|r| seen.release.as_ref() == Some(&r.id)).map(|r| r.content.version.clone());
@@ -81,16 +83,18 @@ pub(super) async fn foreign(
     Ok(containers)
 }
 
-/// What was adopted is known by its images: nothing else says which release it is.
+/// What was adopted is known by its image: nothing else says which release it is.
+pub(super) fn has_image_of(c: &Container, release: &Release, unit: &Unit) -> bool {
+    let name = c.label(labels::COMPOSE_SERVICE).unwrap_or_default();
+    release.content.artifacts.iter().any(|artifact| {
+        artifact.service == unit.service
+            && artifact.path.starts_with(&format!("{name}="))
+            && artifact.digest == format!("{IMAGE_SCHEME}{}", c.image)
+    })
+}
+
 fn identity(containers: &[Container], release: &Release, unit: &Unit) -> ReleaseId {
-    let same = containers.iter().all(|c| {
-        let name = c.label(labels::COMPOSE_SERVICE).unwrap_or_default();
-        release.content.artifacts.iter().any(|artifact| {
-            artifact.service == unit.service
-                && artifact.path.starts_with(&format!("{name}="))
-                && artifact.digest == format!("{IMAGE_SCHEME}{}", c.image)
-        })
-    });
+    let same = containers.iter().all(|c| has_image_of(c, release, unit));
     if same { release.id.clone() } else { unmanaged() }
 }
 
@@ -98,11 +102,13 @@ fn unmanaged() -> ReleaseId {
     ReleaseId::new(UNMANAGED).expect("it is a valid id")
 }
 
-/// Containers as one unit: it runs if each of them does, jobs that have ended well aside.
-fn summary(containers: &[Container], release: Option<&Release>) -> Observed {
-    let is_done = |c: &&Container| {
-        c.label(labels::JOB).is_some() && c.state.status == "exited" && c.state.exit_code == 0
-    };
+/// A job that has ended well.
+pub(super) fn is_done(c: &Container) -> bool {
+    c.label(labels::JOB).is_some() && c.state.status == "exited" && c.state.exit_code == 0
+}
+
+/// Containers as one unit: it runs if each of them does, and at least `count`; jobs that have ended well aside.
+fn summary(containers: &[Container], release: Option<&Release>, count: usize) -> Observed {
     let working: Vec<&Container> = containers.iter().filter(|c| !is_done(c)).collect();
     let wanted =
         containers.iter().filter_map(|c| c.label(labels::SERVICES)).flat_map(|all| all.split(','));
@@ -110,6 +116,7 @@ fn summary(containers: &[Container], release: Option<&Release>) -> Observed {
         .into_iter()
         .any(|name| !containers.iter().any(|c| c.label(labels::COMPOSE_SERVICE) == Some(name)));
     let runs = !missing && !working.is_empty() && working.iter().all(|c| c.is_running());
+    let runs = runs && working.len() >= count;
     let serving = working.iter().find(|c| c.label(labels::PORT).is_some());
     let first = serving.or(working.first()).copied().or(containers.first());
     let address = match serving {
@@ -193,7 +200,7 @@ async fn tail(
         !c.is_running() || c.state.health.as_ref().is_some_and(|h| h.status == "unhealthy")
     };
     let ill = containers.iter().find(ill)?;
-    let call = Call::new(["logs", "--tail", "20", ill.id.as_str()]);
+    let call = Call::look(["logs", "--tail", "20", ill.id.as_str()]);
     let logs = options.docker.run(call).await.ok()?;
     let name = ill.name.trim_start_matches('/');
     let mut text = format!("{name} is {}", ill.state.status);

@@ -7,7 +7,7 @@ use backout_core::ports::AdapterError;
 use super::definition::{self, Definition};
 use super::place::Place;
 use super::start::{belongs_to_other, is_taken};
-use super::{ComposeTargetOptions, labels, observe, project};
+use super::{ComposeTargetOptions, elsewhere, labels, observe, project};
 use crate::docker::Container;
 use crate::host::procfs;
 
@@ -51,19 +51,27 @@ pub(super) async fn obstacles(
     let held: Vec<u16> =
         in_project.iter().filter(|c| c.is_running()).flat_map(Container::host_ports).collect();
     let mut found = Vec::new();
+    if let Err(error) =
+        elsewhere::check(&options.docker, &definition, &options.secrets, &members).await
+    {
+        found.push(error.to_string());
+    }
+    let there = elsewhere::listening(&options.docker).await?;
+    let is_taken = |port| there.as_ref().map_or_else(|| is_taken(port), |all| all.contains(&port));
     for service in &members {
         for port in model.ports(service).into_iter().filter_map(|port| port.host) {
             // What this project holds is replaced by the start.
             if held.contains(&port) || !is_taken(port) {
                 continue;
             }
-            let (owners, _) = procfs::listeners(port);
+            let owners = if there.is_some() { Vec::new() } else { procfs::listeners(port).0 };
             let by = owners
                 .first()
                 .map(|p| format!(" by process {} (`{}`)", p.pid, p.name))
                 .unwrap_or_default();
             found.push(format!(
-                "port {port} of {service} is taken{by}: stop it, or publish another port"
+                "port {port} of {service} is taken{}{by}: stop it, or publish another port",
+                options.docker.on_host()
             ));
         }
     }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use backout_core::ids::{ServiceName, Unit, Version};
-use backout_core::model::{Artifact, ComposeSpec, EnvValue, Service, TargetSpec};
+use backout_core::model::{Artifact, ComposeSpec, EnvValue, Replicas, Service, TargetSpec};
 use backout_core::ports::{AdapterError, PartsOf};
 
 use super::definition::{self, Definition};
 use super::model::Model;
 use super::place::Place;
-use super::{ComposeTargetOptions, observe};
+use super::replicas::{self, Alone};
+use super::{ComposeTargetOptions, elsewhere, labels, observe};
 use crate::artifact::{IMAGE_SCHEME, Pull};
+use crate::docker::Container;
 
 /// Fills in what is known only now, and names the images.
 pub(super) async fn parts(
@@ -20,7 +22,7 @@ pub(super) async fn parts(
     version: &Version,
     of: PartsOf<'_>,
 ) -> Result<Vec<Artifact>, AdapterError> {
-    let traffic = service.traffic;
+    let (traffic, is_job) = (service.traffic, service.job.is_some());
     let TargetSpec::Compose(spec) = &mut service.target else {
         return Err(AdapterError::permanent(format!(
             "failed to use {unit}: its service is not of target `compose`"
@@ -47,8 +49,16 @@ pub(super) async fn parts(
     if options.beside {
         check_beside(&model, spec, &members, traffic)?;
     }
+    let mut replicas = replicas(options, &model, &members, (traffic, is_job), of)?;
+    if let (PartsOf::Running, Some(replicas), [name]) = (of, &mut replicas, members.as_slice()) {
+        let there = observe::of_project(options, spec, unit.slot).await?;
+        let of_it = |c: &&Container| c.label(labels::COMPOSE_SERVICE) == Some(name.as_str());
+        replicas.count = u32::try_from(there.iter().filter(of_it).count()).unwrap_or(u32::MAX);
+    }
     let grace_ms = members.iter().filter_map(|name| model.stop_grace_ms(name)).max();
     let shared = shared(&model, &options.services, &members);
+    let all = [&members[..], &shared[..]].concat();
+    elsewhere::check(&options.docker, &definition, &options.secrets, &all).await?;
     let running = match of {
         PartsOf::Running => Some(running_images(options, unit, spec, &members).await?),
         _ => None,
@@ -64,7 +74,7 @@ pub(super) async fn parts(
                     true => options.images.foresee(&reference, pull).await,
                     false => options.images.resolve(&reference, pull).await,
                 };
-                let resolved = resolved.map_err(|error| explain(error, &model, name))?;
+                let resolved = resolved.map_err(|error| explain(options, error, &model, name))?;
                 (resolved.path, resolved.digest)
             }
         };
@@ -78,7 +88,33 @@ pub(super) async fn parts(
     }
     spec.services = members;
     spec.stop_grace_ms = grace_ms.unwrap_or(0);
+    spec.replicas = replicas;
     Ok(artifacts)
+}
+
+/// The containers of a service that can be replaced some at a time; refused where that is wanted and impossible.
+fn replicas(
+    options: &ComposeTargetOptions,
+    model: &Model,
+    members: &[String],
+    (traffic, is_job): (bool, bool),
+    of: PartsOf<'_>,
+) -> Result<Option<Replicas>, AdapterError> {
+    if options.beside || is_job {
+        return Ok(None);
+    }
+    // What runs already is recorded as it is; and only what serves goes on while it is replaced.
+    let wanted = options.rolls && traffic && !matches!(of, PartsOf::Running);
+    match (members, members.first().map(|name| (name, replicas::of(model, name)))) {
+        ([_], Some((_, Ok(replicas)))) => Ok(Some(replicas).filter(|replicas| replicas.count > 0)),
+        ([_], Some((name, Err(alone)))) if wanted => Err(alone.refuse(name)),
+        (several, _) if wanted && several.len() > 1 => {
+            let why = format!("which service is meant? There are {}", several.join(", "));
+            let hint = "name those that are replaced, such as `services: { web: {} }`; the others run once";
+            Err(Alone { why, hint }.refuse("a service"))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn fill_in(spec: &mut ComposeSpec, version: &Version) {
@@ -104,9 +140,19 @@ fn pull_of(model: &Model, name: &str) -> Pull {
     }
 }
 
-fn explain(error: AdapterError, model: &Model, name: &str) -> AdapterError {
+fn explain(
+    options: &ComposeTargetOptions,
+    error: AdapterError,
+    model: &Model,
+    name: &str,
+) -> AdapterError {
     if !model.builds(name) {
         return error;
+    }
+    if options.docker.host().is_some() {
+        return error.with_hint(format!(
+            "{name} is built from a folder: build it, and push its image to a registry that the hosts reach"
+        ));
     }
     error.with_hint(format!(
         "{name} is built from a folder: run `docker compose build {name}` before the deploy, or push its image"
@@ -221,7 +267,7 @@ fn check_beside(
 }
 
 /// Images of what runs now, by service: what it was started from, and the id of what it really is.
-async fn running_images(
+pub(super) async fn running_images(
     options: &ComposeTargetOptions,
     unit: &Unit,
     spec: &ComposeSpec,

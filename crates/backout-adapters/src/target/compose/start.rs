@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backout_core::ids::{Slot, Unit};
-use backout_core::model::{ComposeSpec, Release};
+use backout_core::model::{ComposeSpec, Release, ReplicaBatch};
 use backout_core::ports::{AdapterError, Observed, Receipt, Running, StepCx};
 
 use super::definition::{self, Definition};
 use super::model::Model;
 use super::place::{Given, Place};
 use super::up::{How, up};
-use super::{ComposeTargetOptions, ENGINE_PATIENCE, labels, links, observe, parts, project, stop};
+use super::{
+    ComposeTargetOptions, ENGINE_PATIENCE, elsewhere, labels, links, observe, parts, project, stop,
+};
 use crate::docker::Container;
 use crate::host::{free_port, is_free_port};
 
@@ -24,6 +26,8 @@ pub(super) struct Starting<'a> {
     pub release: &'a Arc<Release>,
     pub spec: &'a ComposeSpec,
     pub deployment: u64,
+    /// Going back, or starting again what is down.
+    pub restore: bool,
     pub cx: &'a StepCx,
     pub until: Instant,
 }
@@ -32,17 +36,21 @@ pub(super) async fn start(
     options: &ComposeTargetOptions,
     unit: &Unit,
     release: &Arc<Release>,
-    deployment: u64,
+    (deployment, restore, batch): (u64, bool, Option<ReplicaBatch>),
     cx: &StepCx,
 ) -> Result<Receipt, AdapterError> {
     let spec = options.spec(unit, Some(release))?;
     let place = Place::of(options, &unit.key);
-    let limit = Duration::from_millis(spec.timeout_ms).min(cx.timeout);
+    let ready_ms = batch.map_or(0, |batch| batch.ready_ms);
+    let limit = Duration::from_millis(spec.timeout_ms + ready_ms).min(cx.timeout);
     let until = Instant::now() + limit;
     options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
     let _lock = place.enter(limit / 2).await?;
-    let starting = Starting { options, place, unit, release, spec, deployment, cx, until };
+    let starting = Starting { options, place, unit, release, spec, deployment, restore, cx, until };
     let before = starting.may_start().await?;
+    if let Some(batch) = batch {
+        return starting.replace_some(batch).await;
+    }
     if starting.is_running(&before) {
         return Ok(Receipt { message: "runs already".to_owned(), ..Receipt::default() });
     }
@@ -50,7 +58,7 @@ pub(super) async fn start(
 }
 
 impl Starting<'_> {
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
     }
 
@@ -87,7 +95,10 @@ impl Starting<'_> {
         let (first, own) = (project(spec, Slot::A), project(spec, self.unit.slot));
         let references = self.references(members.iter().chain(&shared)).await?;
         let (mut together, port) = self.prepare(&model, &references, &members, &shared)?;
-        if own == first {
+        let down = self.down(&members, &model).await?;
+        if let Some(down) = down {
+            self.mend(&together, &down, &shared).await?;
+        } else if own == first {
             together.keep_only(&members.iter().chain(&shared).cloned().collect::<Vec<_>>());
             up(options, &self.place, &own, &together, How::Start, self.left()).await?;
         } else {
@@ -112,7 +123,7 @@ impl Starting<'_> {
     }
 
     /// The release's own files, resolved.
-    async fn model(&self) -> Result<Model, AdapterError> {
+    pub(super) async fn model(&self) -> Result<Model, AdapterError> {
         let copies = self.place.definitions(self.unit).join(self.release.id.as_str());
         let (options, release) = (self.options, self.release);
         let secrets = &self.cx.secrets;
@@ -122,6 +133,7 @@ impl Starting<'_> {
         let definition =
             Definition { folder: &copies, spec: self.spec, key: &self.unit.key, version };
         let mut model = definition::resolve(&options.docker, &definition, secrets).await?;
+        elsewhere::check_resolved(options, &model, self.spec, &model.names())?;
         model.repoint(&copies, &options.folder);
         Ok(model)
     }
@@ -131,7 +143,7 @@ impl Starting<'_> {
         service.is_some_and(|service| service.job.is_some())
     }
 
-    fn members(&self, model: &Model) -> Result<Vec<String>, AdapterError> {
+    pub(super) fn members(&self, model: &Model) -> Result<Vec<String>, AdapterError> {
         let members = self.spec.services.clone();
         match members.iter().find(|name| model.service(name).is_none()) {
             None if !members.is_empty() => Ok(members),
@@ -145,7 +157,7 @@ impl Starting<'_> {
     }
 
     /// Our reference to each service's image, which is in the engine by then.
-    async fn references(
+    pub(super) async fn references(
         &self,
         names: impl Iterator<Item = &String>,
     ) -> Result<BTreeMap<String, (String, String)>, AdapterError> {
@@ -167,7 +179,7 @@ impl Starting<'_> {
     }
 
     /// Pinned images, labels, and the port behind the router.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         model: &Model,
         references: &BTreeMap<String, (String, String)>,
@@ -237,7 +249,7 @@ impl Starting<'_> {
     }
 
     /// Ends what an older release had in this unit and this one has not, and forgets its copies.
-    async fn remove_former(&self, members: &[String]) -> Result<(), AdapterError> {
+    pub(super) async fn remove_former(&self, members: &[String]) -> Result<(), AdapterError> {
         let all = self.options.docker.containers(&labels::of_unit(self.unit)).await?;
         let former: Vec<Container> = all
             .into_iter()

@@ -17,6 +17,8 @@ pub(super) enum How {
     Create,
     /// And start them.
     Start,
+    /// So many of the one service, those that are there counted whatever they run, and none made anew.
+    Beside { total: usize },
 }
 
 /// Makes what the definition says of `project`. Containers that are as it says stay as they are.
@@ -32,6 +34,11 @@ pub(super) async fn up(
     let folder = options.folder.display().to_string();
     args.extend([folder.as_str(), "--file", "-", "up", "--quiet-pull", "--no-build"]);
     args.push(if how == How::Create { "--no-start" } else { "--detach" });
+    let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+    if let (How::Beside { total }, [name]) = (how, model.names().as_slice()) {
+        let scale = format!("{name}={total}");
+        args.extend(["--no-recreate", "--no-deps", "--scale", scale.as_str()].map(str::to_owned));
+    }
     let mut call = Call::new(args);
     // Services of the app that this definition leaves out are no orphans.
     call.env = vec![("COMPOSE_IGNORE_ORPHANS".into(), "true".into())];
@@ -45,10 +52,28 @@ pub(super) async fn up(
     call.env.push(announced.variable());
     let finished = options.docker.run_noting(call, |pid| announced.note(pid)).await?;
     leftover.forget();
-    understand(project, &finished)
+    let nobody = match holder_of_name(&said(&finished)) {
+        Some(id) => is_gone(options, id).await,
+        None => false,
+    };
+    understand(project, &finished, nobody)
 }
 
-fn understand(project: &str, finished: &Finished) -> Result<(), AdapterError> {
+/// The container that the engine says has a name already.
+fn holder_of_name(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once("is already in use by container ")?;
+    let id = rest.trim_start_matches(['\\', '"']);
+    let end = id.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(id.len());
+    (end > 0).then(|| &id[..end])
+}
+
+async fn is_gone(options: &ComposeTargetOptions, id: &str) -> bool {
+    let look = options.docker.run(Call::new(["container", "inspect", id])).await;
+    look.is_ok_and(|look| said(&look).contains("No such container"))
+}
+
+/// What an end of compose means; `nobody`: the container that has a name already is not there.
+fn understand(project: &str, finished: &Finished, nobody: bool) -> Result<(), AdapterError> {
     let words = last_words(finished);
     match finished.ended {
         Ended::Exited(0) => Ok(()),
@@ -58,7 +83,7 @@ fn understand(project: &str, finished: &Finished) -> Result<(), AdapterError> {
         // What the engine could not do just now it may be able to do the next time: some of it may have happened.
         Ended::Exited(_) => {
             let error = format!("failed to start project {project}: {words}");
-            Err(match hint(&words) {
+            Err(match hint(&words, nobody) {
                 Some(hint) => AdapterError::permanent(error).with_hint(hint),
                 None => AdapterError::unknown(error),
             })
@@ -73,14 +98,14 @@ fn understand(project: &str, finished: &Finished) -> Result<(), AdapterError> {
     }
 }
 
-fn hint(words: &str) -> Option<&'static str> {
+fn hint(words: &str, nobody: bool) -> Option<&'static str> {
     let says = |what: &[&str]| what.iter().any(|what| words.contains(what));
     if says(&["port is already allocated", "address already in use"]) {
         return Some("another container or program has this port: stop it, or publish another");
     }
-    if names_what_was_never_made(words) {
+    if nobody || names_what_was_never_made(words) {
         return Some(
-            "Docker keeps the name of a container that it failed to make: restart the Docker daemon",
+            "Docker keeps the name of a container that it failed to make: restart the Docker daemon, then run this again",
         );
     }
     if says(&["is already in use by container"]) {
@@ -133,7 +158,7 @@ mod tests {
         stderr.push(said.as_bytes());
         let took = Duration::from_secs(1);
         let finished = Finished { ended: Ended::Exited(1), stdout: Captured::new(1), stderr, took };
-        understand("shop", &finished).unwrap_err()
+        understand("shop", &finished, false).unwrap_err()
     }
 
     #[test]
@@ -143,9 +168,12 @@ mod tests {
                 "Conflict. The container name \"/{name}\" is already in use by container \"68e0\"."
             )
         };
-        let hint = |name: &str| super::hint(&conflict(name)).unwrap();
-        assert!(hint("51074670e127_shop-web-1").contains("restart the Docker daemon"));
-        assert!(hint("shop-web-1").contains("container_name"));
+        let hint = |name: &str, nobody| super::hint(&conflict(name), nobody).unwrap();
+        assert!(hint("51074670e127_shop-web-1", false).contains("restart the Docker daemon"));
+        assert!(hint("shop-web-1", false).contains("container_name"));
+        assert!(hint("shop-web-4", true).contains("restart the Docker daemon"));
+        assert_eq!(holder_of_name(&conflict("shop-web-4")), Some("68e0"));
+        assert_eq!(holder_of_name("port is already allocated"), None);
     }
 
     #[test]

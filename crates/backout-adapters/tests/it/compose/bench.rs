@@ -9,7 +9,7 @@ use backout_adapters::artifact::{ImageArtifacts, Keep};
 use backout_adapters::data::LocalConfigFiles;
 use backout_adapters::docker::Docker;
 use backout_adapters::target::compose::definition_files;
-use backout_adapters::target::{ComposeTarget, ComposeTargetOptions};
+use backout_adapters::target::{ComposeHost, ComposeTarget, ComposeTargetOptions};
 use backout_core::ids::{
     AppName, EnvironmentKey, EnvironmentName, HostName, ServiceName, Slot, Unit, Version,
 };
@@ -18,8 +18,8 @@ use backout_core::model::{
     Service, TargetSpec,
 };
 use backout_core::ports::{
-    AdapterError, ArtifactStore, ConfigFiles, Observed, PartsOf, Receipt, Running, Secret, StepCx,
-    Target, TargetAction,
+    AdapterError, ArtifactStore, ConfigFiles, Host, Observed, PartsOf, Receipt, Running, Secret,
+    StepCx, Target, TargetAction,
 };
 use backout_testkit::docker::Engine;
 use backout_testkit::fixtures::{ledger, release_of, step_cx};
@@ -35,8 +35,11 @@ pub struct Bench {
     pub environment: String,
     pub services: BTreeMap<ServiceName, Service>,
     pub beside: bool,
+    pub rolls: bool,
     pub keep: Keep,
     pub secrets: BTreeMap<String, String>,
+    /// The engine is reached there, at this socket.
+    pub elsewhere: Option<(Arc<dyn Host>, String)>,
     blobs: Arc<Blobs>,
 }
 
@@ -66,8 +69,10 @@ impl Bench {
             environment: "production".to_owned(),
             services: BTreeMap::new(),
             beside,
+            rolls: false,
             keep: Keep::Pin,
             secrets: BTreeMap::new(),
+            elsewhere: None,
             blobs: Arc::default(),
         };
         bench.services.insert(name("web"), bench.service("web", true));
@@ -112,7 +117,9 @@ impl Bench {
     }
 
     pub fn unit(&self, service: &str, slot: Slot) -> Unit {
-        Unit { key: self.key(), service: name(service), host: HostName::local(), slot }
+        let host = self.elsewhere.as_ref().map(|(host, _)| host.name().clone());
+        let host = host.unwrap_or_else(HostName::local);
+        Unit { key: self.key(), service: name(service), host, slot }
     }
 
     pub fn spec(&self) -> ComposeSpec {
@@ -133,6 +140,7 @@ impl Bench {
             timeout_ms: 60_000,
             services: Vec::new(),
             stop_grace_ms: 0,
+            replicas: None,
         }
     }
 
@@ -148,7 +156,15 @@ impl Bench {
     }
 
     pub fn docker(&self) -> Docker {
-        Docker::new(self.engine.whole_env(), self.folder())
+        let Some((host, socket)) = &self.elsewhere else {
+            return Docker::new(self.engine.whole_env(), self.folder());
+        };
+        // What the caller has set leads nowhere, and must not win.
+        let mut env = self.engine.whole_env();
+        env.retain(|(name, _)| name != "DOCKER_HOST");
+        let nowhere = [("DOCKER_HOST", "tcp://127.0.0.1:1"), ("DOCKER_CONTEXT", "nowhere")];
+        env.extend(nowhere.map(|(name, value)| (name.into(), value.into())));
+        Docker::new(env, self.folder()).on(host.clone(), Some(socket.clone()))
     }
 
     pub fn images(&self) -> ImageArtifacts {
@@ -166,18 +182,26 @@ impl Bench {
     }
 
     pub fn target(&self) -> ComposeTarget {
-        ComposeTarget::new(ComposeTargetOptions {
+        let images = Arc::new(self.images());
+        let target = ComposeTarget::new(ComposeTargetOptions {
             state_dir: self.state_dir(),
             folder: self.folder(),
             key: self.key(),
             ledger: ledger("tests"),
             docker: self.docker(),
-            images: Arc::new(self.images()),
+            images: images.clone(),
             blobs: self.blobs.clone(),
             services: self.services.clone(),
             secrets: self.secret_values(),
             beside: self.beside,
-        })
+            rolls: self.rolls,
+        });
+        let hosts = self.elsewhere.iter().map(|(host, _)| ComposeHost {
+            name: host.name().clone(),
+            docker: self.docker(),
+            images: images.clone(),
+        });
+        target.with_hosts(hosts)
     }
 
     pub fn cx(&self, step: &str) -> StepCx {
@@ -250,8 +274,14 @@ impl Bench {
     ) -> Result<Receipt, AdapterError> {
         let unit = self.unit(service, slot);
         let release = Arc::clone(release);
-        let action =
-            TargetAction::Start { unit, release, deployment, restore: false, revert: None };
+        let action = TargetAction::Start {
+            unit,
+            release,
+            deployment,
+            restore: false,
+            revert: None,
+            batch: None,
+        };
         self.target()
             .apply(&action, &self.cx(&format!("start-{service}-{slot}-{deployment}")))
             .await

@@ -9,6 +9,7 @@ use backout_core::ports::{StepCx, Target};
 use backout_testkit::target_suite::{TargetBench, check_target};
 
 use super::bench::Bench;
+use super::elsewhere::Elsewhere;
 
 struct Containers(Bench);
 
@@ -40,4 +41,10 @@ impl TargetBench for Containers {
 async fn the_compose_target_obeys_the_suite() {
     check_target(&Containers(Bench::with_images(false))).await;
     check_target(&Containers(Bench::with_images(true))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_another_host_it_obeys_the_suite_too() {
+    let Elsewhere { bench, servers: _running } = Elsewhere::with_images();
+    check_target(&Containers(bench)).await;
 }

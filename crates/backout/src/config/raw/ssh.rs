@@ -23,4 +23,7 @@ pub struct RawSsh {
     pub folder: Option<At<String>>,
     /// A host takes a change back by itself unless it is confirmed within this time. Default: it does not.
     pub confirm: Option<At<Duration>>,
+    /// Target compose: the socket of Docker Engine on the hosts, absolute or below the home folder of the login. Default:
+    /// the one in the login's DOCKER_HOST, else /var/run/docker.sock, else that of a rootless engine.
+    pub docker_socket: Option<At<String>>,
 }

@@ -49,6 +49,7 @@ pub(super) fn compose(
         timeout_ms: found.positive("timeout", timeout, 300_000),
         services: Vec::new(),
         stop_grace_ms: 0,
+        replicas: None,
     })
 }
 

@@ -27,6 +27,23 @@ fn without_hosts_it_is_this_machine() {
     let ssh = load("").settings.ssh;
     assert_eq!((ssh.at_once, ssh.jitter_ms, ssh.connect_timeout_ms), (10, 200, 10_000));
     assert_eq!((ssh.config, ssh.folder.as_str(), ssh.confirm_ms), (None, "", None));
+    assert_eq!(ssh.docker_socket, None);
+}
+
+#[test]
+fn containers_run_on_other_hosts_by_a_socket_there() {
+    for (written, expected) in [
+        ("/run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+        ("unix:///run/docker.sock", "/run/docker.sock"),
+        ("~/docker.sock", "docker.sock"),
+    ] {
+        let source = format!(
+            "app: shop\ntarget: compose\nhosts: [web1, local]\nssh: {{docker_socket: '{written}'}}\n"
+        );
+        let loaded = load_with(&source, Wanted::default(), &[]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(names(&loaded), ["web1", "local"]);
+        assert_eq!(loaded.settings.ssh.docker_socket.as_deref(), Some(expected));
+    }
 }
 
 #[test]
