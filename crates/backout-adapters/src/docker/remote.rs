@@ -180,4 +180,37 @@ mod tests {
         ];
         assert_eq!(env, expected);
     }
+
+    /// What a host with these variables would say.
+    fn find(wanted: &str, env: &[(&str, &Path)]) -> String {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", FIND, "sh", wanted]);
+        command.env_remove("DOCKER_HOST").env_remove("XDG_RUNTIME_DIR");
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        let said = command.output().unwrap();
+        String::from_utf8(said.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn the_socket_is_the_written_one_else_the_logins_else_the_usual_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let _listener = std::os::unix::net::UnixListener::bind(place("docker.sock")).unwrap();
+        std::fs::write(place("file"), "").unwrap();
+        let (home, login) =
+            (("HOME", folder.path()), format!("unix://{}", place("gone").display()));
+        let login = ("DOCKER_HOST", Path::new(&login));
+        let is = |word: &str, name: &str| format!("{word} {}", place(name).display());
+        assert_eq!(find("docker.sock", &[home, login]), is("ready", "docker.sock"));
+        assert_eq!(find(place("file").to_str().unwrap(), &[home, login]), is("other", "file"));
+        assert_eq!(find("", &[home, login]), is("missing", "gone"));
+        let usual = Path::new("/var/run/docker.sock");
+        let rootless = find("", &[home, ("XDG_RUNTIME_DIR", folder.path())]);
+        match usual.exists() {
+            true => assert_eq!(rootless, format!("ready {}", usual.display())),
+            false => assert_eq!(rootless, is("ready", "docker.sock")),
+        }
+        let tcp = ("DOCKER_HOST", Path::new("tcp://elsewhere:2375"));
+        assert_eq!(find("", &[home, tcp, ("XDG_RUNTIME_DIR", folder.path())]), rootless);
+    }
 }

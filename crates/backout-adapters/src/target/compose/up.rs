@@ -68,7 +68,7 @@ fn holder_of_name(words: &str) -> Option<&str> {
 }
 
 async fn is_gone(options: &ComposeTargetOptions, id: &str) -> bool {
-    let look = options.docker.run(Call::new(["container", "inspect", id])).await;
+    let look = options.docker.run(Call::look(["container", "inspect", id])).await;
     look.is_ok_and(|look| said(&look).contains("No such container"))
 }
 
