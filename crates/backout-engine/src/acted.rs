@@ -8,6 +8,7 @@ use backout_core::ports::{
 use backout_core::saga::Failure;
 
 use crate::context::Context;
+use crate::journal::Journal;
 
 /// Why the deploy goes back, if the router acted. A trip is a verdict on the release; a dead-man is not.
 pub(crate) fn failure(tripped: Option<&Tripped>, fired: Option<&DeadManFired>) -> Option<Failure> {
@@ -52,32 +53,54 @@ pub(crate) async fn seen(cx: &Context) -> Option<Failure> {
     failure(traffic.tripped.as_ref(), traffic.fired.as_ref())
 }
 
-/// Moves traffic on a way back, which adopts whatever the router did by itself meanwhile. What it did after the way
-/// back was decided on, and so is not among the `known` sentences, is added to `told` for the record: adopting makes the
-/// router forget it. It is asked for only once the router has refused, so that nothing can fire in between.
+/// A move that was not made.
+pub(crate) struct Stopped {
+    /// Why not.
+    pub error: AdapterError,
+    /// What the router did by itself, where the journal does not have that yet.
+    pub heard: Option<String>,
+}
+
+impl From<AdapterError> for Stopped {
+    fn from(error: AdapterError) -> Self {
+        Self { error, heard: None }
+    }
+}
+
+/// Moves traffic on a way back, which adopts whatever the router did by itself meanwhile. Adopting makes the router
+/// forget it, so what it did after the way back was decided on has to be in the journal first: nothing is moved until
+/// it is `noted`. It is asked for only once the router has refused, so that nothing can fire in between.
 pub(crate) async fn move_and_adopt(
     router: &dyn Router,
     change: &TrafficChange,
     step: &StepCx,
-    known: &[String],
-    told: &mut Vec<String>,
-) -> Result<Traffic, AdapterError> {
+    journal: &Journal,
+    noted: bool,
+) -> Result<Traffic, Stopped> {
     let blind = TrafficChange { acknowledge_fired: false, ..change.clone() };
     let refused = match router.apply(&blind, step).await {
         Err(error) if error.class == ErrorClass::Permanent => error,
-        other => return other,
+        other => return Ok(other?),
     };
     if let Ok(now) = router.read().await {
         let acted = now.and_then(|now| failure(now.tripped.as_ref(), now.fired.as_ref()));
         // It refused for another reason, and would again.
-        let Some(acted) = acted else { return Err(refused) };
-        let news: Vec<String> =
-            acted.evidence.into_iter().filter(|sentence| !known.contains(sentence)).collect();
-        if !news.is_empty() {
-            told.push(format!("while it was being taken back: {}", news.join("; ")));
+        let Some(acted) = acted else { return Err(refused.into()) };
+        let heard = news(journal, acted).filter(|_| !noted);
+        if heard.is_some() {
+            return Err(Stopped { error: refused, heard });
         }
     }
-    router.apply(change, step).await
+    Ok(router.apply(change, step).await?)
+}
+
+/// What neither the reasons for the way back nor a warning of a try before this one says.
+fn news(journal: &Journal, acted: Failure) -> Option<String> {
+    let known = &journal.plan.evidence;
+    let news: Vec<String> =
+        acted.evidence.into_iter().filter(|sentence| !known.contains(sentence)).collect();
+    let words = format!("while it was being taken back: {}", news.join("; "));
+    (!news.is_empty() && !journal.state.warnings.contains(&words)).then_some(words)
 }
 
 #[cfg(test)]

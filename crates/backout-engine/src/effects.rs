@@ -1,14 +1,13 @@
 //! Actions as effects, and the observation of whether an action's postcondition holds.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backout_core::ids::{HostName, Slot, Unit};
-use backout_core::model::{OperationKind, Release, RouterPolicy};
+use backout_core::model::{OperationKind, RouterPolicy};
 use backout_core::plan::{Action, Plan, RevertStep, Step, TrafficStep};
 use backout_core::ports::{
-    AdapterError, DeadMan, ErrorClass, Receipt, Revert, Router, RouterSide, Running, StepCx,
-    TargetAction, Traffic, TrafficChange, Trip,
+    AdapterError, DeadMan, ErrorClass, Receipt, Revert, Router, Running, StepCx, TargetAction,
+    Traffic, TrafficChange, Trip,
 };
 
 use crate::acted;
@@ -18,6 +17,7 @@ use crate::faults::stop;
 use crate::gate;
 use crate::jobs;
 use crate::journal::Journal;
+use crate::sides::{self, Sides, Wanted};
 use crate::situation;
 
 /// Context of one try.
@@ -61,12 +61,25 @@ pub(crate) fn router(cx: &Context) -> Result<&dyn Router, AdapterError> {
         .ok_or_else(|| AdapterError::permanent("failed to move traffic: no router is configured"))
 }
 
+/// What goes between an executor and an effect beside its outcome.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// The sides of a traffic move, if they were asked for already.
+    pub sides: Option<Result<Sides, AdapterError>>,
+    /// The router moved nothing, since it had acted by itself: these words have to be durable before it is made to
+    /// forget that. The effect is made once more then.
+    pub heard: Option<String>,
+    /// They are durable.
+    pub noted: bool,
+}
+
 /// Makes the effect of an action.
 pub(crate) async fn apply(
     cx: &Context,
     journal: &Journal,
     action: &Action,
     step: &StepCx,
+    aside: &mut Aside,
 ) -> Result<Receipt, AdapterError> {
     match action {
         Action::Snapshot => snapshot(cx).await,
@@ -89,7 +102,7 @@ pub(crate) async fn apply(
             let limit = Duration::from_millis(cx.policy.shutdown.drain_ms);
             router(cx)?.drain(*slot, step.epoch, limit).await
         }
-        Action::SetTraffic(traffic) => set_traffic(cx, journal, traffic, step).await,
+        Action::SetTraffic(traffic) => set_traffic(cx, journal, traffic, step, aside).await,
         Action::RemoveRoute => router(cx)?.remove(step.epoch).await,
         Action::Watch { .. } => Ok(Receipt::default()),
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
@@ -211,16 +224,13 @@ async fn set_traffic(
     journal: &Journal,
     traffic: &TrafficStep,
     step: &StepCx,
+    aside: &mut Aside,
 ) -> Result<Receipt, AdapterError> {
-    let gaining = if traffic.percent == 0 { traffic.rest } else { Some(traffic.side) };
-    if let (true, Some(slot)) = (traffic.gate, gaining) {
+    if let (true, Some(slot)) = (traffic.gate, sides::gaining(traffic)) {
         gate::require_healthy(cx, journal, slot).await?;
     }
     let router = router(cx)?;
-    let mut weights = BTreeMap::from([(traffic.side, traffic.percent)]);
-    if let Some(rest) = traffic.rest {
-        weights.insert(rest, 100 - traffic.percent);
-    }
+    let mut weights = sides::weights(traffic);
     let dead_man = match (&cx.policy.router, traffic.dead_man, traffic.rest) {
         (RouterPolicy::Builtin { dead_man_ms, .. }, true, Some(stable)) => {
             Some(DeadMan { stable, after_ms: *dead_man_ms })
@@ -229,7 +239,10 @@ async fn set_traffic(
     };
     let trip = traffic.trip.zip(traffic.rest).map(|(rule, stable)| Trip { stable, rule });
     let going_back = journal.plan.kind != OperationKind::Deploy;
-    let sides = sides(cx, journal, &weights).await?;
+    let sides = match aside.sides.take() {
+        Some(asked) => asked?,
+        None => Wanted::of(cx, journal, traffic).await?.ask(cx).await?,
+    };
     // A side that is gone already gets no traffic and needs no mention.
     weights.retain(|slot, _| sides.contains_key(slot));
     let change = TrafficChange {
@@ -244,13 +257,12 @@ async fn set_traffic(
         acknowledge_fired: going_back,
     };
     let mut warnings = Vec::new();
-    let known = &journal.plan.evidence;
-    let now = match move_it(router, &change, step, known, &mut warnings).await {
+    let now = match move_it(router, &change, step, journal, aside).await {
         // Nothing was changed. If that is because it is gone, it is started with the routes that it kept.
         Err(error) if error.class == ErrorClass::Transient => match router.ensure(step).await {
             Ok(receipt) if was_started(&receipt) => {
                 warnings.push(ROUTER_STARTED_AGAIN.to_owned());
-                move_it(router, &change, step, known, &mut warnings).await?
+                move_it(router, &change, step, journal, aside).await?
             }
             _ => return Err(error),
         },
@@ -270,14 +282,19 @@ async fn move_it(
     router: &dyn Router,
     change: &TrafficChange,
     step: &StepCx,
-    known: &[String],
-    told: &mut Vec<String>,
+    journal: &Journal,
+    aside: &mut Aside,
 ) -> Result<Traffic, AdapterError> {
     stop("checked", "router");
-    if change.acknowledge_fired {
-        acted::move_and_adopt(router, change, step, known, told).await
-    } else {
-        router.apply(change, step).await
+    if !change.acknowledge_fired {
+        return router.apply(change, step).await;
+    }
+    match acted::move_and_adopt(router, change, step, journal, aside.noted).await {
+        Ok(now) => Ok(now),
+        Err(acted::Stopped { error, heard }) => {
+            aside.heard = heard;
+            Err(error)
+        }
     }
 }
 
@@ -303,81 +320,6 @@ fn step_words(traffic: &TrafficStep) -> String {
         ),
         None => format!("{} % on slot {}", traffic.percent, traffic.side),
     }
-}
-
-/// The sides with their own addresses, as the target shows them now.
-async fn sides(
-    cx: &Context,
-    journal: &Journal,
-    weights: &BTreeMap<Slot, u8>,
-) -> Result<BTreeMap<Slot, RouterSide>, AdapterError> {
-    let mut sides = BTreeMap::new();
-    for (slot, weight) in weights {
-        let Some(record) = journal.rows.environment.slots.get(slot) else {
-            if *weight > 0 {
-                return Err(AdapterError::permanent(format!(
-                    "failed to move traffic: slot {slot} holds nothing"
-                )));
-            }
-            continue;
-        };
-        let release = situation::release(cx, &record.release).await.map_err(|e| unavailable(&e))?;
-        let address = serving_address(cx, &release, *slot).await?;
-        if *weight > 0 && address.is_none() && cx.target.capabilities().addressable {
-            return Err(AdapterError::transient(format!(
-                "failed to move traffic: slot {slot} has no address"
-            )));
-        }
-        sides.insert(
-            *slot,
-            RouterSide {
-                address,
-                deployment: deployment_of(journal, *slot, record.deployment),
-                release: record.release.clone(),
-                version: record.version.clone(),
-                check_path: check_path(&release),
-            },
-        );
-    }
-    Ok(sides)
-}
-
-/// A warm side that a rollback goes back to runs for the new deployment from the move on: counted under that
-/// number, its requests are judged when it is verified.
-fn deployment_of(journal: &Journal, slot: Slot, recorded: u64) -> u64 {
-    let plan = &journal.plan;
-    match plan.deployment {
-        Some(number) if plan.kind == OperationKind::Rollback && plan.slot == slot => number,
-        _ => recorded,
-    }
-}
-
-async fn serving_address(
-    cx: &Context,
-    release: &Release,
-    slot: Slot,
-) -> Result<Option<std::net::SocketAddr>, AdapterError> {
-    for service in release.content.services.values().filter(|service| service.traffic) {
-        let unit = situation::unit(cx, &service.name, slot);
-        let observed = cx.target.observe(&unit, Some(release)).await?;
-        if observed.running != Running::No && observed.address.is_some() {
-            return Ok(observed.address);
-        }
-    }
-    Ok(None)
-}
-
-/// Path of the first URL that names a side: what the proxy itself asks before it moves traffic alone.
-fn check_path(release: &Release) -> Option<String> {
-    release.content.services.values().filter(|s| s.traffic).flat_map(|s| &s.health.probes).find_map(
-        |probe| match probe {
-            backout_core::model::ProbeSpec::Http { check, .. } if probe.names_a_side() => {
-                let after_scheme = check.url.split_once("://")?.1;
-                Some(after_scheme.find('/').map_or("/", |at| &after_scheme[at..]).to_owned())
-            }
-            _ => None,
-        },
-    )
 }
 
 /// Whether the postcondition of an action holds now.

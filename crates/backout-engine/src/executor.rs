@@ -24,11 +24,12 @@ use crate::acted;
 use crate::commands::requests::consume_requests;
 use crate::commands::take_back::{plan_take_back, replan_cold};
 use crate::context::Context;
-use crate::effects::{self, Holds};
+use crate::effects::{self, Aside, Holds};
 use crate::events::{Event, StepMark};
 use crate::faults::{boundary, mutant};
 use crate::journal::{Journal, JournalError};
 use crate::keeper::{Held, Keeper};
+use crate::sides::{Sides, Wanted};
 use crate::situation;
 use crate::watch::{WatchEnd, WatchScope, Watcher, run_watch};
 
@@ -256,8 +257,12 @@ impl<'a> Executor<'a> {
         let name = self.journal.plan.steps[step].name.clone();
         let resumed_ms = self.elapsed_before(step);
         boundary("before_intent", &name);
+        let wanted = self.sides_wanted(step).await;
         self.note(EntryKind::StepStarted { step, attempt })?;
-        self.flush().await?;
+        let asked = ask(self.cx, wanted);
+        let (flushed, sides) = tokio::join!(self.flush(), asked);
+        flushed?;
+        let mut aside = Aside { sides, ..Aside::default() };
         boundary("after_intent", &name);
         self.tell(
             step,
@@ -275,8 +280,17 @@ impl<'a> Executor<'a> {
         if self.keeper.is_stale() {
             // It was stopped since its intent: somebody else may have gone on meanwhile.
             self.cx.ledger.renew(&self.keeper.lease).await?;
+            aside.sides = None;
         }
-        let result = self.effect(step, attempt).await;
+        let mut result = self.effect(step, attempt, &mut aside).await;
+        if let Some(message) = aside.heard.take() {
+            self.cx.events.warn(message.clone());
+            self.note(EntryKind::Warning { message })?;
+            self.flush().await?;
+            boundary("after_heard", &name);
+            aside.noted = true;
+            result = self.effect(step, attempt, &mut aside).await;
+        }
         boundary("after_effect", &name);
         if mutant("outcome_before_effect") {
             return Ok(Turn::Again);
@@ -306,8 +320,21 @@ impl<'a> Executor<'a> {
         Ok(Duration::from_millis(plan.steps[step].timeout_ms.min(budget_ms)))
     }
 
+    /// The sides of a traffic move. They are told apart before its intent, and asked for while that is made durable.
+    async fn sides_wanted(&self, step: usize) -> Option<Result<Wanted, AdapterError>> {
+        match &self.journal.plan.steps[step].action {
+            Action::SetTraffic(traffic) => Some(Wanted::of(self.cx, &self.journal, traffic).await),
+            _ => None,
+        }
+    }
+
     /// Makes one try; `None` if a person's take-over came while it hung.
-    async fn effect(&mut self, step: usize, attempt: u32) -> Option<Result<Receipt, AdapterError>> {
+    async fn effect(
+        &mut self,
+        step: usize,
+        attempt: u32,
+        aside: &mut Aside,
+    ) -> Option<Result<Receipt, AdapterError>> {
         let plan = &self.journal.plan;
         let timeout = match self.time_for(step) {
             Ok(timeout) => timeout,
@@ -325,7 +352,7 @@ impl<'a> Executor<'a> {
         self.arm_dead_man(&action);
         let began = Instant::now();
         let result = {
-            let effect = effects::apply(self.cx, &self.journal, &action, &step_cx);
+            let effect = effects::apply(self.cx, &self.journal, &action, &step_cx, aside);
             tokio::select! {
                 result = tokio::time::timeout(timeout, effect) => Some(result.unwrap_or_else(|_| no_answer(timeout))),
                 why = self.keeper.lost() => Some(Err(AdapterError::unknown(format!("the lease was lost: {why}")))),
@@ -635,6 +662,21 @@ pub(crate) async fn commit_both(
     new.committed();
     cx.events.send(Event::Opened { plan: Box::new(new.plan.clone()), resumed: false });
     Ok(Box::pin(Executor::new(cx, keeper, new).run()).await)
+}
+
+/// Beside an intent the sides are asked for as long as this; what hangs then is left to the effect, which has its
+/// own limit.
+const ASK_LIMIT: Duration = Duration::from_millis(200);
+
+/// Where the sides are now. Asking changes nothing.
+async fn ask(
+    cx: &Context,
+    wanted: Option<Result<Wanted, AdapterError>>,
+) -> Option<Result<Sides, AdapterError>> {
+    match wanted? {
+        Ok(wanted) => tokio::time::timeout(ASK_LIMIT, wanted.ask(cx)).await.ok(),
+        Err(error) => Some(Err(error)),
+    }
 }
 
 fn no_answer(within: Duration) -> Result<Receipt, AdapterError> {

@@ -4,12 +4,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use backout_core::ids::{EnvironmentKey, Slot};
+use backout_core::model::{EnvironmentRecord, SlotRecord};
+use backout_core::plan::{Action, Plan, Step};
 use backout_core::ports::{AdapterError, ProbeSubject, SampleOutcome};
 use tokio::time::Instant;
 
 use crate::commands::health::wrong_version;
 use crate::context::Context;
 use crate::journal::Journal;
+use crate::sides;
 use crate::situation;
 
 /// Sides that a watch in this process saw healthy, and when: a fresh local fact spares a probe at rollback.
@@ -55,6 +58,41 @@ pub(crate) async fn require_healthy(
     if is_fresh(cx, slot, record.deployment) {
         return Ok(());
     }
+    probe(cx, record, slot).await
+}
+
+/// The warm side that a plan goes back to: it need not be started before it gets users.
+fn warm_side(plan: &Plan) -> Option<Slot> {
+    let moved = |step: &Step| match &step.action {
+        Action::SetTraffic(traffic) if traffic.gate => sides::gaining(traffic),
+        _ => None,
+    };
+    let at = plan.steps.iter().position(|step| moved(step).is_some())?;
+    let slot = moved(&plan.steps[at])?;
+    let starts =
+        |step: &Step| matches!(step.action, Action::Start { slot: started, .. } if started == slot);
+    (!plan.steps[..at].iter().any(starts)).then_some(slot)
+}
+
+/// Probes the warm side that a plan goes back to, so that the move itself need not wait for that: only what was seen a
+/// moment ago opens the gate. What does not pass is left to the gate.
+pub(crate) async fn look_ahead(cx: &Context, plan: &Plan, environment: &EnvironmentRecord) {
+    let Some(slot) = warm_side(plan) else { return };
+    let Some(record) = environment.slots.get(&slot) else { return };
+    let probed = tokio::time::timeout(PROBE_LIMIT, probe(cx, record, slot)).await;
+    if matches!(probed, Ok(Ok(()))) {
+        saw_healthy(&cx.key, slot, record.deployment);
+    }
+}
+
+/// Somebody else was at work since [`look_ahead`].
+pub(crate) fn forget(cx: &Context, plan: &Plan) {
+    if let Some(slot) = warm_side(plan) {
+        saw_unhealthy(&cx.key, slot);
+    }
+}
+
+async fn probe(cx: &Context, record: &SlotRecord, slot: Slot) -> Result<(), AdapterError> {
     let release = situation::release(cx, &record.release)
         .await
         .map_err(|error| AdapterError::transient(error.to_string()))?;

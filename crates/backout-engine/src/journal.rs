@@ -131,6 +131,11 @@ impl Journal {
         self.entries.iter().filter(claimed).count()
     }
 
+    /// How many entries it has.
+    pub fn length(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     /// Adds a change that commits with the next entries.
     pub fn add(&mut self, change: Change) {
         self.changes.push(change);

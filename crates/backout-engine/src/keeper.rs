@@ -114,7 +114,8 @@ async fn renew(
     dead_man: DeadManSlot,
     telling: Telling,
 ) {
-    let mut ticks = tokio::time::interval(PERIOD);
+    // It was claimed just now: a renewal at once would only stand in the way of what is done first.
+    let mut ticks = tokio::time::interval_at(Instant::now() + PERIOD, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let term = Duration::from_millis(lease.term_ms);
     let mut renewed_at = Instant::now();

@@ -23,6 +23,7 @@ mod partial;
 mod readiness;
 mod release;
 mod safety;
+mod sides;
 mod situation;
 mod view;
 mod watch;

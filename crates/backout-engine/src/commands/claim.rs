@@ -9,6 +9,7 @@ use backout_core::ports::{ClaimError, LeaseView, LedgerError};
 use backout_core::saga::EntryKind;
 use tokio::time::Instant;
 
+use super::look::Look;
 use super::{EngineError, Refused};
 use crate::acted;
 use crate::context::Context;
@@ -50,6 +51,11 @@ impl Claimed {
 
 /// Claims, if nobody living holds it.
 pub(crate) async fn claim(cx: &Context) -> Result<Claimed, EngineError> {
+    claim_after(cx, None).await
+}
+
+/// As [`claim`]. A look that nobody claimed after has shown already that it is ours alone.
+async fn claim_after(cx: &Context, look: Option<&Look>) -> Result<Claimed, EngineError> {
     let lease = cx.ledger.claim(&cx.key, &cx.holder).await.map_err(claim_error)?;
     crate::faults::boundary("after_claim", "claim");
     let keeper = Keeper::spawn(cx.ledger.clone(), cx.router.clone(), lease);
@@ -60,7 +66,9 @@ pub(crate) async fn claim(cx: &Context) -> Result<Claimed, EngineError> {
             return Err(error.into());
         }
     };
-    if let Err(error) = ours_alone(cx).await {
+    if !look.is_some_and(|look| look.is_next(keeper.lease.epoch))
+        && let Err(error) = ours_alone(cx).await
+    {
         give_back(cx, keeper).await;
         return Err(error);
     }
@@ -72,10 +80,19 @@ pub(crate) async fn claim_from_holder(
     cx: &Context,
     ask: RequestKind,
 ) -> Result<Claimed, EngineError> {
+    claim_from_holder_after(cx, ask, None).await
+}
+
+/// As [`claim_from_holder`], after a look which found that it is ours alone.
+pub(crate) async fn claim_from_holder_after(
+    cx: &Context,
+    ask: RequestKind,
+    look: Option<&Look>,
+) -> Result<Claimed, EngineError> {
     let began = Instant::now();
     let mut asked: Option<(RequestId, u64)> = None;
     loop {
-        let busy = match claim(cx).await {
+        let busy = match claim_after(cx, look).await {
             Err(EngineError::Busy(view)) => view,
             other => return other,
         };

@@ -11,6 +11,7 @@ mod earlier;
 pub mod eject;
 pub mod health;
 mod live_at;
+mod look;
 pub mod recover;
 pub(crate) mod requests;
 pub mod rollback;

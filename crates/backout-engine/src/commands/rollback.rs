@@ -13,16 +13,18 @@ use backout_core::ports::{Change, Running};
 use backout_core::saga::Ending;
 use jiff::Timestamp;
 
-use super::claim::{Claimed, claim_from_holder, give_back, ours_alone};
+use super::claim::{Claimed, claim_from_holder_after, give_back, ours_alone};
 use super::earlier::{self, Before};
 use super::live_at::live_at;
+use super::look::Look;
 use super::rollback_part::{Aim, aim};
 use super::take_back::{made_by, plan_context, way_back_of};
 use super::{EngineError, Refused, refused_by};
 use crate::context::Context;
 use crate::events::Event;
 use crate::executor::{Executor, Outcome, commit_both};
-use crate::journal::{self, Journal};
+use crate::gate;
+use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::partial;
 use crate::readiness::{history, last_known_good, rejected_releases};
@@ -101,10 +103,18 @@ pub async fn prepare_rollback(
     cx: &Context,
     wishes: &RollbackWishes,
 ) -> Result<PreparedRollback, EngineError> {
-    ours_alone(cx).await?;
-    let open = cx.ledger.open_operation(&cx.key).await?;
-    let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
-    prepare(cx, wishes, &environment, open.as_ref()).await
+    let look = Look::take(cx).await?;
+    prepare_after(cx, wishes, &look).await
+}
+
+async fn prepare_after(
+    cx: &Context,
+    wishes: &RollbackWishes,
+    look: &Look,
+) -> Result<PreparedRollback, EngineError> {
+    let (alone, prepared) =
+        tokio::join!(ours_alone(cx), prepare(cx, wishes, &look.environment, look.open.as_ref()));
+    alone.and(prepared)
 }
 
 async fn prepare(
@@ -138,9 +148,9 @@ async fn prepare(
         skip_validation: wishes.skip_validation,
         overrides: &wishes.overrides,
     };
-    let mut checks = checks(cx, &subject).await?;
+    let (mut checks, situation) =
+        tokio::try_join!(checks(cx, &subject), situation::observe_situation(cx, environment))?;
     goal.before.iter().for_each(|before| before.correct(&mut checks));
-    let situation = situation::observe_situation(cx, environment).await?;
     let pcx = plan_context(
         cx,
         environment.next_number,
@@ -433,9 +443,16 @@ fn nothing_to_go_back_to(history: &[Deployment]) -> EngineError {
 /// When it was refused or could not begin; nothing was changed then.
 pub async fn rollback(cx: &Context, wishes: &RollbackWishes) -> Result<Outcome, EngineError> {
     // Refusals come before a running deploy is interrupted for nothing.
-    prepare_rollback(cx, wishes).await?.refuse_on_error()?;
-    let claimed = claim_from_holder(cx, RequestKind::TakeOver).await?;
-    let result = Box::pin(run(cx, wishes, &claimed)).await;
+    let look = Look::take(cx).await?;
+    let prepared = prepare_after(cx, wishes, &look).await?;
+    prepared.refuse_on_error()?;
+    // What the probe reads of the ledger comes before the claim, which keeps others waiting for a disk.
+    let ((), claimed) = tokio::join!(
+        gate::look_ahead(cx, &prepared.plan, &look.environment),
+        claim_from_holder_after(cx, RequestKind::TakeOver, Some(&look)),
+    );
+    let claimed = claimed?;
+    let result = Box::pin(run(cx, wishes, &claimed, (look, prepared))).await;
     give_back(cx, claimed.keeper).await;
     result
 }
@@ -444,11 +461,15 @@ async fn run(
     cx: &Context,
     wishes: &RollbackWishes,
     claimed: &Claimed,
+    (look, mut prepared): (Look, PreparedRollback),
 ) -> Result<Outcome, EngineError> {
     let (old, environment) = claimed.taken_over(cx).await?;
-    let prepared =
-        prepare(cx, wishes, &environment, old.as_ref().map(|journal| &journal.plan)).await?;
-    prepared.refuse_on_error()?;
+    if !look.still_holds(claimed, old.as_ref(), &environment) {
+        gate::forget(cx, &prepared.plan);
+        let open = old.as_ref().map(|journal| &journal.plan);
+        prepared = prepare(cx, wishes, &environment, open).await?;
+        prepared.refuse_on_error()?;
+    }
     for warning in &prepared.warnings {
         cx.events.warn(warning.clone());
     }

@@ -7,7 +7,7 @@ use backout_core::ids::Slot;
 use backout_core::model::{DeploymentStatus, RequestKind, Surface, Trigger};
 use backout_core::ports::{Ledger, TrafficFrame};
 use backout_core::saga::Ending;
-use backout_engine::{Outcome, ask, deploy, down, recover};
+use backout_engine::{Outcome, ask, deploy, down, recover, rollback};
 use backout_testkit::{Fault, fixtures};
 
 use crate::world::{How, World};
@@ -164,6 +164,37 @@ async fn one_that_fires_after_it_was_taken_over_is_kept_in_the_record() {
     assert!(kept[0].contains("the proxy's trip fired at"), "{}", kept[0]);
     assert_eq!(world.running(), ["v1"]);
     world.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_adopted_by_somebody_who_died_then_is_told_by_whoever_goes_on() {
+    for (dies, fault) in [("before", Fault::HangBefore), ("after", Fault::HangAfter)] {
+        let world = left_alone_in_its_stages().await;
+        world.router.faults().fail_next("apply", Fault::Transient);
+        let before = world.router.faults().calls_of("apply");
+        let cx = world.context("rollback");
+        let wishes = World::back();
+        let limit = Duration::from_secs(10);
+        let (killed, ()) =
+            tokio::join!(tokio::time::timeout(limit, rollback(&cx, &wishes)), async {
+                while world.router.faults().calls_of("apply") == before {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                // The move that adopts it is the last thing that is done.
+                world.router.faults().fail_next("apply", fault);
+                world.router.fire_trip(EVIDENCE);
+            });
+        assert!(killed.is_err(), "{dies}: {killed:?}");
+        let forgotten = world.router.traffic().unwrap().tripped.is_none();
+        assert_eq!(forgotten, dies == "after", "the router forgets what is adopted");
+        world.ledger.kill(&cx.holder);
+        recover(&world.context("recover")).await.unwrap();
+        let record = world.ledger.rollback_of(&fixtures::key(), 3).await.unwrap().unwrap();
+        let kept: Vec<_> = record.warnings.iter().filter(|w| w.contains(EVIDENCE)).collect();
+        assert_eq!(kept.len(), 1, "{dies}: {:?}", record.warnings);
+        assert_eq!(world.running(), ["v1"], "{dies}");
+        world.assert_clean();
+    }
 }
 
 #[tokio::test(start_paused = true)]
