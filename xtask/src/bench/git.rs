@@ -6,15 +6,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::compose::{json, step_ms, timed};
+use serde_json::Value;
+
+use super::compose::{json, timed};
 use super::figures::{median, quantile};
 use super::folder::Folder;
 use super::{Bench, Row};
 use crate::{Outcome, run};
 
-pub(super) const ABOUT: &str = "Restoring the commit before in a working tree of 400 files of which 40 differ, with the command after it, against \
-     what a switched link would cost (rename + fsync + the same command) and against `git checkout` by hand with the same \
-     promise (its files are on disk), taking turns; and what the proof of rollback readiness costs.";
+pub(super) const ABOUT: &str = "Restoring the commit before of 400 files of which 40 differ, with the command after it, in both layouts: in a \
+     working tree that releases take turns in, against `git checkout` by hand with the same promise (its files are on disk), \
+     and behind a link to worktrees (`current`), against rename + fsync + the same command, taking turns. A restore is what the \
+     target does in step `start`, as its receipt in the journal says in microseconds; beside it stands the same with the commit \
+     of the intent before it. And what the proof of rollback readiness costs.";
 
 const ROUNDS: usize = 15;
 const GOAL_RATIO: f64 = 1.3;
@@ -25,14 +29,18 @@ const FILE_BYTES: usize = 2_000;
 
 const CONFIG: &str = "\
 app: bench
-target: { git: { repository: site, post_checkout: [\"true\"] } }
+target: { git: { repository: site, post_checkout: [\"true\"]LAYOUT } }
 health: { exec: { command: [\"true\"] }, consecutive_passes: 2, during_rollout: { interval: 100ms } }
 bake_time: 1s
 ";
+/// Beside what a person's own link is in.
+const LINKED: &str = ", current: served/current";
 
 #[derive(Default)]
 struct Times {
     restores: Vec<f64>,
+    linked: Vec<f64>,
+    linked_spans: Vec<f64>,
     links: Vec<f64>,
     by_hand: Vec<f64>,
     deploys: Vec<f64>,
@@ -40,38 +48,98 @@ struct Times {
 }
 
 pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
-    let folder = Folder::create("git")?;
-    let path = folder.path();
-    folder.write("backout.yaml", CONFIG)?;
-    for name in ["site", "peer", "v1", "v2"] {
-        let at = path.join(name);
-        fs::create_dir(&at).map_err(|e| format!("failed to create {}: {e}", at.display()))?;
+    let turns = Folder::create("git")?;
+    let linked = Folder::create("git-linked")?;
+    for (folder, layout) in [(&turns, ""), (&linked, LINKED)] {
+        let path = folder.path();
+        folder.write("backout.yaml", &CONFIG.replace("LAYOUT", layout))?;
+        for name in ["site", "peer", "v1", "v2"] {
+            let at = path.join(name);
+            fs::create_dir(&at).map_err(|e| format!("failed to create {}: {e}", at.display()))?;
+        }
+        for tree in ["site", "peer"] {
+            repository(&path.join(tree))?;
+        }
     }
-    for tree in ["site", "peer"] {
-        repository(&path.join(tree))?;
-    }
-    let ours = |args: &[&str]| {
-        let mut command = Command::new(&bench.backout);
-        command.args(["--state-dir", "state"]).args(args).current_dir(path);
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        command
-    };
-    let deploy = |version| ours(&["deploy", "--version", version, "--yes", "--format", "json"]);
-    json(deploy("v1"))?;
+    let (turns, linked) =
+        (Ours { bench, folder: turns.path() }, Ours { bench, folder: linked.path() });
     let mut times = Times::default();
+    turns.deploy("v1")?;
+    linked.deploy("v1")?;
     for _ in 0..ROUNDS {
-        let began = Instant::now();
-        json(deploy("v2"))?;
-        times.deploys.push(began.elapsed().as_secs_f64() * 1000.0);
-        times.proofs.push(timed(ours(&["status", "--check", "--format", "json"]))?);
-        let answer = json(ours(&["rollback", "--yes", "--force", "--format", "json"]))?;
-        times.restores.push(step_ms(&answer, "start")?);
-        link(path, "v2")?;
-        times.links.push(link(path, "v1")?);
-        by_hand(&path.join("peer"), "v2")?;
-        times.by_hand.push(by_hand(&path.join("peer"), "v1")?);
+        times.deploys.push(turns.deploy("v2")?);
+        times.proofs.push(timed(turns.call(&["status", "--check", "--format", "json"]))?);
+        times.restores.push(turns.restore()?.effect_ms);
+        by_hand(&turns.folder.join("peer"), "v2")?;
+        times.by_hand.push(by_hand(&turns.folder.join("peer"), "v1")?);
+        linked.deploy("v2")?;
+        let restored = linked.restore()?;
+        times.linked.push(restored.effect_ms);
+        times.linked_spans.push(restored.span_ms);
+        link(linked.folder, "v2")?;
+        times.links.push(link(linked.folder, "v1")?);
     }
     Ok(rows(&times))
+}
+
+/// One app of ours.
+struct Ours<'a> {
+    bench: &'a Bench,
+    folder: &'a Path,
+}
+
+impl Ours<'_> {
+    fn call(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.bench.backout);
+        command.args(["--state-dir", "state"]).args(args).current_dir(self.folder);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// How long the whole command took, milliseconds.
+    fn deploy(&self, version: &str) -> Outcome<f64> {
+        let began = Instant::now();
+        json(self.call(&["deploy", "--version", version, "--yes", "--format", "json"]))?;
+        Ok(began.elapsed().as_secs_f64() * 1000.0)
+    }
+
+    fn restore(&self) -> Outcome<Restored> {
+        let answer = json(self.call(&["rollback", "--yes", "--force", "--format", "json"]))?;
+        let id = answer["id"].as_str().ok_or(format!("no id in {answer}"))?;
+        let told = json(self.call(&["inspect", id, "--show-history", "--format", "json"]))?;
+        restored(&told).ok_or(format!("no step `start` in {told}"))
+    }
+}
+
+/// How long step `start` took.
+#[derive(Debug, Clone, Copy)]
+struct Restored {
+    /// By its receipt.
+    effect_ms: f64,
+    /// From the time of its intent, before that is committed, to that of its outcome.
+    span_ms: f64,
+}
+
+fn restored(told: &Value) -> Option<Restored> {
+    let steps = told["operation"]["steps"].as_array()?;
+    let start = steps.iter().position(|step| step["name"] == "start")?;
+    let entry = |kind: &str| {
+        told["journal"].as_array()?.iter().find(|entry| entry["kind"][kind]["step"] == start)
+    };
+    let at = |entry: &Value| seconds_of_day(entry["at"].as_str()?);
+    let done = entry("step_done")?;
+    let span = at(done)? - at(entry("step_started")?)?;
+    Some(Restored {
+        effect_ms: done["kind"]["step_done"]["receipt"]["data"]["took_us"].as_f64()? / 1000.0,
+        span_ms: 1000.0 * if span < 0.0 { span + 86_400.0 } else { span },
+    })
+}
+
+/// Of a time such as `2026-11-20T10:00:00.123456Z`.
+fn seconds_of_day(time: &str) -> Option<f64> {
+    let mut parts = time.split_once('T')?.1.trim_end_matches('Z').split(':');
+    let mut next = || parts.next()?.parse::<f64>().ok();
+    Some(next()? * 3600.0 + next()? * 60.0 + next()?)
 }
 
 /// Tags `v1` and `v2`; the first is checked out.
@@ -124,21 +192,28 @@ fn by_hand(tree: &Path, version: &str) -> Outcome<f64> {
 fn rows(times: &Times) -> Vec<Row> {
     let share = median(&times.proofs) / median(&times.deploys);
     let fastest = |values: &[f64]| quantile(values, 0.0);
-    let restored = format!(
-        "step `start` of a rollback; {ROUNDS} rounds; fastest {:.0} ms",
-        fastest(&times.restores)
-    );
+    let said = |values: &[f64]| {
+        let fastest = fastest(values);
+        format!(
+            "step `start` of a rollback, as its receipt says; {ROUNDS} rounds; fastest {fastest:.2} ms"
+        )
+    };
     let link = ("rename + fsync + command", &times.links);
     let by_hand = ("git checkout + sync + command", &times.by_hand);
     let limit = format!(
-        "what git itself needs for the same files: no checkout can come nearer to a link; fastest {:.1} ms against {:.1} ms",
+        "what git itself needs for the same files: no checkout can come nearer to a link, which `current` is for; fastest \
+         {:.1} ms against {:.1} ms",
         fastest(&times.by_hand),
         fastest(&times.links)
     );
     vec![
-        with_goal(beside("restore against a link, median", &times.restores, link, &restored)),
-        with_goal(beside("restore against git by hand, median", &times.restores, by_hand, &restored)),
-        Row { ours: format!("git by hand {:.1} ms", median(&times.by_hand)), ..beside("the limit: git by hand against a link, median", &times.by_hand, link, &limit) },
+        with_goal(beside("restore behind a link against a link, median", &times.linked, link, &said(&times.linked))),
+        beside("the same with the commit of its intent, median", &times.linked_spans, link, "by the times of the journal's entries: the ledger's part is the same for every target"),
+        with_goal(beside("restore in the tree against git by hand, median", &times.restores, by_hand, &said(&times.restores))),
+        Row {
+            ours: format!("git by hand {:.1} ms", median(&times.by_hand)),
+            ..beside("the limit: git by hand against a link, median", &times.by_hand, link, &limit)
+        },
         Row {
             name: "proof of readiness".to_owned(),
             ours: format!("{:.0} ms", median(&times.proofs)),
@@ -156,8 +231,8 @@ fn rows(times: &Times) -> Vec<Row> {
 fn beside(name: &str, ours: &[f64], (peer, theirs): (&str, &Vec<f64>), how: &str) -> Row {
     Row {
         name: name.to_owned(),
-        ours: format!("{:.0} ms", median(ours)),
-        peer: format!("{peer} {:.1} ms", median(theirs)),
+        ours: format!("{:.2} ms", median(ours)),
+        peer: format!("{peer} {:.2} ms", median(theirs)),
         ratio: Some(median(ours) / median(theirs)),
         how: how.to_owned(),
         ..Row::default()
@@ -174,17 +249,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkout_is_measured_against_a_link_and_against_itself() {
+    fn each_layout_is_measured_against_its_own_peer() {
         let times = Times {
-            restores: vec![30.0],
+            restores: vec![25.0],
+            linked: vec![14.0],
+            linked_spans: vec![15.0],
             links: vec![10.0],
-            by_hand: vec![25.0],
+            by_hand: vec![20.0],
             deploys: vec![1000.0],
             proofs: vec![50.0],
         };
         let rows = rows(&times);
         let met: Vec<Option<bool>> = rows.iter().map(|row| row.met).collect();
-        assert_eq!(met, [Some(false), Some(true), None, Some(true)]);
-        assert_eq!(rows[2].ratio, Some(2.5));
+        // 14 against 10, 15 against 10, 25 against 20, 20 against 10, 50 against 1000.
+        assert_eq!(met, [Some(false), None, Some(true), None, Some(true)]);
+        assert_eq!((rows[1].ratio, rows[3].ratio), (Some(1.5), Some(2.0)));
+    }
+
+    #[test]
+    fn a_span_is_read_to_the_microsecond() {
+        let entry = |at: &str, kind: &str, step: usize| serde_json::json!({ "at": at, "kind": { kind: { "step": step } } });
+        let told = |began: &str, ended: &str| {
+            let mut done = entry(ended, "step_done", 1);
+            done["kind"]["step_done"]["receipt"] =
+                serde_json::json!({ "data": { "took_us": 875 } });
+            serde_json::json!({
+                "operation": { "steps": [{ "name": "snapshot" }, { "name": "start" }] },
+                "journal": [
+                    entry("2026-11-20T10:00:00Z", "step_started", 0),
+                    entry(began, "step_started", 1),
+                    done,
+                ],
+            })
+        };
+        let read = |began, ended| restored(&told(began, ended)).unwrap();
+        let one = read("2026-11-20T10:00:00.0005Z", "2026-11-20T10:00:00.001625Z");
+        assert!(
+            (one.span_ms - 1.125).abs() < 1e-6 && (one.effect_ms - 0.875).abs() < 1e-9,
+            "{one:?}"
+        );
+        let over = read("2026-11-20T23:59:59.999Z", "2026-11-21T00:00:00.001Z");
+        assert!((over.span_ms - 2.0).abs() < 1e-6, "{over:?}");
+        assert!(restored(&serde_json::json!({})).is_none());
     }
 }
