@@ -7,6 +7,7 @@ use backout_core::ports::{
 };
 use backout_core::saga::Failure;
 
+use crate::commands::clock;
 use crate::context::Context;
 use crate::journal::Journal;
 
@@ -16,13 +17,13 @@ pub(crate) fn failure(tripped: Option<&Tripped>, fired: Option<&DeadManFired>) -
     if let Some(tripped) = tripped {
         let what = words(tripped.moved, tripped.reason.as_deref());
         evidence.push(tripped.evidence.clone());
-        evidence.push(format!("the proxy's trip fired at {}: it {what}", tripped.at));
+        evidence.push(format!("the proxy's trip fired at {}: it {what}", clock(tripped.at)));
     }
     if let Some(fired) = fired {
         let what = words(fired.moved, fired.reason.as_deref());
         evidence.push(format!(
             "nobody renewed the dead-man deadline, so the proxy {what} at {}",
-            fired.at
+            clock(fired.at)
         ));
     }
     if evidence.is_empty() {

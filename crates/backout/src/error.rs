@@ -68,6 +68,18 @@ impl CommandError {
         Self::new(ErrorKind::Usage, message)
     }
 
+    /// What the reader of the command line says, without its way of setting it out for people.
+    #[must_use]
+    pub fn of_usage(text: &str) -> Self {
+        let mut parts = text.split("\n\n").map(|part| {
+            let part = part.trim().trim_start_matches("error: ");
+            part.split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        let mut error = Self::usage(parts.next().unwrap_or_default());
+        error.hints = parts.filter(|part| !part.is_empty()).collect();
+        error
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -128,6 +140,24 @@ mod tests {
         let kinds = [Failed, Usage, Refused, Busy];
         let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
         assert_eq!(codes, [1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn a_usage_error_is_told_in_one_sentence_and_hints() {
+        let error = CommandError::of_usage(
+            "error: unexpected argument '--verison' found\n\n  tip: a similar argument exists: '--version'\n\n\
+             Usage: backout deploy --version <V>\n\nFor more information, try '--help'.\n",
+        );
+        assert_eq!(error.message, "unexpected argument '--verison' found");
+        assert_eq!(
+            error.hints,
+            [
+                "tip: a similar argument exists: '--version'",
+                "Usage: backout deploy --version <V>",
+                "For more information, try '--help'."
+            ]
+        );
+        assert_eq!(error.kind.exit_code(), 2);
     }
 
     #[test]

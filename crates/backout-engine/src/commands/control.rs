@@ -45,7 +45,7 @@ pub async fn ask(
     let Some(open) = cx.ledger.open_operation(&cx.key).await? else {
         return Err(Refused::new(
             format!(
-                "nothing runs in {}, so there is nothing to {}",
+                "no rollout is under way in {}, so there is nothing to {}",
                 cx.key,
                 kind.as_str().replace('_', " ")
             ),

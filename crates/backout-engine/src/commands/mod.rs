@@ -7,7 +7,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod down;
 pub mod drill;
-mod earlier;
+pub(crate) mod earlier;
 pub mod eject;
 pub mod health;
 mod live_at;
@@ -65,6 +65,11 @@ pub(crate) fn refused_by(
     })
 }
 
+/// A time in a sentence.
+pub(crate) fn clock(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 /// Why a command did not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -72,7 +77,7 @@ pub enum EngineError {
     #[error("{}", .0.message)]
     Refused(Box<Refused>),
     /// Somebody else holds the environment.
-    #[error("{} is busy with `{}` since {}", .0.holder.label, .0.holder.activity, .0.since)]
+    #[error("{} is busy with `{}` since {}", .0.holder.label, .0.holder.activity, clock(.0.since))]
     Busy(Box<LeaseView>),
     /// It could not be done; nothing was changed.
     #[error("{0}")]

@@ -2,24 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
-use backout_core::ids::{AppName, ServiceName, Version};
-use backout_core::model::DeploymentStatus;
-use clap::builder::PossibleValuesParser;
+use backout_core::ids::Version;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jiff::Timestamp;
 
 mod audit;
+mod deploy;
 mod drill;
 mod eject;
+mod judge;
 mod ledger;
+mod reading;
+mod rollback;
+mod standing;
 
 pub use audit::{Audit, AuditCommand, AuditExport, AuditVerify};
+pub use deploy::{ConfigChoice, Deploy, StrategyName};
 pub use drill::Drill;
 pub use eject::Eject;
+pub use judge::{Judge, JudgeCommand, JudgeExplain, JudgeReplay};
 pub use ledger::{LedgerArgs, LedgerCommand};
+pub use reading::{Check, History, Inspect, Status};
+pub use rollback::Rollback;
+pub use standing::{DemoJanitor, DemoService, Proxy, Serve, Supervise};
 
-use super::values::{self, DeploymentName, RollbackPoint};
+use super::values;
 use crate::config;
 
 /// Makes every deployment reversible: proves the way back, watches the release, and takes it back when it hurts.
@@ -37,8 +44,12 @@ use crate::config;
   backout rollback                      back to the last known good release
   backout status -w                     what runs, and how it does
 
-Exit codes: 0 done, healthy; 1 failed, nothing changed; 2 usage or configuration; 3 stopped watching;
-4 refused; 5 busy; 10 deploy rolled back, healthy; 11 rolled back, unhealthy; 12 stuck; 13 failing, left live.")]
+Exit codes:
+  0   done, healthy                        5   busy: somebody else is at work
+  1   failed, nothing changed              10  deploy rolled back, healthy
+  2   usage or configuration               11  rolled back, unhealthy
+  3   stopped watching or waiting          12  stuck
+  4   refused                              13  failing, left live")]
 pub struct Cli {
     /// Flags that every verb has.
     #[command(flatten)]
@@ -217,7 +228,8 @@ Exits 0 if the way back works, 1 if it would fail.")]
     /// Ask the judge about recorded rollouts
     #[command(subcommand_required = true, arg_required_else_help = true)]
     #[command(after_help = "Examples:
-  backout judge replay requests.ndjson")]
+  backout judge explain                         why the newest deployment was judged so
+  backout judge replay requests.ndjson          what another setting would have done")]
     Judge(Judge),
     /// Print the JSON Schema of backout.yaml for editors
     #[command(after_help = "Examples:
@@ -265,159 +277,6 @@ pub struct Adopt {
     pub version: Option<Version>,
 }
 
-/// `deploy`.
-#[derive(Debug, Args)]
-pub struct Deploy {
-    /// Version to ship
-    #[arg(long, value_name = "V", value_parser = values::version)]
-    pub version: Version,
-    /// Another strategy than the configuration's
-    #[arg(
-        long,
-        value_enum,
-        value_name = "recreate|rolling|blue_green|canary",
-        hide_possible_values = true
-    )]
-    pub strategy: Option<StrategyName>,
-    /// Ship only this service, the others stay what they are; may be repeated
-    #[arg(long = "service", value_name = "S", value_parser = values::service)]
-    pub services: Vec<ServiceName>,
-    /// Config files: keep what is on disk, or take those of deployment N
-    #[arg(long, value_name = "keep|N", value_parser = values::config_choice)]
-    pub config: Option<ConfigChoice>,
-    /// Lift one failing check by its name; may be repeated
-    #[arg(long = "override", value_name = "CHECK", value_parser = PossibleValuesParser::new(values::DEPLOY_CHECKS), hide_possible_values = true)]
-    pub overrides: Vec<String>,
-    /// Leave it to the controller, and return once it has begun
-    #[arg(long)]
-    pub detach: bool,
-    /// Show the plan and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// `--strategy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum StrategyName {
-    /// Old stops, new starts.
-    Recreate,
-    /// Host after host.
-    Rolling,
-    /// All traffic at once.
-    #[value(alias = "blue-green")]
-    BlueGreen,
-    /// In stages.
-    Canary,
-}
-
-impl StrategyName {
-    /// The word in `backout.yaml`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StrategyName::Recreate => "recreate",
-            StrategyName::Rolling => "rolling",
-            StrategyName::BlueGreen => "blue_green",
-            StrategyName::Canary => "canary",
-        }
-    }
-}
-
-/// `--config`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigChoice {
-    /// What is on disk.
-    Keep,
-    /// The files of this deployment.
-    Deployment(u64),
-}
-
-/// `rollback`.
-#[derive(Debug, Args)]
-pub struct Rollback {
-    /// The app, to be sure that the right file is read
-    #[arg(value_name = "APP", value_parser = values::app)]
-    pub app: Option<AppName>,
-    /// Go back to this version
-    #[arg(long, value_name = "V", value_parser = values::version, conflicts_with_all = ["to_revision", "to"])]
-    pub version: Option<Version>,
-    /// Go back to deployment N
-    #[arg(long, alias = "to-version", value_name = "N", value_parser = values::revision, conflicts_with = "to")]
-    pub to_revision: Option<u64>,
-    /// Go back to deployment N, or to what was live at a time
-    #[arg(long, value_name = "N|TIME", value_parser = values::rollback_point)]
-    pub to: Option<RollbackPoint>,
-    /// Only this service goes back, the others stay what they are; may be repeated
-    #[arg(long = "service", value_name = "S", value_parser = values::service)]
-    pub services: Vec<ServiceName>,
-    /// Why; asked of people in production environments
-    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
-    pub reason: Option<String>,
-    /// Roll back although the current release looks healthy
-    #[arg(long)]
-    pub force: bool,
-    /// Lift one failing safety check by its name; may be repeated
-    #[arg(long = "override", value_name = "CHECK", value_parser = PossibleValuesParser::new(values::SAFETY_CHECKS), hide_possible_values = true)]
-    pub overrides: Vec<String>,
-    /// Skip checks that only advise
-    #[arg(long)]
-    pub skip_validation: bool,
-    /// Time for the work itself; past it the rollback is stuck [default: rollback.timeout]
-    #[arg(long, value_name = "D", value_parser = values::positive_duration_ms)]
-    pub timeout: Option<u64>,
-    /// Show the plan and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-impl Rollback {
-    /// Where to, if somewhere is named; the flags exclude each other.
-    #[must_use]
-    pub fn point(&self) -> Option<RollbackPoint> {
-        self.to_revision.map(RollbackPoint::Revision).or(self.to)
-    }
-}
-
-/// `status`.
-#[derive(Debug, Args)]
-pub struct Status {
-    /// Show it again whenever it changes
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Probe now instead of showing the last result
-    #[arg(long)]
-    pub check: bool,
-}
-
-/// `history`.
-#[derive(Debug, Args)]
-pub struct History {
-    /// Only rollbacks
-    #[arg(long)]
-    pub rollbacks: bool,
-    /// At most N, newest first
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub limit: Option<u32>,
-    /// Only what began since: '7d ago', 2026-11-20, or a full time
-    #[arg(long, value_name = "TIME", value_parser = values::past_time)]
-    pub since: Option<Timestamp>,
-    /// Only with this status, such as stable or rolled_back
-    #[arg(long, value_name = "STATUS", value_parser = values::deployment_status)]
-    pub status: Option<DeploymentStatus>,
-}
-
-/// `inspect`.
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// An id, a number such as '#42', or a version
-    #[arg(value_name = "ID|#N|NAME", value_parser = values::deployment_name)]
-    pub what: DeploymentName,
-    /// Also list what happened to its release before and after
-    #[arg(long)]
-    pub show_history: bool,
-}
-
 /// `promote`.
 #[derive(Debug, Args)]
 pub struct Promote {
@@ -434,20 +293,6 @@ pub struct Resolve {
     pub reason: String,
 }
 
-/// `check`.
-#[derive(Debug, Args)]
-pub struct Check {
-    /// Wait until it is healthy
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait at most this long; past it exits 3
-    #[arg(long, value_name = "D", value_parser = values::positive_duration_ms, requires = "wait")]
-    pub max_wait: Option<u64>,
-    /// Ask this address instead of the configured checks
-    #[arg(long, value_name = "URL", value_parser = values::endpoint)]
-    pub endpoint: Option<String>,
-}
-
 /// `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -456,167 +301,5 @@ pub struct Completions {
     pub shell: Shell,
 }
 
-/// `serve`.
-#[derive(Debug, Args)]
-#[group(id = "how", required = true)]
-pub struct Serve {
-    /// Only the loop: no API, no dashboard
-    #[arg(long, group = "how")]
-    pub headless: bool,
-    /// Print a systemd unit that runs it with these flags
-    #[arg(long, group = "how")]
-    pub print_unit: bool,
-}
-
-/// `proxy`.
-#[derive(Debug, Args)]
-pub struct Proxy {
-    /// Its folder [default: proxy in the state folder]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Stop once the last route was removed, or where none came within a minute
-    #[arg(long)]
-    pub exit_when_idle: bool,
-    /// Leave the terminal's session; a deploy starts it so.
-    #[arg(long, hide = true)]
-    pub detached: bool,
-}
-
-/// `supervise`.
-#[derive(Debug, Args)]
-pub struct Supervise {
-    /// The slot's specification.
-    #[arg(value_name = "SPEC")]
-    pub spec: PathBuf,
-}
-
-/// `demo-service`.
-#[derive(Debug, Args)]
-pub struct DemoService {
-    /// Version it answers with.
-    #[arg(long, value_name = "V", value_parser = values::version)]
-    pub version: Version,
-    /// Port it listens on.
-    #[arg(long, env = "PORT", value_name = "N")]
-    pub port: u16,
-    /// JSON file with `fail_percent` and `latency_ms`, read once; it stands above the flags.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Percent of requests that it fails.
-    #[arg(long, value_name = "P", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub fail_percent: u8,
-    /// Only requests for this path fail, all of them if `--fail-percent` says nothing else.
-    #[arg(long, value_name = "PATH")]
-    pub fail_path: Option<String>,
-    /// `/metrics` answers with what this file holds at the time.
-    #[arg(long, value_name = "FILE")]
-    pub metrics: Option<PathBuf>,
-    /// Time that each answer takes.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub latency_ms: u64,
-    /// `/health` says 503, for ever.
-    #[arg(long)]
-    pub never_ready: bool,
-    /// `/health` takes the request and never answers.
-    #[arg(long)]
-    pub hang_health: bool,
-    /// `/health` says 200 with the status `unhealthy`.
-    #[arg(long)]
-    pub health_unhealthy: bool,
-    /// `/health` answers with these bytes, whatever they are.
-    #[arg(long, value_name = "FILE")]
-    pub health_body: Option<PathBuf>,
-    /// Ends by itself with exit code 3 after this time.
-    #[arg(long, value_name = "MS")]
-    pub exit_after_ms: Option<u64>,
-    /// SIGTERM changes nothing.
-    #[arg(long)]
-    pub ignore_sigterm: bool,
-    /// Leaves a child behind in a process group of its own, which ignores SIGTERM.
-    #[arg(long)]
-    pub spawn_daemon: bool,
-}
-
-/// `demo-janitor`.
-#[derive(Debug, Args)]
-pub struct DemoJanitor {
-    /// The demo's temporary folder.
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-}
-
 #[cfg(test)]
 mod tests;
-
-/// `judge`.
-#[derive(Debug, Args)]
-pub struct Judge {
-    /// What is asked.
-    #[command(subcommand)]
-    pub command: JudgeCommand,
-}
-
-/// What the judge is asked.
-#[derive(Debug, Subcommand)]
-pub enum JudgeCommand {
-    /// Run the sequential tests over recorded requests: what would another setting have done?
-    #[command(after_help = "Examples:
-  backout judge replay requests.ndjson
-  backout judge replay requests.ndjson --false-rollback-probability 0.001 --metrics errors
-
-One JSON object a line, ordered by t (seconds); the first gives the weight:
-  {\"t\":0,\"weight\":0.1}
-  {\"t\":12.031,\"arm\":\"canary\",\"ok\":false,\"latency_ms\":84.2}
-  {\"t\":3600,\"end\":true}
-
-Exits 0 if the verdict never failed, 1 if it did, 2 for a line that can't be used.")]
-    Replay(JudgeReplay),
-    /// Say why: the verdict of the running deployment, or of a past one, with its evidence over time
-    #[command(after_help = "Examples:
-  backout judge explain
-  backout judge explain 42 --svg evidence.svg
-  backout judge explain --format json
-
-Only reads. Of each environment the accounts of some 200 deployments are kept.")]
-    Explain(JudgeExplain),
-}
-
-/// `judge explain`.
-#[derive(Debug, Args)]
-pub struct JudgeExplain {
-    /// The deployment's number; without it the newest that was judged
-    #[arg(value_name = "N", value_parser = values::revision)]
-    pub number: Option<u64>,
-    /// Also draw the chart into this file
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-}
-
-/// `judge replay`.
-#[derive(Debug, Args)]
-pub struct JudgeReplay {
-    /// The recorded requests; - is standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Highest probability of taking a harmless release back
-    #[arg(long, value_name = "A", default_value_t = 0.01)]
-    pub false_rollback_probability: f64,
-    /// Comparisons are muted for this long after the canary's first request
-    #[arg(long, value_name = "D", default_value = "0s", value_parser = config::parse_duration_ms)]
-    pub warm_up: u64,
-    /// Comparisons of latency are muted for this long
-    #[arg(long, value_name = "D", default_value = "0s", value_parser = config::parse_duration_ms)]
-    pub latency_warm_up: u64,
-    /// Relative increase in errors or latency that is harmless
-    #[arg(long, value_name = "R", default_value_t = 0.0)]
-    pub tolerance: f64,
-    /// Error rate (fraction) up to which errors are harmless
-    #[arg(long, value_name = "R", default_value_t = 0.0)]
-    pub harmless_error_rate: f64,
-    /// Relative slowdown that is harmless
-    #[arg(long, value_name = "R", default_value_t = 0.0)]
-    pub harmless_latency_increase: f64,
-    /// What is compared
-    #[arg(long, value_name = "errors,latency", value_delimiter = ',', default_value = "errors,latency", value_parser = ["errors", "latency"])]
-    pub metrics: Vec<String>,
-}

@@ -20,19 +20,8 @@ use crate::error::CommandError;
 use crate::exit_code;
 
 async fn open(global: &Global, activity: &str, way_back: bool) -> Result<Session, CommandError> {
-    let session =
-        session::open(global, Opening { activity, changes: true, way_back, strategy: None })
-            .await?;
-    let known = session
-        .cx
-        .ledger
-        .environment(&session.cx.key)
-        .await
-        .map_err(|error| session::ledger_error(&error))?;
-    if known.is_none() {
-        return Err(session::not_known(global, &session.loaded, &session.state).await);
-    }
-    Ok(session)
+    let opening = Opening { activity, changes: true, way_back, strategy: None };
+    session::open_known(global, opening).await
 }
 
 fn say(global: &Global, message: &str, document: serde_json::Value) {

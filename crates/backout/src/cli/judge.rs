@@ -74,9 +74,12 @@ async fn explain(
     let Some(document) = document else {
         let which = args.number.map_or_else(String::new, |number| format!(" #{number}"));
         return Err(CommandError::failed(format!(
-            "no deployment{which} of {key} was judged, or its account is gone"
+            "no deployment{which} of {key} was judged beside another, or its account is gone"
         ))
-        .hint("`backout history` lists the deployments"));
+        .hint(args.number.map_or_else(
+            || "`backout history` lists the deployments".to_owned(),
+            |number| format!("`backout inspect '#{number}'` says how it ended, and why"),
+        )));
     };
     let unreadable = |error: serde_json::Error| {
         CommandError::failed(format!("failed to read the account: {error}"))

@@ -1,6 +1,6 @@
 //! What a verb needs: configuration, state folder, ledger and adapters, put together in one place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use backout_core::ids::Entropy;
@@ -77,19 +77,40 @@ pub fn state_dirs(global: &Global) -> Result<Vec<StateDir>, CommandError> {
 /// # Errors
 /// When it is not known, and as [`open`].
 pub async fn open_known(global: &Global, opening: Opening<'_>) -> Result<Session, CommandError> {
-    let reading = Opening { changes: false, ..opening };
-    match find(global, reading).await? {
-        Found::NoLedger { loaded, state } => {
+    if opening.changes && opening.way_back && is_there(global)? {
+        let session = open(global, opening).await?;
+        require_known(global, &session).await?;
+        return Ok(session);
+    }
+    match find(global, Opening { changes: false, ..opening }).await {
+        Ok(Found::NoLedger { loaded, state }) => {
             return Err(not_known(global, &loaded, &state).await);
         }
-        Found::Session(session) => {
-            let known = session.cx.ledger.environment(&session.cx.key).await;
-            if known.map_err(|error| ledger_error(&error))?.is_none() {
-                return Err(not_known(global, &session.loaded, &session.state).await);
-            }
-        }
+        Ok(Found::Session(session)) => require_known(global, &session).await?,
+        Err(error) if !opening.changes => return Err(error),
+        // What stands in a reader's way may be mended by opening for writing: an older format, a full disk.
+        Err(_) => {}
     }
-    open(global, opening).await
+    let session = open(global, opening).await?;
+    require_known(global, &session).await?;
+    Ok(session)
+}
+
+/// Whether opening the ledger for writing makes none, so that it need not be opened for reading first: when traffic
+/// has to move back, each opening takes time.
+fn is_there(global: &Global) -> Result<bool, CommandError> {
+    match state_dirs(global)?.into_iter().next() {
+        Some(state) => Ok(ledger_place(global, &state)?.has_file()),
+        None => Ok(false),
+    }
+}
+
+async fn require_known(global: &Global, session: &Session) -> Result<(), CommandError> {
+    let known = session.cx.ledger.environment(&session.cx.key).await;
+    if known.map_err(|error| ledger_error(&error))?.is_none() {
+        return Err(not_known(global, &session.loaded, &session.state).await);
+    }
+    Ok(())
 }
 
 /// Opens for a verb that changes something.
@@ -154,12 +175,13 @@ pub async fn open_ledger(global: &Global) -> Result<(StateDir, Arc<dyn Ledger>),
 /// On a full disk the reserved file makes room for a way back.
 async fn open_with_reserve(state: &StateDir, place: &LedgerPlace) -> Result<OpenLedger, OpenError> {
     use std::io::Write as _;
-    let folder = state.path.display();
-    let _ = writeln!(
-        anstream::stderr(),
-        "warning: the disk of {folder} is full: the reserved space is used for this way back"
-    );
-    registry::free_reserve(&state.path).map_err(OpenError::Ledger)?;
+    if registry::free_reserve(&state.path).map_err(OpenError::Ledger)? {
+        let folder = state.path.display();
+        let _ = writeln!(
+            anstream::stderr(),
+            "warning: the disk of {folder} is full: the reserved space is used for this way back"
+        );
+    }
     place.open(OpenMode::ReadWrite).await
 }
 
@@ -200,7 +222,17 @@ pub async fn open_to_look(
     }
 }
 
-const WITH_A_FULL_DISK: &str = "free some space; `backout rollback` still works from its reserve";
+/// What to do when the disk of this folder is full.
+fn with_a_full_disk(folder: &str) -> &'static str {
+    let folder = Path::new(folder);
+    if registry::has_reserve(folder) {
+        "free some space; `backout rollback` still works from its reserve"
+    } else if folder.is_dir() {
+        "free some space first: the reserve that lets one rollback go on is used up, or there was no room for it"
+    } else {
+        "free some space"
+    }
+}
 
 const WITH_A_BAD_RECORD: &str = "`backout status` shows what can be read; if it is of an open operation, \
     `backout resolve --reason TEXT` ends that one as it is, and `backout rollback` works again";
@@ -208,8 +240,8 @@ const WITH_A_BAD_RECORD: &str = "`backout status` shows what can be read; if it 
 /// Why a ledger could not be opened, with where it was looked for.
 pub fn open_error(error: &OpenError, state: &StateDir, place: &LedgerPlace) -> CommandError {
     let mut command = CommandError::failed(error.to_string());
-    if matches!(error, OpenError::Ledger(LedgerError::DiskFull(_))) {
-        command = command.hint(WITH_A_FULL_DISK);
+    if let OpenError::Ledger(LedgerError::DiskFull(folder)) = error {
+        command = command.hint(with_a_full_disk(folder));
     }
     if matches!(place, LedgerPlace::Database(_)) {
         return command.hint(format!("{DATABASE_VARIABLE} names this database"));
@@ -329,7 +361,7 @@ pub(super) async fn knows(state: &StateDir, loaded: &Loaded) -> bool {
 pub fn ledger_error(error: &LedgerError) -> CommandError {
     let command = CommandError::failed(error.to_string());
     match error {
-        LedgerError::DiskFull(_) => command.hint(WITH_A_FULL_DISK),
+        LedgerError::DiskFull(folder) => command.hint(with_a_full_disk(folder)),
         LedgerError::CorruptRecord { .. } => command.hint(WITH_A_BAD_RECORD),
         _ => command,
     }
@@ -348,5 +380,22 @@ pub fn engine_error(error: &EngineError) -> CommandError {
         ),
         EngineError::Ledger(error) => ledger_error(error),
         EngineError::Failed(_) | EngineError::Journal(_) => CommandError::failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_named_only_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let hint = |folder: &Path| {
+            ledger_error(&LedgerError::DiskFull(folder.display().to_string())).hints.join("; ")
+        };
+        assert!(hint(folder.path()).contains("used up"), "{}", hint(folder.path()));
+        std::fs::write(folder.path().join("reserve"), "").unwrap();
+        assert!(hint(folder.path()).contains("still works"), "{}", hint(folder.path()));
+        assert_eq!(hint(Path::new("the database postgres://db")), "free some space");
     }
 }

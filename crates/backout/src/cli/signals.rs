@@ -1,7 +1,6 @@
 //! Signals and Ctrl-C while an operation runs.
 
-use std::io::{BufRead as _, Write as _};
-
+use std::io::BufRead as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use backout_engine::{Interrupt, controller_of};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::confirm::is_person;
+use super::report::question;
 use super::session::Session;
 
 /// The question does not wait longer for the ledger.
@@ -38,8 +38,17 @@ pub fn listen(session: &Session) {
                 continue;
             }
             let controller = controller(&ledger, &key).await;
-            let answer = tokio::task::spawn_blocking(move || ask(controller.as_deref())).await;
-            let answer = answer.unwrap_or(Interrupt::None);
+            let question = question(controller.as_deref());
+            question::ask(&question);
+            let mut answer = tokio::task::spawn_blocking(move || answer(controller.is_some()));
+            let answer = loop {
+                tokio::select! {
+                    answer = &mut answer => break answer.unwrap_or(Interrupt::None),
+                    // Whoever presses it again may not have seen the question, and is asked no second one.
+                    _ = stream.recv() => question::ask(&question),
+                }
+            };
+            question::close();
             if answer != Interrupt::None {
                 let _ = interrupt.send(answer);
             }
@@ -53,20 +62,22 @@ async fn controller(ledger: &Arc<dyn Ledger>, key: &EnvironmentKey) -> Option<St
     Some(looked.ok()?.ok()??.holder.label)
 }
 
-fn ask(controller: Option<&str>) -> Interrupt {
-    let question = match controller {
+fn question(controller: Option<&str>) -> String {
+    match controller {
         None => "abort and take it back, or keep watching? [a/K]".to_owned(),
         Some(who) => {
             format!("abort and take it back, keep watching, or hand over to {who}? [a/K/h]")
         }
-    };
-    let _ = write!(anstream::stderr(), "\n{question} ");
+    }
+}
+
+fn answer(controller: bool) -> Interrupt {
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line) {
         // The terminal is gone: as a signal without one.
         Ok(0) | Err(_) => Interrupt::Signal,
         Ok(_) if matches!(line.trim(), "a" | "A" | "abort") => Interrupt::Abort,
-        Ok(_) if controller.is_some() && matches!(line.trim(), "h" | "H" | "hand over") => {
+        Ok(_) if controller && matches!(line.trim(), "h" | "H" | "hand over") => {
             Interrupt::HandOver { rollbacks: true }
         }
         Ok(_) => Interrupt::None,

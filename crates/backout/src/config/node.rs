@@ -105,9 +105,19 @@ pub fn parse(source: &str) -> Result<Node, Problem> {
     let parsed: Spanned<Parsed> =
         serde_saphyr::from_str_with_options(source, options).map_err(|error| {
             let at = error.location().map(|location| position(&location));
-            Problem { message: yaml_message(&error), at, hints: Vec::new() }
+            let hints = at.and_then(|at| unquoted_variable(source, at)).into_iter().collect();
+            Problem { message: yaml_message(&error), at, hints }
         })?;
     Ok(parsed.into_node(source))
+}
+
+/// `${VAR}` without quotes is the beginning of a map wherever a list or a map may end.
+fn unquoted_variable(source: &str, at: Position) -> Option<String> {
+    let line = source.lines().nth(at.line.checked_sub(1)? as usize)?;
+    let until = line.char_indices().nth(at.column as usize).map_or(line.len(), |(index, _)| index);
+    let begin = line.get(..until)?.rfind("${")?;
+    let quoted = line[..begin].bytes().filter(|byte| matches!(byte, b'"' | b'\'')).count() % 2 == 1;
+    (!quoted).then(|| "write variables in quotes there: `\"${VAR}\"`".to_owned())
 }
 
 fn yaml_message(error: &serde_saphyr::Error) -> String {
@@ -115,6 +125,9 @@ fn yaml_message(error: &serde_saphyr::Error) -> String {
         error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let line = rendered.lines().next().unwrap_or_default().trim();
     let line = line.strip_prefix("error: ").unwrap_or(line);
+    if line.contains("limits breached") {
+        return "the configuration is too large: aliases and lists make more of it than it may have".to_owned();
+    }
     // The place stands in front of the shown line already.
     let line = match line.rfind(" at line ") {
         Some(at) if line[at..].bytes().any(|b| b.is_ascii_digit()) => &line[..at],

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backout_core::ports::{Ledger, LedgerError};
-use backout_ledger::{DatabaseUrl, OpenError, OpenMode, PostgresLedger, SqliteLedger, UrlError};
+use backout_ledger::{
+    DatabaseUrl, LEDGER_FILE, OpenError, OpenMode, PostgresLedger, SqliteLedger, UrlError,
+};
 
 /// Variable that names the database of the ledger.
 pub const DATABASE_VARIABLE: &str = "BACKOUT_DATABASE_URL";
@@ -33,6 +35,12 @@ impl LedgerPlace {
             Some(url) => url.parse().map(|url| Self::Database(Box::new(url))),
             None => Ok(Self::Folder(state_dir.to_owned())),
         }
+    }
+
+    /// Whether opening it makes none: it is a file that is there.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        matches!(self, Self::Folder(folder) if folder.join(LEDGER_FILE).exists())
     }
 
     /// Opens it.

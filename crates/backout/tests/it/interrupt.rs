@@ -172,10 +172,35 @@ fn ctrl_c_at_a_terminal_asks() {
 }
 
 #[test]
+fn nothing_is_drawn_over_the_question() {
+    let world = world(&Yaml::long_hold());
+    let mut terminal = deploy_on_terminal(&world);
+    world.wait_for_step("hold_50");
+    terminal.types("\x03");
+    terminal.wait_to_show("[a/K]");
+    // Whoever answers these has looked at the watch again since the question, and would have drawn it.
+    world.run(&["pause"]).expect(0);
+    world.run(&["resume"]).expect(0);
+    let seen = terminal.seen();
+    let (_, after) = seen.split_once("[a/K]").unwrap();
+    assert!(!after.contains("hold_50") && !after.contains("\x1b[2K"), "{after:?}");
+    // Pressed again it is shown again, and is still one question: one answer ends it.
+    terminal.types("\x03");
+    wait_until("it to be shown again", || terminal.seen().matches("[a/K]").count() == 2);
+    terminal.types("a\n");
+    assert_eq!(terminal.wait().code(), Some(10), "{}", terminal.seen());
+    assert_eq!(terminal.seen().matches("[a/K]").count(), 2, "{}", terminal.seen());
+    taken_back(&world);
+}
+
+#[test]
 fn a_no_at_the_prompt_changes_nothing() {
     let world = world(&Yaml::default());
     let mut terminal = world.terminal(&["deploy", "--version", "v2"]);
     terminal.wait_to_show("[y/N]");
+    let plan = terminal.seen();
+    assert!(plan.contains("pin_artifacts") && plan.contains("100 % to slot b"), "{plan}");
+    assert!(plan.lines().all(|line| line.chars().count() <= 80), "{plan}");
     terminal.types("n\n");
     assert_eq!(terminal.wait().code(), Some(4), "{}", terminal.seen());
     assert_eq!(world.history().len(), 1);

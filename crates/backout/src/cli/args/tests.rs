@@ -41,6 +41,20 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn a_value_that_begins_with_a_dash_is_told_what_it_should_be() {
+    for (line, says) in [
+        ("rollback --timeout -1s", "durations"),
+        ("rollback --to -2h", "2h ago"),
+        ("rollback --to-revision -1", "deployment's number"),
+        ("history --limit -1", "1..=100000"),
+        ("check --wait --max-wait -1s", "durations"),
+    ] {
+        let error = parse(line).unwrap_err().to_string();
+        assert!(error.contains(says) && !error.contains("-- -"), "{line}: {error}");
+    }
+}
+
+#[test]
 fn every_verb_is_there_and_shows_examples() {
     let command = Cli::command();
     let verbs: Vec<&str> = command

@@ -65,9 +65,13 @@ fn program(folder: &Path, service: &Service) -> Option<Item> {
             // As the script target finds it: below the folder of the file, never on PATH.
             executable("program", &folder.join(&script.program), &script.program)
         }
-        TargetSpec::Process(process) => {
-            runnable("program", &folder.join(&process.workdir), &process.command)
-        }
+        TargetSpec::Process(process) => match (process.command.first(), &process.artifact[..]) {
+            // Who can't start this file can't start a release's copy of it.
+            (Some(word), [file]) if word == "{artifact}" && folder.join(file).is_file() => {
+                executable("program", &folder.join(file), file)
+            }
+            _ => runnable("program", &folder.join(&process.workdir), &process.command),
+        },
     })
 }
 

@@ -4,9 +4,9 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use backout_core::model::{ReadinessCheck, Severity};
 use backout_core::plan::{Plan, PreviewCheck, preview};
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 
+use super::table::{Align, Table};
+use super::text::{Text, error_width, of_severity};
 use crate::cli::args::Global;
 use crate::error::CommandError;
 
@@ -18,19 +18,56 @@ pub fn is_person() -> bool {
 
 /// Shows the plan on standard error.
 pub fn show(plan: &Plan, checks: &[ReadinessCheck], warnings: &[String]) {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["step", "on", "before", "after"]);
-    for step in preview(plan) {
-        table.add_row([step.name, step.subject, step.before, step.after]);
-    }
     let mut out = anstream::stderr();
-    let _ = writeln!(out, "{table}");
+    for line in lines(plan, checks, warnings, error_width()) {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// The plan, and what a person should know first, for a terminal of this width.
+pub fn lines(
+    plan: &Plan,
+    checks: &[ReadinessCheck],
+    warnings: &[String],
+    width: usize,
+) -> Vec<String> {
+    let mut lines = plan_table(plan, width);
+    let mut notes = Table::new(&[("", Align::Right), ("", Align::Left)]);
     for check in checks.iter().filter(|check| check.status != Severity::Pass) {
-        let _ = writeln!(out, "{:>8} {}: {}", check.status.as_str(), check.name, check.message);
+        let words = Text::from(&check.name).then(format!(": {}", check.message));
+        notes.row([Text::new(of_severity(check.status), check.status.as_str()), words]);
     }
     for warning in warnings.iter().filter(|w| !checks.iter().any(|c| w.ends_with(&c.message))) {
-        let _ = writeln!(out, " warning {warning}");
+        let kind = Severity::Warning;
+        notes.row([Text::new(of_severity(kind), kind.as_str()), Text::from(warning)]);
     }
+    lines.extend(notes.render(1, width, true));
+    lines
+}
+
+/// Steps with what is before and after; where that does not fit, what is after them matters more.
+fn plan_table(plan: &Plan, width: usize) -> Vec<String> {
+    let head = [
+        ("step", Align::Left),
+        ("on", Align::Left),
+        ("before", Align::Left),
+        ("after", Align::Left),
+    ];
+    let steps = preview(plan);
+    let mut table = Table::new(&head);
+    for step in &steps {
+        let cells = [&step.name, &step.subject, &step.before, &step.after];
+        table.row(cells.map(|cell| Text::from(cell.as_str())));
+    }
+    let all = table.render(1, width, true);
+    if all.len() <= steps.len() + 1 {
+        return all;
+    }
+    let mut table = Table::new(&[head[0], head[1], head[3]]);
+    for step in &steps {
+        table.row([&step.name, &step.subject, &step.after].map(|cell| Text::from(cell.as_str())));
+    }
+    table.render(1, width, true)
 }
 
 /// The plan as one JSON document.

@@ -7,6 +7,7 @@ pub mod json;
 pub mod judge;
 pub mod outcome;
 pub mod progress;
+pub mod question;
 pub mod status;
 pub mod table;
 pub mod text;

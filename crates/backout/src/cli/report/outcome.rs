@@ -5,9 +5,9 @@ use std::io::Write as _;
 use backout_core::model::{OperationKind, RollbackRecord};
 use backout_core::saga::{Ending, step_records};
 use backout_engine::{Finished, Outcome};
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 
+use super::table::Fields;
+use super::text::{Text, terminal_width};
 use super::{json, words};
 use crate::cli::args::{Format, Global};
 use crate::error::CommandError;
@@ -77,7 +77,7 @@ fn print_as(global: &Global, outcome: &Outcome, code: u8) -> u8 {
     match global.format {
         Format::Json => json::print(&document(outcome, code)),
         // The words tell what became of it, whoever asked for that.
-        Format::Table => table(outcome, self::code(outcome)),
+        Format::Table => table(outcome),
     }
     if matches!(outcome.last(), Outcome::Stuck { .. } | Outcome::Lost { taken_over: false, .. }) {
         stuck(outcome).print();
@@ -153,16 +153,27 @@ fn headline(outcome: &Outcome, code: u8) -> String {
     format!("{what} in {}: {end}", plan.key)
 }
 
-fn table(outcome: &Outcome, code: u8) {
+fn table(outcome: &Outcome) {
     let mut out = anstream::stdout();
-    let _ = writeln!(out, "{}", headline(outcome, code));
+    for line in lines(outcome, terminal_width()) {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// The end for people, on a terminal of this width.
+pub fn lines(outcome: &Outcome, width: usize) -> Vec<String> {
+    let headline = Text::from(headline(outcome, code(outcome)));
+    let mut lines: Vec<String> = headline.wrapped(width).iter().map(Text::styled).collect();
     let last = outcome.last().operation();
     if let Some(record) = &last.rows.rollback {
-        let _ = writeln!(out, "{}", rollback_table(record, last));
+        lines.extend(rollback_fields(record, last).render(3, width));
     }
+    let mut because = Fields::default();
     for line in evidence(outcome) {
-        let _ = writeln!(out, "  because {line}");
+        because.add("because", line);
     }
+    lines.extend(because.render(2, width));
+    lines
 }
 
 fn evidence(outcome: &Outcome) -> Vec<String> {
@@ -174,16 +185,11 @@ fn evidence(outcome: &Outcome) -> Vec<String> {
 }
 
 /// A rollback for people: what, why, and how long each phase took.
-#[must_use]
-pub fn rollback_table(record: &RollbackRecord, operation: &Finished) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
+fn rollback_fields(record: &RollbackRecord, operation: &Finished) -> Fields {
+    let mut fields = Fields::default();
     let from = record.from_version.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut row = |name: &str, value: String| {
-        if !value.is_empty() {
-            table.add_row([format!("  {name}"), value]);
-        }
-    };
+    let mut row =
+        |name: &str, value: String| fields.add_some(name, (!value.is_empty()).then_some(value));
     row(
         "from",
         format!("{} {from}", record.deployment_from.map(|n| format!("#{n}")).unwrap_or_default()),
@@ -217,5 +223,5 @@ pub fn rollback_table(record: &RollbackRecord, operation: &Finished) -> Table {
     let phases: Vec<String> =
         phases.iter().map(|(phase, ms)| format!("{phase} {}", words::duration(*ms))).collect();
     row("phases", phases.join(", "));
-    table
+    fields
 }

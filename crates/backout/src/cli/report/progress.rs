@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
-use super::words;
+use super::{question, words};
 
 /// Elsewhere than on a terminal a watch is told this often, and when its verdict changes.
 const PLAIN_PERIOD: Duration = Duration::from_secs(10);
@@ -76,6 +76,9 @@ impl Printer {
     }
 
     fn line(&self, text: &str) {
+        if question::write_above(text) {
+            return;
+        }
         match &self.bar {
             Some(bar) => bar.suspend(|| {
                 let _ = writeln!(anstream::stderr(), "{text}");
@@ -88,12 +91,15 @@ impl Printer {
 
     fn changing(&self, text: String) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text);
-            bar.tick();
+            question::draw(|| {
+                bar.set_message(text);
+                bar.tick();
+            });
         }
     }
 
     fn end(&self) {
+        question::give_up();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -1,7 +1,8 @@
 //! Styled text that knows its width on a terminal: wrapped, cut and padded by what is seen, not by bytes.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use backout_core::model::{DeploymentStatus, Health, Severity};
 use clap::builder::styling::{AnsiColor, Style};
@@ -19,15 +20,24 @@ pub fn terminal_width() -> usize {
     terminal_size().map_or(ENDLESS, |(columns, _)| columns.max(NARROWEST))
 }
 
+/// The same for standard error, where plans and questions are shown.
+#[must_use]
+pub fn error_width() -> usize {
+    size_of(&std::io::stderr()).map_or(ENDLESS, |(columns, _)| columns.max(NARROWEST))
+}
+
 /// Columns and rows of the terminal behind standard output.
 #[must_use]
 pub fn terminal_size() -> Option<(usize, usize)> {
-    let out = std::io::stdout();
+    size_of(&std::io::stdout())
+}
+
+fn size_of(out: &(impl IsTerminal + AsFd)) -> Option<(usize, usize)> {
     if !out.is_terminal() {
         return None;
     }
     // A terminal that does not tell its size is taken for the usual one.
-    let told = rustix::termios::tcgetwinsize(&out).ok().filter(|size| size.ws_col > 0);
+    let told = rustix::termios::tcgetwinsize(out).ok().filter(|size| size.ws_col > 0);
     let size = told.map_or((80, 24), |size| (size.ws_col, size.ws_row));
     Some((usize::from(size.0), usize::from(size.1.max(10))))
 }

@@ -4,29 +4,29 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::args::{Format, Global};
 
 /// Begins to write it.
 pub fn begin(global: &Global) {
-    let level = if global.verbose > 0 { "debug" } else { "info" };
-    // What other crates have to say is for `-v`.
-    let directives = format!(
-        "warn,backout={level},backout_engine={level},backout_ledger={level},backout_adapters={level},\
-         backout_proxy={level}"
-    );
+    let level = if global.verbose > 0 { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    // All that begins so is ours; other crates have to be worried to be heard.
+    let said = Targets::new().with_default(LevelFilter::WARN).with_target("backout", level);
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Sparing)
         .with_ansi(colour)
         .with_target(false);
     // A second beginning in one process keeps the first.
+    let registry = tracing_subscriber::registry().with(said);
     let _ = match global.format {
-        Format::Json => lines.json().flatten_event(true).try_init(),
-        Format::Table => lines.try_init(),
+        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Format::Table => registry.with(lines).try_init(),
     };
 }
 

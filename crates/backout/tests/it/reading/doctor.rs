@@ -112,6 +112,16 @@ fn a_taken_port_names_who_has_it() {
 }
 
 #[test]
+fn a_program_that_can_not_be_started_is_told_before_a_deploy() {
+    let world = World::new(&Yaml::default());
+    let program = world.folder().join("app");
+    std::fs::set_permissions(program, Permissions::from_mode(0o644)).unwrap();
+    let (items, code) = doctor(&world);
+    assert_eq!((with(&items, "error"), code), (vec!["program"], Some(1)));
+    assert!(item(&items, "program")["fix"][0].as_str().unwrap().contains("chmod +x"));
+}
+
+#[test]
 fn files_secrets_and_health_are_looked_at() {
     let yaml = Yaml {
         command: r#"[bin/start, "{artifact}", "{version}"]"#.to_owned(),

@@ -46,6 +46,32 @@ fn without_a_ledger_the_result_is_empty_and_says_what_was_read() {
 }
 
 #[test]
+fn who_steers_what_is_not_known_begins_no_history() {
+    let world = World::new(&Yaml::default());
+    for verb in ["promote", "pause", "resume", "retry", "abort", "recover", "down", "resolve"] {
+        let mut args = vec![verb, "--yes"];
+        args.extend((verb == "resolve").then_some(["--reason", "it is settled"]).iter().flatten());
+        world.run(&args).expect(4).says("is not known in");
+        assert!(!world.state_dir().exists(), "`{verb}` made the state folder");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_to_programs_too() {
+    let world = World::new(&Yaml::default());
+    let ran = world.run(&["deploy", "--format", "json", "--verison", "1"]).expect(2);
+    let document = ran.json();
+    assert_eq!(document["exit_code"], 2);
+    assert_eq!(document["error"], "unexpected argument '--verison' found");
+    assert!(document["hints"][0].as_str().unwrap().contains("'--version'"), "{document}");
+    assert!(ran.stderr.contains("--verison"), "{}", ran.stderr);
+    assert_eq!(world.run(&["deploy"]).expect(2).stdout, "");
+    assert!(
+        world.run(&["deploy", "--help", "--format", "json"]).expect(0).stdout.contains("Usage")
+    );
+}
+
+#[test]
 fn the_folder_that_knows_it_is_named() {
     let world = two();
     let other = world.root().join("other");
