@@ -455,8 +455,11 @@ impl<'a> Executor<'a> {
     /// Milliseconds of a hold or bake that passed before this process took it up. A clock that was set back counts as none.
     fn elapsed_before(&self, step: usize) -> u64 {
         let Action::Watch { mode, .. } = &self.journal.plan.steps[step].action else { return 0 };
-        // A stage is held anew: its samples are gone. Bake and keeping are told by the clock.
-        if !matches!(mode, WatchMode::Bake { .. } | WatchMode::Keep { .. }) {
+        // A stage is held anew: its samples are gone. Bake, keeping and pauses are told by the clock.
+        if !matches!(
+            mode,
+            WatchMode::Bake { .. } | WatchMode::Keep { .. } | WatchMode::Pause { .. }
+        ) {
             return 0;
         }
         let started = self.journal.state.steps[step].started_at;

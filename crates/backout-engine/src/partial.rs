@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
     Artifact, ConfigFile, EnvironmentRecord, MIXED_RELEASE_FORMAT, Origin, Release, ReleaseContent,
-    Service,
+    RouterPolicy, Service,
 };
 use backout_core::plan::{Action, Plan, PlanContext, Seen, Situation, shared_slot};
 use backout_core::ports::{LedgerError, Observed, Running};
@@ -211,6 +211,33 @@ pub(crate) async fn seen(
         }
     }
     Ok(seen)
+}
+
+/// Of a release that should run: what does, where a service can be started without the others, and what does not.
+pub(crate) async fn up_and_down(
+    cx: &Context,
+    pcx: &PlanContext<'_>,
+    situation: &Situation,
+    live: &Release,
+) -> Seen {
+    let mut seen = Seen::default();
+    let in_place = pcx.capabilities.replaces_in_place && cx.policy.router == RouterPolicy::None;
+    let slot = shared_slot(pcx, situation, live).filter(|_| in_place);
+    let Some(slot) = slot else { return seen };
+    for service in live.content.services.values() {
+        let units = situation::units(cx, &service.name, slot);
+        let each = situation::observe_each(cx, units, Some(live)).await;
+        let runs = |seen: &Observed| {
+            let other = seen.release.as_ref().is_some_and(|id| *id != live.id);
+            seen.running == Running::Yes && !other && !seen.orphaned
+        };
+        if crate::jobs::is_job(service) || each.iter().all(|(_, seen)| runs(seen)) {
+            seen.as_wanted.insert(service.name.clone());
+        } else {
+            seen.down.insert(service.name.clone());
+        }
+    }
+    seen
 }
 
 enum Now {

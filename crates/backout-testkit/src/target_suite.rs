@@ -54,6 +54,7 @@ async fn apply_start(
         deployment: number,
         restore: false,
         revert: None,
+        batch: None,
     };
     bench.target().apply(&action, &bench.cx(step)).await.map(|_| ()).map_err(|e| e.class)
 }
@@ -153,6 +154,7 @@ async fn what_runs_can_be_restored(bench: &dyn TargetBench) {
         deployment: 4,
         restore: true,
         revert: None,
+        batch: None,
     };
     bench.target().apply(&action, &bench.cx("restore")).await.expect("restored");
     let observed = observe(bench, Slot::A, &release).await;

@@ -66,6 +66,7 @@ async fn going_back_calls_rollback_with_the_version_to_restore() {
         deployment: 3,
         restore: true,
         revert: None,
+        batch: None,
     };
     target.apply(&action, &step_cx("1")).await.unwrap();
     stop(&target, Slot::A, &release, 1).await.unwrap();
@@ -222,6 +223,7 @@ async fn a_call_that_a_killed_caller_left_is_ended_before_the_next() {
         deployment: 2,
         restore: true,
         revert: None,
+        batch: None,
     };
     world.script_target(false).apply(&action, &step_cx("2")).await.unwrap();
     assert!(!deploy.is_alive(), "never two calls at a time");

@@ -231,6 +231,7 @@ pub async fn start_with(
         deployment,
         restore: false,
         revert: None,
+        batch: None,
     };
     target.apply(&action, cx).await
 }

@@ -55,7 +55,7 @@ impl Default for HostsPolicy {
     }
 }
 
-/// How many hosts a rolling release replaces together.
+/// How many hosts, or instances on one host, a rolling release replaces together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Batch {
@@ -66,7 +66,7 @@ pub enum Batch {
 }
 
 impl Batch {
-    /// Hosts of one batch out of `all`; at least 1.
+    /// How many of `all` are in one batch; at least 1.
     #[must_use]
     pub fn size(self, all: usize) -> usize {
         match self {
@@ -82,7 +82,7 @@ impl Batch {
 pub enum Strategy {
     /// Old stops, new starts.
     Recreate,
-    /// Host after host, some at a time.
+    /// Some at a time: host after host, or on one host instance after instance.
     Rolling {
         /// How many together.
         batch: Batch,

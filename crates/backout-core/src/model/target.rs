@@ -77,6 +77,15 @@ impl TargetSpec {
         .flatten()
     }
 
+    /// How many instances of it run on one host, where they can be replaced some at a time.
+    #[must_use]
+    pub fn replicas(&self) -> Option<Replicas> {
+        match self {
+            TargetSpec::Compose(compose) => compose.replicas.filter(|replicas| replicas.count > 0),
+            _ => None,
+        }
+    }
+
     /// How long one call of what does the work may take, where it sets a limit of its own, milliseconds.
     #[must_use]
     pub fn call_limit_ms(&self) -> Option<u64> {
@@ -202,6 +211,33 @@ pub struct ComposeSpec {
     /// Longest `stop_grace_period` among them, milliseconds. Known once a release is made.
     #[serde(default)]
     pub stop_grace_ms: u64,
+    /// Containers of its one service; none where it has several, or where two of them can't stand beside each other.
+    /// Known once a release is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
+}
+
+/// Instances of a service on one host that can be replaced some at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replicas {
+    /// How many run.
+    pub count: u32,
+    /// How many there is room for, those of an older release among them; more than `count`. None: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u32>,
+}
+
+/// Some instances of a service are replaced while the others go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaBatch {
+    /// So many are of the wanted release then.
+    pub upto: u32,
+    /// So many of any other release stay beside them.
+    pub keep: u32,
+    /// Never more of all of them at once.
+    pub most: u32,
+    /// Those of the wanted release must be ready within this time before any other ends, milliseconds.
+    pub ready_ms: u64,
 }
 
 fn default_compose_timeout_ms() -> u64 {

@@ -3,7 +3,7 @@
 use super::situation::{PlanContext, Side, Situation};
 use super::step::{Action, Nature, Phase, RevertStep, Step, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
-use crate::model::{Release, RouterPolicy, Service};
+use crate::model::{Release, ReplicaBatch, RouterPolicy, Service};
 
 /// Tries of an effect before its step counts as failed.
 const EFFECT_ATTEMPTS: u32 = 4;
@@ -163,6 +163,7 @@ impl<'a> Builder<'a> {
             deployment,
             restore,
             revert,
+            batch: None,
         };
         let undo = Action::Stop {
             service: service.name.clone(),
@@ -180,6 +181,44 @@ impl<'a> Builder<'a> {
             Some(undo),
             Self::start_timeout_ms(service),
         );
+    }
+
+    /// Replaces some of its instances, `of` in the end; the others go on.
+    pub(super) fn start_some(
+        &mut self,
+        service: &Service,
+        host: &HostName,
+        (release, deployment, slot, restore): (&Release, u64, Slot, bool),
+        (batch, of): (ReplicaBatch, u32),
+    ) {
+        self.start_on(service, host, (release, deployment, slot, restore), None);
+        let grace_ms = self.stop_timeout_ms(Some(service));
+        let Some(step) = self.steps.last_mut() else { return };
+        if let Action::Start { batch: part, .. } = &mut step.action {
+            *part = Some(batch);
+        }
+        let (name, version) = (&service.name, &release.content.version);
+        (step.before, step.after) = match of {
+            1 => (
+                format!("another {name} runs"),
+                format!("{name} {version} runs; the other ends once it is ready"),
+            ),
+            _ => (
+                format!("fewer than {} of {of} of {name} run {version}", batch.upto),
+                format!("{name} {version} runs {} of {of} times", batch.upto),
+            ),
+        };
+        step.timeout_ms += batch.ready_ms + grace_ms;
+    }
+
+    /// Leaves time before the next batch.
+    pub(super) fn pause(&mut self, slot: Slot, host: &HostName, pause_ms: u64) {
+        // Named, the host has this pause watched apart from what proves the whole.
+        let hosts = [host.clone()];
+        self.watch_hosts("pause", WatchMode::Pause { pause_ms }, (slot, None), &hosts);
+        if let Some(step) = self.steps.last_mut() {
+            step.before = "a batch is ready".to_owned();
+        }
     }
 
     pub(super) fn confirm_on(
@@ -235,6 +274,7 @@ impl<'a> Builder<'a> {
             deployment: side.deployment,
             restore: true,
             revert: None,
+            batch: None,
         };
         let timeout_ms = self.stop_timeout_ms(service);
         self.push(
@@ -353,6 +393,7 @@ impl<'a> Builder<'a> {
                 format!("{passes} passing checks in a row on every service")
             }
             WatchMode::Keep { keep_ms } => format!("old side kept for {} s", keep_ms / 1000),
+            WatchMode::Pause { pause_ms } => format!("{} s passed", pause_ms / 1000),
         };
         let phase = if matches!(mode, WatchMode::Hold { .. }) { Phase::Code } else { Phase::Start };
         let start_ms = u64::try_from(self.cx.policy.judge.startup_timeout_ms).unwrap_or(60_000);

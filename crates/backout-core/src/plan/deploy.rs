@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::builder::Builder;
 use super::partial::{self, Seen};
 use super::rolling::{self, RollOut};
+use super::scale;
 use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{ServiceName, Slot};
@@ -43,8 +44,12 @@ pub fn plan_deploy(
     let users_on = situation.users_on().filter(|on| beside && *on != slot);
     let old = users_on.and_then(|on| Some((on, situation.slots.get(&on)?)));
     clear_the_way(&mut b, cx, situation, release, slot, (old.is_some(), &staying));
-    let services: Vec<&Service> =
-        Builder::ordered(release).filter(|s| !staying.contains(&s.name)).collect();
+    // A job of a service that stays what it is has run with its own release.
+    let has_run = |service: &&Service| {
+        service.job.is_some() && release.content.origins.contains_key(&service.name)
+    };
+    let services = Builder::ordered(release).filter(|service| !has_run(service));
+    let services: Vec<&Service> = services.filter(|s| !staying.contains(&s.name)).collect();
     let out = RollOut {
         release,
         deployment: cx.number,
@@ -52,6 +57,7 @@ pub fn plan_deploy(
         restore: false,
         revert: rolling::revert(&policy.hosts, situation.live.as_ref().map(|live| &live.release)),
         passes: passes(policy),
+        some: scale::forward(cx, situation, release),
     };
     let batches = rolling::batches(policy);
     match old {

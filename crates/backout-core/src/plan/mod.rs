@@ -11,6 +11,7 @@ mod partial;
 mod preview;
 mod rollback;
 mod rolling;
+mod scale;
 mod situation;
 mod step;
 

@@ -64,15 +64,16 @@ pub(super) struct WayBack {
 
 /// The order in which `changed` services go back to `release`.
 ///
-/// What Backout can stop is stopped first where something under it goes back too, the last started first; then all
-/// start, each after what it needs. What can't be stopped by itself (a script's work, a working tree) is replaced
-/// in the reverse order of the way there, so that nothing new ever meets something older under it; only what is
-/// down and needed goes first.
+/// What Backout can stop (and may: `stops`) is stopped first where something under it goes back too, the last started
+/// first; then all start, each after what it needs. What can't be stopped by itself (a script's work, a working tree)
+/// is replaced in the reverse order of the way there, so that nothing new ever meets something older under it; only
+/// what is down and needed goes first. So is what is replaced some instances at a time, to go on all the while.
 pub(super) fn way_back(
     release: &Release,
     side: Option<&Side>,
     changed: &BTreeSet<ServiceName>,
     down: &BTreeSet<ServiceName>,
+    stops: bool,
 ) -> WayBack {
     let mut starts = release.content.start_order();
     starts.retain(|name| changed.contains(name));
@@ -86,7 +87,7 @@ pub(super) fn way_back(
         let target = release.content.services.get(name).map(|service| &service.target);
         !matches!(target, Some(TargetSpec::Script(_) | TargetSpec::Git(_)))
     };
-    if starts.iter().all(stoppable) {
+    if stops && starts.iter().all(stoppable) {
         let on_others = |name: &&ServiceName| {
             runs(name) && starts.iter().any(|other| needs(release, name, other))
         };

@@ -1,6 +1,6 @@
 //! The plan of a rollback: traffic first, then release and config, then what is left over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::builder::Builder;
@@ -8,6 +8,7 @@ use super::deploy::passes;
 use super::evidence::Moment;
 use super::partial::{self, Seen};
 use super::rolling::{self, RollOut};
+use super::scale;
 use super::situation::{PlanContext, Refusal, Side, Situation};
 use super::step::{Action, Live, Nature, Plan, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
@@ -31,6 +32,9 @@ pub struct RollbackWish {
     pub rollback_type: RollbackType,
     /// Hosts that still run `release` as it was: nothing was begun there.
     pub untouched: BTreeSet<HostName>,
+    /// How many batches of a service a deploy had begun that is taken back, where it replaces some instances at a time.
+    /// No entry: all.
+    pub begun: BTreeMap<ServiceName, usize>,
     /// What caused it.
     pub trigger: Trigger,
     /// The sentences behind it.
@@ -151,7 +155,9 @@ fn in_place_steps(
     changed.retain(|name| !staying.contains(name));
     // Nothing is left: it is only started again.
     let side = situation.slots.get(&Slot::A).filter(|_| wish.left.is_some());
-    let order = partial::way_back(&wish.release, side, &changed, &wish.seen.down);
+    let some = scale::back(cx, situation, wish);
+    let stops = some.is_empty();
+    let order = partial::way_back(&wish.release, side, &changed, &wish.seen.down, stops);
     for (side, name) in side.into_iter().flat_map(|side| order.stops.iter().map(move |n| (side, n)))
     {
         b.stop(name, side, Slot::A);
@@ -167,6 +173,7 @@ fn in_place_steps(
         restore: true,
         revert: None,
         passes: passes(cx.policy),
+        some,
     };
     let batches = rolling::way_back(cx.policy, &|host| wish.untouched.contains(host));
     b.roll_out(&out, &batches, &services, cx.policy);

@@ -1,6 +1,9 @@
 //! Where services start on hosts in place: on all of them together, or some at a time.
 
+use std::collections::BTreeMap;
+
 use super::builder::Builder;
+use super::scale::Batches;
 use super::situation::Situation;
 use super::step::{Action, RevertStep, WatchMode};
 use crate::ids::{HostName, ReleaseId, ServiceName, Slot};
@@ -17,6 +20,8 @@ pub(super) struct RollOut<'a> {
     pub revert: Option<RevertStep>,
     /// Passes in a row that a batch needs before the next one.
     pub passes: u32,
+    /// Services of which some instances are replaced at a time.
+    pub some: BTreeMap<ServiceName, Batches>,
 }
 
 /// The batches of a rolling release, in order; all hosts together where it is not rolling.
@@ -53,7 +58,12 @@ impl Builder<'_> {
         let mut begun: Vec<HostName> = Vec::new();
         for (nth, batch) in batches.iter().enumerate() {
             for service in services {
-                self.start_in_batch(out, batch, service);
+                match (out.some.get(&service.name), batch.as_slice()) {
+                    (Some(some), [host]) => {
+                        self.replace_some(out, service, host, (some, pause_ms(policy)));
+                    }
+                    _ => self.start_in_batch(out, batch, service),
+                }
             }
             begun.extend(batch.iter().cloned());
             if nth + 1 < batches.len() {

@@ -8,7 +8,9 @@ use crate::ids::{
     DeploymentId, EnvironmentKey, HostName, OperationId, ReleaseId, RollbackId, ServiceName, Slot,
     Version, hex,
 };
-use crate::model::{OnNoData, OperationKind, RollbackType, Stage, Surface, Trigger, TripRule};
+use crate::model::{
+    OnNoData, OperationKind, ReplicaBatch, RollbackType, Stage, Surface, Trigger, TripRule,
+};
 
 /// Newest format of [`Plan`] that this version reads and writes.
 pub const PLAN_FORMAT: u32 = 1;
@@ -271,6 +273,11 @@ pub enum WatchMode {
         /// How long, milliseconds.
         keep_ms: u64,
     },
+    /// Nothing is judged: the next batch waits. What it finds has to be ready still.
+    Pause {
+        /// How long, milliseconds.
+        pause_ms: u64,
+    },
 }
 
 /// A wanted split of traffic.
@@ -334,6 +341,9 @@ pub enum Action {
         /// The host takes it back by itself unless it hears otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revert: Option<RevertStep>,
+        /// Only some of its instances, the others go on; none: all of them together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<ReplicaBatch>,
     },
     /// Tell a host that what it started is good: it does not go back by itself any more.
     Confirm {
@@ -448,7 +458,10 @@ impl Action {
         matches!(
             self,
             Action::Watch {
-                mode: WatchMode::Hold { .. } | WatchMode::Bake { .. } | WatchMode::Keep { .. },
+                mode: WatchMode::Hold { .. }
+                    | WatchMode::Bake { .. }
+                    | WatchMode::Keep { .. }
+                    | WatchMode::Pause { .. },
                 ..
             }
         )

@@ -11,7 +11,7 @@ use super::error::AdapterError;
 use super::host::HostGuard;
 use super::step_cx::StepCx;
 use crate::ids::{LedgerId, ReleaseId, Unit, Version};
-use crate::model::{Artifact, ConfigFile, ReadinessCheck, Release, Service};
+use crate::model::{Artifact, ConfigFile, ReadinessCheck, Release, ReplicaBatch, Service};
 
 /// What a target can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +160,9 @@ pub enum TargetAction {
         restore: bool,
         /// Armed before the change is made. Only for units on other hosts.
         revert: Option<Revert>,
+        /// Replace only some of its instances, and return when those are ready and what they replace has ended. Only
+        /// where [`crate::model::TargetSpec::replicas`] tells that the release can be replaced so.
+        batch: Option<ReplicaBatch>,
     },
     /// The change that a guarded start has made stays. Idempotent; refused as permanent once the host has taken it back.
     Confirm {

@@ -39,6 +39,7 @@ fn words(action: &Action) -> String {
                 WatchMode::Bake { .. } => "bake",
                 WatchMode::Verify { .. } => "verify",
                 WatchMode::Keep { .. } => "keep",
+                WatchMode::Pause { .. } => "pause",
             };
             format!("watch {mode} {side} against {}", baseline.map_or("-", Slot::as_str))
         }

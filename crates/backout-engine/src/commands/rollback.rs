@@ -1,6 +1,6 @@
 //! `rollback`: to last known good, or to what a person names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{HostName, ReleaseId, ServiceName, Version};
@@ -175,6 +175,7 @@ async fn prepare(
         left,
         rollback_type: goal.rollback_type,
         untouched: BTreeSet::new(),
+        begun: BTreeMap::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
         services: aim.map(|aim| aim.named.clone()).unwrap_or_default(),
@@ -556,6 +557,7 @@ pub(crate) async fn restart_live(
     let pcx = plan_context(cx, environment.next_number, reason, true, Vec::new());
     let history = history(cx).await?;
     let untouched = well(cx, live, &release).await;
+    let seen = partial::up_and_down(cx, &pcx, situation, &release).await;
     let wish = RollbackWish {
         release,
         was_stable: history
@@ -565,10 +567,11 @@ pub(crate) async fn restart_live(
         reject_left: false,
         rollback_type: RollbackType::Specific,
         untouched,
+        begun: BTreeMap::new(),
         trigger: Trigger::Manual,
         evidence: Vec::new(),
         services: Vec::new(),
-        seen: Seen::default(),
+        seen,
     };
     let plan = plan_rollback(&pcx, situation, &wish)?;
     let outcome = begin(cx, keeper, None, environment, (plan, None)).await?;

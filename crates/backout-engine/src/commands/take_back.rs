@@ -1,6 +1,6 @@
 //! The plan of the way back of a deploy that fails, is aborted, or was left alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::model::{DeploymentStatus, RollbackType, Surface, Trigger};
@@ -9,7 +9,7 @@ use backout_core::plan::{
     plan_rollback,
 };
 use backout_core::ports::{LedgerError, Running};
-use backout_core::saga::{Failure, untouched_hosts};
+use backout_core::saga::{Failure, begun_batches, untouched_hosts};
 
 use crate::context::Context;
 use crate::journal::{Journal, new_ids};
@@ -107,6 +107,7 @@ pub(crate) async fn plan_take_back(
         left: Some(left),
         reject_left: failure.release_is_bad,
         untouched: untouched_hosts(&journal.plan, &journal.state, &target),
+        begun: begun_batches(&journal.plan, &journal.state, &target),
         rollback_type: if failure.trigger == Trigger::Manual {
             RollbackType::Previous
         } else {
@@ -171,6 +172,7 @@ pub(crate) async fn replan_cold(
         left: plan.left.clone(),
         reject_left: plan.reject_left,
         untouched: BTreeSet::new(),
+        begun: BTreeMap::new(),
         rollback_type: plan.rollback_type.unwrap_or(RollbackType::Previous),
         trigger,
         evidence: plan.evidence.clone(),

@@ -240,7 +240,10 @@ fn begin(cx: &Context, watcher: &mut Watcher, mode: &WatchMode) {
     match mode {
         WatchMode::Hold { .. } => watcher.judge.observe(Seen::StageBegan { at_ms }),
         WatchMode::Bake { .. } => watcher.judge.observe(Seen::BakeBegan { at_ms }),
-        WatchMode::Ready { .. } | WatchMode::Verify { .. } | WatchMode::Keep { .. } => {}
+        WatchMode::Ready { .. }
+        | WatchMode::Verify { .. }
+        | WatchMode::Keep { .. }
+        | WatchMode::Pause { .. } => {}
     }
 }
 
@@ -331,7 +334,10 @@ fn acted(journal: &Journal, watcher: &Watcher) -> Option<WatchEnd> {
 
 fn failing(journal: &Journal, mode: &WatchMode, verdict: &Verdict) -> Option<WatchEnd> {
     if verdict.level != Level::Failing
-        || matches!(mode, WatchMode::Verify { .. } | WatchMode::Keep { .. })
+        || matches!(
+            mode,
+            WatchMode::Verify { .. } | WatchMode::Keep { .. } | WatchMode::Pause { .. }
+        )
     {
         return None;
     }
@@ -400,7 +406,8 @@ fn judge_mode(
         WatchMode::Keep { keep_ms } if now.elapsed_ms >= *keep_ms => {
             go("kept long enough", Vec::new())
         }
-        WatchMode::Keep { .. } => Step::Stay(None),
+        WatchMode::Pause { pause_ms } if now.elapsed_ms >= *pause_ms => go("", Vec::new()),
+        WatchMode::Keep { .. } | WatchMode::Pause { .. } => Step::Stay(None),
         WatchMode::Ready { passes: wanted, hold_ms } => {
             let limit_ms = journal.plan.steps[journal.state.current().unwrap_or(0)].timeout_ms;
             if passes >= *wanted && now.elapsed_ms < *hold_ms {
@@ -560,6 +567,7 @@ fn tell(
         WatchMode::Hold { stage, .. } => stage.hold_ms,
         WatchMode::Bake { bake_ms, .. } => *bake_ms,
         WatchMode::Keep { keep_ms } => *keep_ms,
+        WatchMode::Pause { pause_ms } => *pause_ms,
         WatchMode::Ready { .. } | WatchMode::Verify { .. } => 0,
     };
     scope.cx.events.send(Event::Watch(Box::new(WatchReading {

@@ -311,6 +311,7 @@ fn steps(release: &ReleaseId, deployment: u64) -> Vec<Step> {
         deployment,
         restore: false,
         revert: None,
+        batch: None,
     };
     let actions = [
         ("snapshot", Phase::Data, Action::Snapshot),

@@ -16,7 +16,14 @@ use jiff::Timestamp;
 
 fn start(label: &str, slot: Slot, deployment: u64) -> TargetAction {
     let release = release(label, TargetSpec::Process(process(["serve"])));
-    TargetAction::Start { unit: unit(slot), release, deployment, restore: false, revert: None }
+    TargetAction::Start {
+        unit: unit(slot),
+        release,
+        deployment,
+        restore: false,
+        revert: None,
+        batch: None,
+    }
 }
 
 #[tokio::test]

@@ -227,7 +227,7 @@ impl Narrator {
                 }
                 WatchMode::Bake { .. } => format!("{version} is stable: {message}"),
                 WatchMode::Verify { .. } => format!("{version} is verified: {message}"),
-                WatchMode::Keep { .. } => return None,
+                WatchMode::Keep { .. } | WatchMode::Pause { .. } => return None,
             }),
             Action::RestoreConfig { .. } => {
                 Some(format!("the config files are those of {version} again"))

@@ -68,6 +68,7 @@ impl Scripts {
             deployment: number,
             restore: false,
             revert,
+            batch: None,
         };
         let cx = StepCx {
             from_version: Some(version("v0")),

@@ -265,6 +265,7 @@ pub fn start(unit: Unit, release: &Arc<Release>, deployment: u64) -> TargetActio
         deployment,
         restore: false,
         revert: None,
+        batch: None,
     }
 }
 

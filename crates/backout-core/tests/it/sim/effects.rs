@@ -17,6 +17,10 @@ impl Sim {
     pub(super) fn apply(&mut self, op: &Op, step: usize) -> Result<(), Refused> {
         let action = &op.plan.steps[step].action;
         match action {
+            Action::Start { service, host, slot, release, batch: Some(batch), restore, .. } => {
+                let place = (*slot, service.clone(), host.clone());
+                self.world.start_some(&place, release, *batch, *restore)?;
+            }
             Action::Start { service, host, slot, release, .. } => {
                 self.world.start((*slot, service.clone(), host.clone()), release);
             }
@@ -87,6 +91,7 @@ impl Sim {
     /// Whether the postcondition of a step is seen.
     pub(super) fn holds(&self, op: &Op, step: usize) -> bool {
         match &op.plan.steps[step].action {
+            Action::Start { batch: Some(_), .. } => false,
             Action::Start { service, host, slot, release, .. } => {
                 let unit = self.world.units.get(&(*slot, service.clone(), host.clone()));
                 self.world.tells && unit == Some(release)

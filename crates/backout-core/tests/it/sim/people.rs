@@ -1,6 +1,6 @@
 //! What people and the next command do: deploy, roll back, recover, resolve, stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::RequestId;
@@ -11,7 +11,7 @@ use backout_core::plan::{
     Action, Live, Plan, PlanContext, RollbackWish, Seen, WatchMode, lint, plan_adopt, plan_deploy,
     plan_down, plan_rollback,
 };
-use backout_core::saga::{Ending, EntryKind, Failure, untouched_hosts};
+use backout_core::saga::{Ending, EntryKind, Failure, begun_batches, untouched_hosts};
 
 use super::ledger::Op;
 use super::run::{End, Halt, Sim, failure};
@@ -139,6 +139,7 @@ impl Sim {
                     reject_left: why.release_is_bad,
                     rollback_type: RollbackType::Automatic,
                     untouched,
+                    begun: begun_batches(&op.plan, &op.state, from),
                     trigger: why.trigger,
                     evidence: why.evidence.clone(),
                     services: Vec::new(),
@@ -329,6 +330,7 @@ impl Sim {
             reject_left,
             rollback_type: RollbackType::Previous,
             untouched: BTreeSet::new(),
+            begun: BTreeMap::new(),
             trigger: Trigger::Manual,
             evidence: Vec::new(),
             services: Vec::new(),

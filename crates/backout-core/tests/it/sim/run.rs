@@ -462,7 +462,7 @@ impl Sim {
         let on = if hosts.is_empty() { self.setup.host_names() } else { hosts };
         let runs = self.world.runs_on(&on, side, &release, false);
         let runs = runs && !self.world.bad.contains(&release);
-        let keeps = matches!(mode, WatchMode::Keep { .. });
+        let keeps = matches!(mode, WatchMode::Keep { .. } | WatchMode::Pause { .. });
         let verdict_fails = matches!(fault, Some(Fault::Permanent | Fault::Timeout)) && !keeps;
         if verdict_fails && fault == Some(Fault::Permanent) {
             self.world.bad.insert(release.clone());

@@ -4,14 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backout_core::ids::{HostName, ReleaseId, ServiceName, Slot};
-use backout_core::model::{EnvironmentRecord, Release};
+use backout_core::model::{EnvironmentRecord, Release, ReplicaBatch};
 use backout_core::plan::{Live, Side, Situation, TrafficStep};
-use backout_core::ports::Running;
+use backout_core::ports::{ErrorClass, Running};
 
+use super::effects::Refused;
 use crate::fixtures::{Routing, Setup, Start};
 
 /// A service in a slot on a host.
 pub type Place = (Slot, ServiceName, HostName);
+
+/// In the place of a release where instances are of more than one.
+fn several() -> ReleaseId {
+    ReleaseId::new("several").unwrap()
+}
 
 /// What is outside of Backout.
 #[derive(Debug, Clone)]
@@ -21,6 +27,8 @@ pub struct World {
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
     /// What runs.
     pub units: BTreeMap<Place, ReleaseId>,
+    /// How many instances of each release, where they are of more than one.
+    pub some: BTreeMap<Place, BTreeMap<ReleaseId, u32>>,
     /// Percent by slot.
     pub route: Option<BTreeMap<Slot, u8>>,
     /// The side that gets all if nobody renews the deadline.
@@ -48,11 +56,12 @@ pub struct World {
 impl World {
     /// The world in which an operation begins.
     pub fn new(setup: Setup, start: Start) -> Self {
-        let releases: BTreeMap<ReleaseId, Arc<Release>> = ["0", "1", "2", "3", "4"]
+        let mut releases: BTreeMap<ReleaseId, Arc<Release>> = ["0", "1", "2", "3", "4"]
             .iter()
             .map(|version| setup.release(version))
             .map(|release| (release.id.clone(), release))
             .collect();
+        releases.insert(several(), setup.release("0"));
         let situation = start.situation(setup);
         let mut units = BTreeMap::new();
         for (slot, side) in &situation.slots {
@@ -66,6 +75,7 @@ impl World {
             setup,
             releases,
             units,
+            some: BTreeMap::new(),
             route: situation.weights,
             dead_man: None,
             fired: None,
@@ -132,7 +142,72 @@ impl World {
         if alone && self.units.contains_key(&other) {
             self.see(format!("{service} is started beside itself on the same port"));
         }
-        self.units.insert((slot, service, host), id.clone());
+        let place = (slot, service, host);
+        self.some.remove(&place);
+        self.units.insert(place, id.clone());
+    }
+
+    /// Some instances begin; once they are well others end.
+    pub fn start_some(
+        &mut self,
+        place: &Place,
+        id: &ReleaseId,
+        batch: ReplicaBatch,
+        restore: bool,
+    ) -> Result<(), Refused> {
+        let all = self.setup.instances().unwrap_or(1);
+        let whole = self.units.get(place).filter(|id| **id != several()).cloned();
+        let mut counts = self.some.remove(place).unwrap_or_default();
+        counts.extend(whole.map(|id| (id, all)));
+        let (there, before) = (counts.values().sum::<u32>(), self.well(&counts));
+        let own = counts.get(id).copied().unwrap_or(0);
+        let begin = batch.upto.saturating_sub(own);
+        // What somebody left half-done is in the way: that which is not well goes first.
+        let there =
+            there - self.end_some(&mut counts, id, (there + begin).saturating_sub(batch.most));
+        if there + begin > batch.most {
+            self.see(format!("{} instances at once, of {}", there + begin, batch.most));
+        }
+        counts.insert(id.clone(), own + begin);
+        let bad = self.bad.contains(id) && !restore;
+        if !bad {
+            let surplus = (there + begin).saturating_sub(batch.upto + batch.keep);
+            self.end_some(&mut counts, id, surplus);
+        }
+        if self.well(&counts) < before.min(all) {
+            self.see(format!("{counts:?} of {all} instances are well, and {before} were"));
+        }
+        let is = match counts.len() {
+            1 => counts.keys().next().cloned().unwrap_or_else(several),
+            _ => several(),
+        };
+        if is == several() {
+            self.some.insert(place.clone(), counts);
+        }
+        self.units.insert(place.clone(), is);
+        if bad {
+            Err((ErrorClass::Permanent, "it does not become ready".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn well(&self, counts: &BTreeMap<ReleaseId, u32>) -> u32 {
+        counts.iter().filter(|(id, _)| !self.bad.contains(*id)).map(|(_, count)| count).sum()
+    }
+
+    /// Ends so many that are of another release, first those that are not well. Returns how many there were.
+    fn end_some(&self, counts: &mut BTreeMap<ReleaseId, u32>, but: &ReleaseId, many: u32) -> u32 {
+        let mut left = many;
+        for bad_ones in [true, false] {
+            let others = counts.iter_mut().filter(|(id, _)| *id != but);
+            for (_, count) in others.filter(|(id, _)| self.bad.contains(*id) == bad_ones) {
+                let less = left.min(*count);
+                (*count, left) = (*count - less, left - less);
+            }
+        }
+        counts.retain(|_, count| *count > 0);
+        many - left
     }
 
     pub fn stop(&mut self, unit: &Place) {
@@ -146,6 +221,7 @@ impl World {
             self.see(format!("{service} is stopped in {slot} under {weight} % of the users"));
         }
         self.units.remove(unit);
+        self.some.remove(unit);
     }
 
     pub fn set_traffic(&mut self, traffic: &TrafficStep, armed: bool) {

@@ -17,7 +17,7 @@ use crate::config::scalar::Duration;
 pub enum RawStrategy {
     /// The old release stops, the new one starts.
     Recreate,
-    /// Host after host, some at a time.
+    /// Some at a time: host after host, or on one host container after container.
     Rolling(RawRolling),
     /// The new release starts beside the old one and gets all traffic at once.
     BlueGreen(RawBlueGreen),
@@ -29,9 +29,9 @@ pub enum RawStrategy {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawRolling {
-    /// Hosts replaced together: a count, or a percentage of all. Default: 1.
+    /// Hosts, or on one host containers of a service, replaced together: a count, or a percentage of all. Default: 1.
     pub batch: Option<At<RawBatch>>,
-    /// How long a batch that passes is watched before the next one begins. Default: 0s.
+    /// How long a batch that passes stands before the next one begins. Default: 0s.
     pub pause: Option<Duration>,
 }
 
