@@ -12,5 +12,6 @@ mod mutants;
 mod partial;
 mod plan_properties;
 mod records;
+mod rehearsals;
 mod sim;
 mod state_machine;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use backout_core::ids::{ServiceName, Slot, Version};
 use backout_core::model::{
-    MIXED_RELEASE_FORMAT, Origin, RELEASE_FORMAT, Release, ReleaseContent, TargetKind,
+    JobSpec, MIXED_RELEASE_FORMAT, Origin, RELEASE_FORMAT, Release, ReleaseContent, Service,
+    TargetKind,
 };
 use backout_core::plan::{Action, Plan, Seen, Situation, lint, plan_deploy, plan_rollback};
 use backout_core::ports::Running;
@@ -316,4 +317,26 @@ fn releases_of_older_ledgers_read_as_before() {
     assert_eq!(read.version_of(&name("web")), &Version::new("1").unwrap());
     assert_eq!(part.runs_as(&name("web")), &release.id);
     assert_eq!(read.own_services(), []);
+}
+
+#[test]
+fn a_job_of_a_service_that_stays_is_not_run_again_beside_it() {
+    let beside = setup(TargetKind::Process, Routing::Builtin, How::BlueGreen);
+    let policy = beside.policy();
+    let release = |version: &str| {
+        let job = JobSpec { timeout_ms: 60_000, on_rollback: false };
+        let job = Service { job: Some(job), ..beside.service("b", false, &[]) };
+        let services = [(name("a"), beside.service("a", true, &["b"])), (name("b"), job)];
+        release_of(version, services.into(), false)
+    };
+    let (one, two) = (release("1"), release("2"));
+    let started = |release: &Arc<Release>| {
+        let (cx, now) = (context(beside, &policy, 2), there(beside, 1, &one));
+        let plan = plan_deploy(&cx, &now, release, false, &Seen::default()).unwrap();
+        done(&plan).into_iter().filter(|step| step.starts_with("start")).collect::<Vec<_>>()
+    };
+    assert_eq!(started(&two), ["start b in b", "start a in b"]);
+    assert_eq!(started(&mixed(&two, &one, &["b"])), ["start a in b"]);
+    // What is named runs, and what stays is started beside it all the same: the new side is whole.
+    assert_eq!(started(&mixed(&two, &one, &["a"])), ["start b in b", "start a in b"]);
 }
