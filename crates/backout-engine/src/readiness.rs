@@ -291,7 +291,9 @@ async fn startable(
 ) -> ReadinessCheck {
     let name = STARTABLE;
     let mut idle = None;
-    for service in slot.iter().flat_map(|_| release.content.services.keys()) {
+    // A job has ended, and is not run again on the way back.
+    let services = release.content.services.values().filter(|service| service.job.is_none());
+    for service in services.filter(|_| slot.is_some()).map(|service| &service.name) {
         let units = situation::units(cx, service, slot.unwrap_or(Slot::A));
         let seen = situation::observe_each(cx, units, Some(release)).await;
         if seen.iter().any(|(_, observed)| observed.running == Running::No) {
@@ -339,7 +341,12 @@ pub async fn readiness(cx: &Context) -> Result<Option<ReadinessReport>, LedgerEr
         }
         None => last_known_good(cx, &[]).await?.map(|row| row.number),
     };
-    let Some(number) = target else { return Ok(None) };
+    let Some(number) = target else {
+        return match open {
+            None => Ok(super::commands::earlier::readiness(cx, &environment).await),
+            Some(_) => Ok(None),
+        };
+    };
     let Some(row) = cx.ledger.deployment(&cx.key, number).await? else { return Ok(None) };
     let release = situation::release(cx, &row.release).await?;
     let checks = way_back_checks(cx, &environment, &release).await?;
@@ -351,6 +358,7 @@ pub async fn readiness(cx: &Context) -> Result<Option<ReadinessReport>, LedgerEr
         checked_at: cx.now(),
         checks,
         expected_ms,
+        found: None,
     }))
 }
 

@@ -125,6 +125,16 @@ async fn a_way_back_that_fails_is_said_with_its_words() {
     let GuardState::Failed(_, said) = failed else { panic!("{failed:?}") };
     assert_eq!(said, "no such release");
     assert!(world.host.confirm(&world.unit(), 7).await.is_err());
+    let words = world.host.last_words(&world.unit(), 1_000).await.unwrap();
+    assert_eq!(words.revert, b"no such release\n");
+    // The next change has nothing to do with it.
+    world.run(&change("echo next; echo to stderr >&2", "2")).await;
+    let words = world.host.last_words(&world.unit(), 1_000).await.unwrap();
+    assert!(
+        words.stdout.ends_with(b"next\n") && words.stderr.ends_with(b"to stderr\n"),
+        "{words:?}"
+    );
+    assert_eq!(words.revert, b"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,53 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backout_adapters::host::{LocalHost, LocalOptions};
-use backout_core::ports::{Host, HostCommand, Secret};
-use backout_testkit::host_suite::{HostBench, check_host};
+use backout_core::ports::{Host as _, HostCommand, Secret};
+use backout_testkit::host_suite::{ShellBench, check_host, sh};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::world::{World, say, sh, wait};
+use super::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ssh_host_obeys_the_suite() {
     let world = World::new();
-    check_host(&world).await;
+    check_host(&ShellBench(world.host.clone())).await;
     assert!(!world.has("oh-no"), "a shell has read what was none of its business");
     world.host.close().await;
     world.until_nobody_is_connected().await;
 }
 
-struct Here(tempfile::TempDir);
-
-impl HostBench for Here {
-    fn host(&self) -> Arc<dyn Host> {
-        Arc::new(LocalHost::new(LocalOptions {
-            folder: self.0.path().to_owned(),
-            state_dir: self.0.path().join("state"),
-            env: std::env::vars_os().collect(),
-        }))
-    }
-    fn say(&self, words: &[&str]) -> Vec<String> {
-        say(words)
-    }
-    fn exit(&self, code: i32) -> Vec<String> {
-        sh(&format!("exit {code}"))
-    }
-    fn copy(&self) -> Vec<String> {
-        vec!["cat".to_owned()]
-    }
-    fn variable(&self, name: &str) -> Vec<String> {
-        sh(&format!("printf '%s\\0' \"${name}\""))
-    }
-    fn wait(&self, file: &str, until: &str) -> Vec<String> {
-        wait(file, until)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn this_machine_obeys_the_suite() {
-    check_host(&Here(tempfile::tempdir().unwrap())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = LocalHost::new(LocalOptions {
+        folder: folder.path().to_owned(),
+        state_dir: folder.path().join("state"),
+        env: std::env::vars_os().collect(),
+    });
+    check_host(&ShellBench(Arc::new(host))).await;
 }
 
 /// Any text without a zero byte comes through as a word, as a variable and as a path.

@@ -8,7 +8,7 @@ use backout_adapters::host::{SshHost, SshOptions};
 use backout_core::ids::{HostName, Slot, Unit};
 use backout_core::ports::{Host, HostChange, HostCommand, HostGuard, HostOutput, HostRevert};
 use backout_testkit::fixtures::unit;
-use backout_testkit::host_suite::HostBench;
+pub use backout_testkit::host_suite::sh;
 use backout_testkit::sshd::SshServers;
 
 pub fn name(index: usize) -> HostName {
@@ -100,11 +100,6 @@ pub fn remote_unit(index: usize) -> Unit {
     Unit { host: name(index), ..unit(Slot::A) }
 }
 
-/// A line for `sh`.
-pub fn sh(line: &str) -> Vec<String> {
-    ["sh", "-c", line].map(str::to_owned).to_vec()
-}
-
 pub fn look(line: &str) -> HostCommand {
     HostCommand::look(sh(line), Duration::from_secs(60))
 }
@@ -126,36 +121,4 @@ pub fn guarded(line: &str, step: &str, within: Duration, back: &str) -> HostComm
         timeout: Duration::from_secs(60),
     });
     command
-}
-
-impl HostBench for World {
-    fn host(&self) -> Arc<dyn Host> {
-        self.host.clone()
-    }
-    fn say(&self, words: &[&str]) -> Vec<String> {
-        say(words)
-    }
-    fn exit(&self, code: i32) -> Vec<String> {
-        sh(&format!("exit {code}"))
-    }
-    fn copy(&self) -> Vec<String> {
-        vec!["cat".to_owned()]
-    }
-    fn variable(&self, name: &str) -> Vec<String> {
-        sh(&format!("printf '%s\\0' \"${name}\""))
-    }
-    fn wait(&self, file: &str, until: &str) -> Vec<String> {
-        wait(file, until)
-    }
-}
-
-pub fn say(words: &[&str]) -> Vec<String> {
-    let line = r#"for word in "$@"; do printf '%s\0' "$word"; done"#;
-    let words = words.iter().map(ToString::to_string);
-    sh(line).into_iter().chain(["sh".to_owned()]).chain(words).collect()
-}
-
-pub fn wait(file: &str, until: &str) -> Vec<String> {
-    let line = r#"echo begin >> "$1"; while [ ! -e "$2" ]; do sleep 0.05; done; echo end >> "$1""#;
-    sh(line).into_iter().chain(["sh", file, until].map(str::to_owned)).collect()
 }
