@@ -1,16 +1,26 @@
 //! Several services in one app: their order, some of them alone, and all or nothing.
 
 mod alone;
+mod beside;
 mod compose;
 mod dependencies;
+mod detached;
+mod hosts;
 mod jobs;
 mod order;
+mod restored;
+mod stuck;
+mod systemd;
 
 use std::fs;
+use std::path::PathBuf;
 
-use crate::support::World;
+use rustix::process::Signal;
 
-/// Notes every call; keeps per service what runs. A file `fail-SERVICE-VERSION` makes its `deploy` fail.
+use crate::support::{Process, Services, World};
+
+/// Notes every call; keeps per service what runs. A file `fail-SERVICE-VERSION` makes its `deploy` fail,
+/// `fail-rollback-SERVICE` its `rollback`.
 const SCRIPT: &str = r#"#!/bin/sh
 s="$BACKOUT_SERVICE"
 [ "$1" = status ] || echo "$1 $s $BACKOUT_VERSION" >> calls
@@ -18,7 +28,9 @@ case "$1" in
   deploy)
     [ -e "fail-$s-$BACKOUT_VERSION" ] && exit 1
     echo "$BACKOUT_VERSION" > "runs-$s" ;;
-  rollback) echo "$BACKOUT_VERSION" > "runs-$s" ;;
+  rollback)
+    [ -e "fail-rollback-$s" ] && exit 1
+    echo "$BACKOUT_VERSION" > "runs-$s" ;;
   status) cat "runs-$s" 2>/dev/null; exit 0 ;;
   stop) rm -f "runs-$s" ;;
   *) exit 64 ;;
@@ -33,22 +45,12 @@ fn scripted() -> World {
         "check.sh",
         "#!/bin/sh\n[ -s \"runs-$BACKOUT_SERVICE\" ] && ! grep -q bad \"runs-$BACKOUT_SERVICE\"\n",
     );
-    world.write(
-        "backout.yaml",
-        r#"app: shop
-target: { script: { program: ./deploy.sh, timeout: 20s } }
-services:
-  web: { depends_on: [api] }
-  api: { depends_on: [db] }
-  db: {}
-health:
-  exec: { command: [./check.sh], timeout: 8s }
-  during_rollout: { interval: 100ms }
-  consecutive_passes: 2
-  startup_timeout: 40s
-bake_time: 300ms
-"#,
-    );
+    let yaml = Services::on("{ script: { program: ./deploy.sh, timeout: 20s } }")
+        .and("web", "depends_on: [api]")
+        .and("api", "depends_on: [db]")
+        .and("db", "")
+        .health("exec: { command: [./check.sh], timeout: 8s }");
+    world.write("backout.yaml", &yaml.text());
     world
 }
 
@@ -65,28 +67,20 @@ while :; do sleep 0.05; done
 fn supervised() -> World {
     let world = World::bare();
     world.script("program", PROGRAM);
+    let notes = notes(&world);
+    let yaml = Services::supervised("program")
+        .program("web", "depends_on: [api]", &notes)
+        .program("api", "depends_on: [db]", &notes)
+        .program("db", "", &notes);
+    world.write("backout.yaml", &yaml.text());
+    world
+}
+
+/// The folder in which programs note what they do.
+fn notes(world: &World) -> PathBuf {
     let place = world.root().join("notes");
     fs::create_dir_all(&place).unwrap();
-    world.write(
-        "backout.yaml",
-        &format!(
-            r#"app: shop
-target: {{ process: {{ artifact: program, restart: {{ max: 1, within: 60s }} }} }}
-services:
-  web: {{ depends_on: [api], command: ["{{artifact}}", web, "{{version}}", "{place}"] }}
-  api: {{ depends_on: [db], command: ["{{artifact}}", api, "{{version}}", "{place}"] }}
-  db: {{ command: ["{{artifact}}", db, "{{version}}", "{place}"] }}
-health:
-  during_rollout: {{ interval: 100ms }}
-  consecutive_passes: 2
-  startup_timeout: 40s
-shutdown: {{ drain: 1s, grace: 2s }}
-bake_time: 300ms
-"#,
-            place = place.display()
-        ),
-    );
-    world
+    place
 }
 
 /// What was noted since the last time.
@@ -139,4 +133,20 @@ fn done(operation: &serde_json::Value) -> Vec<String> {
             .then(|| format!("{name} {service}"))
     };
     steps.iter().filter_map(of).collect()
+}
+
+/// Ends a supervisor and what it runs, as a person with `kill -9` does.
+fn end_supervisor_of(world: &World, service: &str) {
+    let folder = format!("/{service}/");
+    let is_of = |process: &Process| {
+        process.has(service)
+            || process.has("supervise") && process.argv.iter().any(|arg| arg.contains(&folder))
+    };
+    crate::support::wait_for("the end of a supervisor", || {
+        let mut left: Vec<_> =
+            world.processes().into_iter().filter(|process| is_of(process)).collect();
+        left.sort_by_key(|process| !process.has("supervise"));
+        left.iter().for_each(|process| process.signal(Signal::KILL));
+        left.is_empty().then_some(())
+    });
 }

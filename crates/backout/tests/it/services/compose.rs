@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backout_testkit::docker::Engine;
 
 use super::{deploy_alone, done, versions};
-use crate::support::World;
+use crate::support::{Services, World};
 
 /// `api` under `web`, of one compose file.
 struct Shop {
@@ -35,12 +35,12 @@ impl Shop {
         };
         let file = format!("services:\n{}{}", service("web"), service("api"));
         shop.world.write("compose.yaml", &file);
-        let yaml = format!(
-            "app: {}\ntarget: compose\nservices:\n  web: {{ depends_on: [api] }}\n  api: {{}}\n\
-             health:\n  during_rollout: {{ interval: 200ms }}\n  consecutive_passes: 2\n  startup_timeout: 30s\n\
-             shutdown: {{ drain: 1s, grace: 2s }}\nbake_time: 500ms\n",
-            shop.app()
-        );
+        let yaml = Services::on("compose")
+            .app(&shop.app())
+            .and("web", "depends_on: [api]")
+            .and("api", "")
+            .every("200ms")
+            .text();
         shop.world.write("backout.yaml", &yaml);
         shop
     }
@@ -72,6 +72,13 @@ fn a_container_that_is_not_named_is_not_touched() {
     assert_eq!(done(&document), ["start api"]);
     assert_eq!(shop.container("web"), web);
     assert_eq!(versions(&shop.world), "api v1, web v1");
+
+    // What is gone is started again, and nothing else.
+    let api = shop.container("api");
+    shop.engine.expect(&["rm", "--force", &api.0]);
+    shop.world.run(&["recover", "--yes"]).expect(0);
+    assert_eq!(shop.container("web"), web);
+    assert_ne!(shop.container("api"), api);
 }
 
 #[test]

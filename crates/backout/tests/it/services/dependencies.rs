@@ -1,10 +1,9 @@
 //! The check `service_dependencies` of what changes alone.
 
-use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{deploy_alone, scripted, supervised, versions};
-use crate::support::{Process, Ran, World};
+use super::{deploy_alone, end_supervisor_of, scripted, supervised, versions};
+use crate::support::{Ran, World};
 
 fn found(ran: &Ran) -> (String, String) {
     let checks = ran.json()["checks"].as_array().unwrap().clone();
@@ -109,20 +108,4 @@ fn a_dependency_that_does_not_run_refuses() {
     ];
     world.run(&args).expect(0);
     assert_eq!(versions(&world), "api 2, db 1, web 1");
-}
-
-/// Ends a supervisor and what it runs, as a person with `kill -9` does.
-fn end_supervisor_of(world: &World, service: &str) {
-    let folder = format!("/{service}/");
-    let is_of = |process: &Process| {
-        process.has(service)
-            || process.has("supervise") && process.argv.iter().any(|arg| arg.contains(&folder))
-    };
-    crate::support::wait_for("the end of a supervisor", || {
-        let mut left: Vec<_> =
-            world.processes().into_iter().filter(|process| is_of(process)).collect();
-        left.sort_by_key(|process| !process.has("supervise"));
-        left.iter().for_each(|process| process.signal(Signal::KILL));
-        left.is_empty().then_some(())
-    });
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{calls, let_fail, versions};
-use crate::support::{World, wait_until};
+use crate::support::{Services, World, wait_until};
 
 /// `migrate` under `web`: it notes its begin and its end, waits while there is a file `hold`, and fails as told.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -17,31 +17,17 @@ fi
 while [ -e hold ]; do sleep 0.05; done
 [ -e "fail-$1-$2" ] && { echo "no such table"; exit 3; }
 echo "$1 $2 done" >> calls
+if [ -e "killed-$1-$2" ]; then kill -KILL $$; fi
 "#;
 
 fn world(job: &str) -> World {
     let world = World::bare();
     world.script("program", PROGRAM);
-    let place = world.root().join("notes");
-    fs::create_dir_all(&place).unwrap();
-    world.write(
-        "backout.yaml",
-        &format!(
-            r#"app: shop
-target: {{ process: {{ artifact: program, restart: {{ max: 1, within: 60s }} }} }}
-services:
-  web: {{ depends_on: [migrate], command: ["{{artifact}}", web, "{{version}}", "{place}"] }}
-  migrate: {{ {job}, command: ["{{artifact}}", migrate, "{{version}}", "{place}"] }}
-health:
-  during_rollout: {{ interval: 100ms }}
-  consecutive_passes: 2
-  startup_timeout: 40s
-shutdown: {{ drain: 1s, grace: 2s }}
-bake_time: 300ms
-"#,
-            place = place.display()
-        ),
-    );
+    let notes = super::notes(&world);
+    let yaml = Services::supervised("program")
+        .program("web", "depends_on: [migrate]", &notes)
+        .program("migrate", job, &notes);
+    world.write("backout.yaml", &yaml.text());
     world
 }
 
@@ -162,4 +148,41 @@ fn one_that_ended_before_its_outcome_was_recorded_is_not_run_twice() {
         );
         world.expect_nothing_running();
     }
+}
+
+#[test]
+fn one_that_is_killed_at_its_very_end_has_not_ended_well() {
+    let world = world("job: true");
+    world.deployed("1");
+    fs::write(world.root().join("notes/killed-migrate-2"), "").unwrap();
+    calls(&world);
+    let ran = world.deploy("2").expect(10);
+    assert_eq!(calls(&world), ["migrate 2", "migrate 2 done", "web 1"], "and not once more");
+    let error = ran.json()["deployment"]["error_message"].as_str().unwrap().to_owned();
+    assert!(error.contains("migrate ended with signal 9"), "{error}");
+    assert_eq!(versions(&world), "migrate 1, web 1");
+    assert_eq!(world.status()["health"], "healthy");
+}
+
+#[test]
+fn one_of_which_nobody_knows_how_it_ended_is_not_run_again() {
+    let world = world("job: true");
+    world.deployed("1");
+    fs::write(world.root().join("notes/hold"), "").unwrap();
+    calls(&world);
+    let deploy = world.deploying("2");
+    wait_until("the begin of the job", || {
+        fs::read_to_string(world.root().join("notes/calls"))
+            .unwrap_or_default()
+            .contains("migrate 2")
+    });
+    super::end_supervisor_of(&world, "migrate");
+    let ran = deploy.wait().expect(10);
+    let error = ran.json()["deployment"]["error_message"].as_str().unwrap().to_owned();
+    assert!(error.contains("it is not run twice"), "{error}");
+    assert_eq!(calls(&world), ["migrate 2", "web 1"]);
+    fs::remove_file(world.root().join("notes/hold")).unwrap();
+    // Another deploy is another run.
+    world.deployed("3");
+    assert_eq!(calls(&world), ["migrate 3", "migrate 3 done", "web 3"]);
 }

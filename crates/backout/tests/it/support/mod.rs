@@ -6,19 +6,23 @@
 
 mod background;
 mod controllers;
+mod fleet;
 mod http;
 pub mod ledger_file;
 mod processes;
 mod pty;
 mod service;
+mod services;
 mod world;
 mod yaml;
 
 pub use background::{Background, Ran};
+pub use fleet::Fleet;
 pub use http::get as http_get;
 pub use processes::Process;
 pub use pty::Terminal;
 pub use service::{Service, write_program};
+pub use services::Services;
 pub use world::{World, free_port};
 pub use yaml::Yaml;
 
