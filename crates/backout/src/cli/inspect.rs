@@ -42,7 +42,7 @@ async fn show(global: &Global, args: &args::Inspect, reader: &Reader) -> Result<
     let (document, lines) = if is_app {
         let mut places = Vec::new();
         for place in &reader.places {
-            places.push(app_place(global, args, ledger, place).await?);
+            places.push(app_place(global, args, (reader, ledger), place).await?);
         }
         (report::app_document(&reader.app, &places), report::app_lines(&places))
     } else {
@@ -98,7 +98,7 @@ async fn find(
 async fn app_place(
     global: &Global,
     args: &args::Inspect,
-    ledger: &dyn Ledger,
+    (reader, ledger): (&Reader, &dyn Ledger),
     place: &Place,
 ) -> Result<AppPlace, CommandError> {
     let failed = |error| session::ledger_error(&error);
@@ -108,6 +108,7 @@ async fn app_place(
             status: status::unknown(&key.environment),
             lines: Vec::new(),
             rollbacks: Vec::new(),
+            incidents: Vec::new(),
             deployments: Vec::new(),
         });
     };
@@ -118,6 +119,11 @@ async fn app_place(
         status: status::document(&described),
         lines: status::lines(&described, text::terminal_width()),
         rollbacks: gather::rollbacks(ledger, key, limit).await.map_err(failed)?,
+        incidents: {
+            let mut kept = engine::incident::list(&reader.state.path.join("incidents"), key);
+            kept.truncate(limit as usize);
+            kept
+        },
         deployments: match args.show_history {
             true => gather::deployments(ledger, key, HISTORY_SHOWN).await.map_err(failed)?,
             false => Vec::new(),

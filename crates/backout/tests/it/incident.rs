@@ -1,6 +1,7 @@
 //! The incident bundle: what is kept of a release before it is stopped.
 
 mod containers;
+mod hosts;
 mod kept;
 mod trouble;
 

@@ -41,8 +41,8 @@ async fn names(ledger: &dyn Ledger, found: &Inspected) -> Result<Vec<String>, Le
     {
         names.push(incident::bundle_id(&plan));
     }
-    let row = found.deployment.as_ref().ok().and_then(Option::as_ref);
-    if let Some(row) = row.filter(|row| row.status.as_str() == "rolled_back") {
+    // The way back may be under way still, or stuck: what was kept is there already.
+    if let Ok(Some(row)) = &found.deployment {
         let filter = DeploymentFilter {
             rollbacks_only: true,
             limit: Some(SEARCH_MAX),

@@ -2,9 +2,11 @@
 
 use backout_core::ids::AppName;
 use backout_core::model::{Deployment, RollbackRecord};
+use backout_engine::incident::Bundle;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::incident;
 use crate::cli::history::what;
 use crate::cli::report::table::{Align, Fields, Table};
 use crate::cli::report::text::{BOLD, Text, bad, good, of_health, of_status, terminal_width, warn};
@@ -18,6 +20,8 @@ pub struct AppPlace {
     pub lines: Vec<String>,
     /// Newest first.
     pub rollbacks: Vec<RollbackRecord>,
+    /// What was kept of releases that were left, newest first.
+    pub incidents: Vec<Bundle>,
     /// Newest first; only where histories were asked for.
     pub deployments: Vec<Deployment>,
 }
@@ -30,9 +34,11 @@ pub fn app_document(app: &AppName, places: &[AppPlace]) -> Value {
         .map(|place| {
             let mut document = place.status.clone();
             let rollbacks: Vec<Value> = place.rollbacks.iter().map(documents::rollback).collect();
+            let incidents: Vec<Value> = place.incidents.iter().map(incident::in_short).collect();
             let history: Vec<Value> = place.deployments.iter().map(documents::deployment).collect();
             if let Some(fields) = document.as_object_mut() {
                 fields.insert("rollbacks".to_owned(), json!(rollbacks));
+                fields.insert("incidents".to_owned(), json!(incidents));
                 fields.insert("history".to_owned(), json!(history));
             }
             document
@@ -54,6 +60,10 @@ pub fn app_lines(places: &[AppPlace]) -> Vec<String> {
         if !place.rollbacks.is_empty() {
             lines.push(Text::from("  ").and(BOLD, "rollbacks").styled());
             lines.extend(rollback_table(&place.rollbacks, now).render(4, width, false));
+        }
+        if !place.incidents.is_empty() {
+            lines.push(Text::from("  ").and(BOLD, "incident bundles").styled());
+            lines.extend(incident::list(&place.incidents, now).render(4, width, false));
         }
         if !place.deployments.is_empty() {
             lines.push(Text::from("  ").and(BOLD, "deployments").styled());

@@ -27,23 +27,68 @@ pub(super) fn document(bundle: &Bundle, at: Timestamp) -> Value {
         "version": manifest.version, "target_version": manifest.target_version,
         "operation": manifest.operation, "trigger": manifest.trigger,
         "evidence": manifest.evidence, "collected_at": manifest.collected_at,
-        "age_ms": age_ms.max(0), "bytes": manifest.files.iter().map(|file| file.bytes).sum::<u64>(),
+        "age_ms": age_ms.max(0), "bytes": bytes(bundle),
         "files": manifest.files, "problems": manifest.problems, "logs": logs,
     })
 }
 
+/// A bundle as one of several.
+#[must_use]
+pub(super) fn in_short(bundle: &Bundle) -> Value {
+    let manifest = &bundle.manifest;
+    json!({
+        "id": manifest.id, "path": bundle.path, "deployment": manifest.deployment,
+        "version": manifest.version, "target_version": manifest.target_version,
+        "trigger": manifest.trigger, "evidence": manifest.evidence,
+        "collected_at": manifest.collected_at, "files": manifest.files.len(),
+        "bytes": bytes(bundle), "problems": manifest.problems,
+    })
+}
+
+fn bytes(bundle: &Bundle) -> u64 {
+    bundle.manifest.files.iter().map(|file| file.bytes).sum()
+}
+
+/// Bundles, one a line.
+#[must_use]
+pub(super) fn list(bundles: &[Bundle], now: Timestamp) -> Table {
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("OF", Align::Left),
+        ("AGE", Align::Right),
+        ("SIZE", Align::Right),
+        ("WHY", Align::Left),
+    ]);
+    for bundle in bundles {
+        let manifest = &bundle.manifest;
+        let trigger = manifest.trigger.map(|trigger| trigger.as_str()).unwrap_or_default();
+        let why = manifest.evidence.first().map(String::as_str);
+        table.row([
+            Text::from(&manifest.id),
+            Text::from(format!("#{} {}", manifest.deployment, manifest.version)),
+            Text::from(words::short_age(manifest.collected_at, now)),
+            Text::from(size(bytes(bundle))),
+            Text::from(why.unwrap_or(trigger)),
+        ]);
+    }
+    table
+}
+
 /// Logs with their last lines; one that can't be read says so.
 fn logs(bundle: &Bundle) -> impl Iterator<Item = (&BundleFile, Vec<String>)> {
-    let is_log = |file: &&BundleFile| {
-        file.name.contains(".log") || file.name.ends_with(".out") || file.name.ends_with(".err")
-    };
-    bundle.manifest.files.iter().filter(is_log).take(LOGS).map(|file| {
+    all_logs(bundle).take(LOGS).map(|file| {
         let text = bundle
             .tail(&file.name, TAIL_BYTES)
             .unwrap_or_else(|error| format!("it can't be read: {error}"));
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let from = lines.len().saturating_sub(LINES);
         (file, lines[from..].to_vec())
+    })
+}
+
+fn all_logs(bundle: &Bundle) -> impl Iterator<Item = &BundleFile> {
+    bundle.manifest.files.iter().filter(|file| {
+        file.name.contains(".log") || file.name.ends_with(".out") || file.name.ends_with(".err")
     })
 }
 
@@ -82,6 +127,11 @@ pub(super) fn last_words(bundle: &Bundle) -> Vec<Text> {
     for (file, lines) in logs(bundle).filter(|(_, lines)| !lines.is_empty()) {
         all.push(Text::new(DIM, format!("  {}", file.name)));
         all.extend(lines.into_iter().map(|line| Text::from(format!("    {line}"))));
+    }
+    let more = all_logs(bundle).count().saturating_sub(LOGS);
+    if more > 0 {
+        let words = format!("  and {more} more logs in {}", bundle.path.display());
+        all.push(Text::new(DIM, words));
     }
     all
 }
