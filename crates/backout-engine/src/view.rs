@@ -270,8 +270,15 @@ async fn live(
         let way_back = view.operation.as_ref().and_then(|op| op.plan.from.as_ref());
         let target = readable(ledger.deployment(&cx.key, report.deployment).await, problems)?;
         // A proof from before the last rollback is about something else.
-        let still = target.is_some_and(|row| row.release != live.release && !row.rejected)
-            || way_back.is_some_and(|from| from.number == report.deployment);
+        let still = match target {
+            // What no deployment had gets its number once somebody goes there.
+            None => report.found.is_some(),
+            Some(_) if report.found.is_some() => false,
+            Some(row) => {
+                let other = row.release != live.release && !row.rejected;
+                other || way_back.is_some_and(|from| from.number == report.deployment)
+            }
+        };
         view.readiness = still.then_some(report);
     }
     Ok(())

@@ -148,6 +148,10 @@ pub struct ReadinessReport {
     pub checks: Vec<ReadinessCheck>,
     /// Time to restore that may be expected, milliseconds.
     pub expected_ms: Option<u64>,
+    /// What there was before the ledger, and how it was found. No deployment had it: `deployment` is the number that it
+    /// would get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
 }
 
 /// Last health seen of what is live.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backout_core::model::{
-    Deployment, DeploymentStatus, EnvironmentRecord, RELEASE_FORMAT, ReadinessCheck, Release,
-    ReleaseContent, Severity,
+    Deployment, DeploymentStatus, EnvironmentRecord, RELEASE_FORMAT, ReadinessCheck,
+    ReadinessReport, Release, ReleaseContent, Severity,
 };
 
 use super::EngineError;
 use super::rollback::{RollbackTarget, RollbackWishes};
 use crate::context::Context;
-use crate::readiness::{check, rejected_releases};
+use crate::readiness::{check, history, rejected_releases, way_back_checks};
 use crate::situation;
 
 /// What was there before Backout, as a release that is made for the way back.
@@ -34,10 +34,47 @@ pub(crate) async fn before(
     environment: &EnvironmentRecord,
     history: &[Deployment],
 ) -> Result<Option<Before>, EngineError> {
-    let live = history.iter().find(|row| Some(row.number) == environment.live);
-    let (RollbackTarget::LastKnownGood, Some(row)) = (&wishes.target, live) else {
+    if wishes.target != RollbackTarget::LastKnownGood {
         return Ok(None);
+    }
+    of_live(cx, environment, history).await
+}
+
+/// What a bare rollback would go back to, where only the target knows of it. What can't be told now is no way back.
+pub(crate) async fn readiness(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+) -> Option<ReadinessReport> {
+    let found = async {
+        let Some(before) = of_live(cx, environment, &history(cx).await?).await? else {
+            return Ok(None);
+        };
+        let mut checks = way_back_checks(cx, environment, &before.release).await?;
+        checks.insert(0, check("target_status", Severity::Warning, ""));
+        before.correct(&mut checks);
+        Ok::<_, EngineError>(Some(ReadinessReport {
+            deployment: before.target.number,
+            version: before.target.version.clone(),
+            ready: checks.iter().all(|check| check.status != Severity::Error),
+            checked_at: cx.now(),
+            checks,
+            expected_ms: None,
+            found: Some(before.found),
+        }))
     };
+    found.await.unwrap_or_else(|error| {
+        cx.events.note(format!("what was there before the ledger can't be told: {error}"));
+        None
+    })
+}
+
+async fn of_live(
+    cx: &Context,
+    environment: &EnvironmentRecord,
+    history: &[Deployment],
+) -> Result<Option<Before>, EngineError> {
+    let live = history.iter().find(|row| Some(row.number) == environment.live);
+    let Some(row) = live else { return Ok(None) };
     let live = situation::release(cx, &row.release).await?;
     let mut besides: Vec<String> = digests(&live).collect();
     for id in rejected_releases(history) {

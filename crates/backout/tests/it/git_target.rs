@@ -181,6 +181,13 @@ fn with_one_deployment_the_way_back_is_what_was_there_before_it() {
     let how = format!("commit {} (\"v1\"), which was checked out before", &before[..12]);
     world.run(&["rollback", "--dry-run"]).expect(0).says(&how);
     assert_eq!(world.read("site/app.txt"), "v2");
+    // So says `status`, where no deployment ever had it.
+    let shown = world.run(&["status"]).expect(0).stdout;
+    assert!(shown.contains(&before[..12]) && shown.contains("which was checked out"), "{shown}");
+    let status = world.status();
+    let ready = &status["rollback_readiness"];
+    assert_eq!((&ready["ready"], &ready["deployment"]), (&json!(true), &json!(null)), "{status}");
+    assert!(ready["found"].as_str().unwrap().contains(&how), "{status}");
     git(&world, &["branch", "--force", "main", "v2"]);
     git(&world, &["tag", "--delete", "v1"]);
     world.rollback(&["--force"]).expect(0).says(&how);
@@ -263,4 +270,89 @@ fn two_environments_in_one_repository_leave_each_other_alone() {
     let ran = world.run(&["-e", "staging", "deploy", "--version", "v3-bad", "--yes"]);
     assert!(ran.code != Some(0) && ran.stderr.contains("belongs to site/production"), "{ran:?}");
     assert_eq!(world.read("site/app.txt"), "v1");
+}
+
+#[test]
+fn a_plan_that_nobody_has_agreed_to_fetches_nothing() {
+    let world = world(", remote: origin, protocols: [file]");
+    let url = world.folder().join("origin.git").display().to_string();
+    git(&world, &["clone", "--quiet", "--bare", ".", &url]);
+    git(&world, &["remote", "add", "origin", &format!("file://{url}")]);
+    git(&world, &["switch", "--quiet", "--create", "next"]);
+    world.write("site/app.txt", "v4");
+    git(&world, &["commit", "--quiet", "--all", "--message", "v4"]);
+    let newest = commit(&world, "next");
+    git(&world, &["push", "--quiet", &url, "next"]);
+    git(&world, &["checkout", "--quiet", "v1"]);
+    git(&world, &["branch", "--quiet", "--delete", "--force", "next"]);
+    let before = git(&world, &["for-each-ref"]);
+    world.run(&["deploy", "--version", "next", "--dry-run"]).expect(0);
+    assert_eq!(git(&world, &["for-each-ref"]), before);
+    assert!(!world.folder().join("site/.git/FETCH_HEAD").exists());
+    world.deploy("next").expect(0);
+    assert_eq!((world.read("site/app.txt").as_str(), commit(&world, "HEAD")), ("v4", newest));
+}
+
+/// The same behind a link.
+fn linked() -> World {
+    let world = world(", current: served/current");
+    world.script("check.sh", "#!/bin/sh\n! grep -q bad served/current/app.txt\n");
+    world
+}
+
+#[test]
+fn a_bad_release_behind_a_link_is_taken_back_and_old_worktrees_go() {
+    let world = linked();
+    world.deploy("v1").expect(0);
+    assert_eq!(world.read("served/current/app.txt"), "v1");
+    world.deploy("v2").expect(0);
+    world.deploy("v3-bad").expect(10);
+    assert_eq!(world.read("served/current/app.txt"), "v2");
+    let status = world.status();
+    assert!(status.to_string().contains("worktree_ready"), "{status}");
+    world.rollback(&["--force"]).expect(0);
+    assert_eq!(world.read("served/current/app.txt"), "v1");
+    assert_eq!(world.read("site/app.txt"), "v1", "the repository's own tree is left alone");
+    // Those of releases that nobody goes back to any more are gone.
+    let bad = commit(&world, "v3-bad");
+    world.deploy("v2").expect(0);
+    assert!(!world.folder().join(format!("served/releases/site.production/{bad}")).exists());
+}
+
+#[test]
+fn changes_in_the_worktree_of_the_way_back_refuse_it_unless_lifted() {
+    let world = linked();
+    world.deploy("v1").expect(0);
+    world.deploy("v2").expect(0);
+    let old = format!("served/releases/site.production/{}/app.txt", commit(&world, "v1"));
+    world.write(&old, "changed by hand");
+    let shown = world.run(&["status", "--check", "--format", "json"]).expect(0).stdout;
+    assert!(shown.contains("has changes that no commit holds: app.txt"), "{shown}");
+    world.rollback(&["--force"]).expect(4).says("worktree_ready");
+    assert_eq!(world.read("served/current/app.txt"), "v2");
+    world.rollback(&["--force", "--override", "worktree_ready"]).expect(0);
+    assert_eq!(world.read("served/current/app.txt"), "changed by hand");
+}
+
+#[test]
+fn a_switch_whose_command_was_killed_is_finished_or_taken_back() {
+    let world = world(
+        ", current: served/current, post_checkout: [sh, -c, \"cd ../../../..; echo $BACKOUT_VERSION >> moves; test -e go || \
+         sleep 60\"]",
+    );
+    world.script("check.sh", "#!/bin/sh\ntest -s served/current/app.txt\n");
+    world.write("go", "");
+    world.deploy("v1").expect(0);
+    std::fs::remove_file(world.folder().join("go")).unwrap();
+    let deploy = world.deploying("v2");
+    wait_until("the command after the switch", || world.read("moves").ends_with("v2\n"));
+    deploy.signal(Signal::KILL);
+    deploy.wait();
+    world.write("go", "");
+    let ran = world.run(&["recover", "--yes"]);
+    assert!(matches!(ran.code, Some(0 | 10)), "{ran:?}");
+    let status = world.status();
+    assert_eq!(status["operation"], json!(null));
+    let live = world.read("served/current/app.txt");
+    assert_eq!(status["version"].as_str(), Some(live.as_str()));
 }

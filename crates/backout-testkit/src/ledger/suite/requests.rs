@@ -124,6 +124,7 @@ pub async fn readiness_and_health_are_replaced(harness: &dyn LedgerHarness) {
             checked_at: samples::at(second),
             checks: vec![check],
             expected_ms: Some(1800),
+            found: None,
         };
         let live = LiveHealth {
             overall: health,

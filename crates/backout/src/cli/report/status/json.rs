@@ -43,7 +43,8 @@ pub fn document(described: &Described<'_>) -> Value {
         "slots": slots(view),
         "services": services(view),
         "rollback_readiness": view.readiness.as_ref().map(|report| json!({
-            "deployment": report.deployment, "version": report.version, "ready": report.ready,
+            "deployment": report.found.is_none().then_some(report.deployment), "version": report.version,
+            "found": report.found, "ready": report.ready,
             "checked_at": report.checked_at, "checks": report.checks, "expected_ms": report.expected_ms,
             "drill": drill_of(view, report).map(documents::drill),
         })),

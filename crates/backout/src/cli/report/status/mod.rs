@@ -188,7 +188,7 @@ fn back_to(operation: &Operation, view: &View) -> String {
             .map_or_else(|| "to nothing: what was started is stopped and removed".to_owned(), to),
         _ => view.readiness.as_ref().map_or_else(
             || "to the last known good release".to_owned(),
-            |report| format!("to #{} {}", report.deployment, report.version),
+            |report| format!("to {}", text::way_back(report)),
         ),
     }
 }

@@ -189,7 +189,7 @@ fn rollback(view: &View, fields: &mut Fields) {
 }
 
 fn readiness(report: &ReadinessReport, view: &View) -> Text {
-    let to = format!("#{} {}", report.deployment, report.version);
+    let to = way_back(report);
     let age = words::age(report.checked_at, view.at);
     if !report.ready {
         let failing: Vec<&str> = report
@@ -212,6 +212,14 @@ fn readiness(report: &ReadinessReport, view: &View) -> Text {
     Text::new(good(), "ready")
         .then(format!(" to {to}{expected}"))
         .and(DIM, format!(" (proven {age}{drilled})"))
+}
+
+/// Where a rollback leads: a deployment, or what there was before any.
+pub(super) fn way_back(report: &ReadinessReport) -> String {
+    match &report.found {
+        Some(found) => format!("{}: {found}", report.version),
+        None => format!("#{} {}", report.deployment, report.version),
+    }
 }
 
 fn is_never_rehearsed(check: &ReadinessCheck) -> bool {
