@@ -100,11 +100,12 @@ pub(super) async fn start(
         step.warnings.extend(linked.moved_away(note)?);
     }
     linked.switch(&folder)?;
-    step.after(all.release, all.deployment, &folder).await?;
+    // While the command runs there is time for what users do not wait for.
+    let mark = async { if all.restore { step.mark().await } else { Ok(()) } };
+    let (ran, marked) = tokio::join!(step.after(all.release, all.deployment, &folder), mark);
+    ran?;
     step.push(all.restore).await?;
-    if all.restore
-        && let Err(error) = step.mark().await
-    {
+    if let Err(error) = marked {
         step.warnings.push(format!("the tag {} does not follow: {error}", spec.last_stable));
     }
     step.home.write(&step.git, &note.finished()).await?;
@@ -131,8 +132,8 @@ pub(super) async fn stop(linked: &Linked<'_>, cx: &StepCx) -> Result<Receipt, Ad
     }
     let step = Step::begin(linked.target, unit, linked.spec, cx, home.clone()).await?;
     let name = spec_link(linked);
-    let leads = linked.leads()?;
-    let ours = leads == note.folder || !note.finished;
+    // A folder in its place is somebody's, and nothing to hold this up.
+    let ours = linked.leads().is_ok_and(|leads| leads == note.folder || !note.finished);
     let message = match note.before.as_deref().filter(|_| ours) {
         None => format!("`{name}` stays as it is"),
         Some("") => {

@@ -16,6 +16,7 @@ mod links;
 mod marker;
 mod note;
 mod push;
+mod resolve;
 mod step;
 mod way_back;
 
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
@@ -33,7 +35,7 @@ use backout_core::ports::{
 };
 
 use crate::artifact::GIT_SCHEME;
-use crate::git::{Git, is_commit_id};
+use crate::git::Git;
 use crate::host::Hosts;
 use crate::target::{confirm, not_guarded, words_of};
 pub use links::worktrees;
@@ -115,62 +117,6 @@ impl GitTarget {
             Some(linked) => linked.live_git(),
             None => self.git(unit, spec)?,
         })
-    }
-
-    async fn resolve(&self, unit: &Unit, spec: &GitSpec) -> Result<String, AdapterError> {
-        let git = self.git(unit, spec)?;
-        git.git_dir().await?;
-        let mut names = vec![spec.revision.clone()];
-        if let Some(remote) = &spec.remote {
-            let limit = std::time::Duration::from_millis(spec.timeout_ms);
-            git.change(&["fetch", "--quiet", "--tags", "--", remote], limit, None).await?;
-            // What the remote says is newer than a branch of the same name that lies here.
-            names.insert(0, format!("refs/remotes/{remote}/{}", spec.revision));
-            names.insert(0, format!("refs/tags/{}", spec.revision));
-        }
-        for name in names {
-            if let Some(commit) = git.commit(&name).await? {
-                return Ok(commit);
-            }
-        }
-        let nearest = match &spec.remote {
-            Some(remote) => format!("push it to {remote}, or correct the version"),
-            None => "fetch it, or name the `remote` to fetch from in backout.yaml".to_owned(),
-        };
-        Err(AdapterError::permanent(format!(
-            "failed to find `{}` in `{}`: no branch, tag or commit has that name",
-            spec.revision, spec.repository
-        ))
-        .with_hint(nearest))
-    }
-
-    /// The same for a plan that nobody has agreed to: the remote is asked, and nothing is fetched. Only the id of a
-    /// commit that is not here can't be asked for.
-    async fn resolve_ahead(&self, unit: &Unit, spec: &GitSpec) -> Result<String, AdapterError> {
-        let Some(remote) = &spec.remote else { return self.resolve(unit, spec).await };
-        let git = self.git(unit, spec)?;
-        git.git_dir().await?;
-        let revision = &spec.revision;
-        let tag = format!("refs/tags/{revision}");
-        if let Some(commit) = git.commit(&tag).await? {
-            return Ok(commit);
-        }
-        let (peeled, branch) = (format!("{tag}^{{}}"), format!("refs/heads/{revision}"));
-        let args = ["ls-remote", "--quiet", "--", remote, &tag, &peeled, &branch];
-        let text = git.look(&args).await?;
-        let named = |wanted: &str| {
-            let lines = text.lines().filter_map(|line| line.split_once('\t'));
-            lines.filter(|(id, name)| *name == wanted && is_commit_id(id)).map(|(id, _)| id).next()
-        };
-        if let Some(id) = named(&peeled).or_else(|| named(&tag)).or_else(|| named(&branch)) {
-            return Ok(id.to_owned());
-        }
-        for name in [format!("refs/remotes/{remote}/{revision}"), revision.clone()] {
-            if let Some(commit) = git.commit(&name).await? {
-                return Ok(commit);
-            }
-        }
-        self.resolve(unit, spec).await
     }
 
     /// What is there, for `adopt`: a definition whose commit is not known asks for it.
@@ -368,10 +314,14 @@ impl Target for GitTarget {
                     restore: *restore,
                     revert: revert.as_ref(),
                 };
-                if let Some(linked) = linked::of(self, unit, Some(release))? {
-                    return linked::start(&linked, wanted, cx).await;
-                }
-                apply::start(self, unit, wanted, cx).await
+                let began = Instant::now();
+                let receipt = match linked::of(self, unit, Some(release))? {
+                    Some(linked) => linked::start(&linked, wanted, cx).await?,
+                    None => apply::start(self, unit, wanted, cx).await?,
+                };
+                // Going back may be over before a clock of whole milliseconds moves.
+                let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                Ok(Receipt { data: serde_json::json!({ "took_us": took_us }), ..receipt })
             }
             TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
                 Some(host) => confirm(host.as_ref(), unit, *deployment).await,

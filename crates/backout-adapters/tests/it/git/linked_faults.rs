@@ -56,6 +56,8 @@ async fn a_folder_in_the_place_of_the_link_is_named_refused_and_left() {
     assert_eq!(error.class, ErrorClass::Permanent, "{error}");
     assert_eq!(std::fs::read_to_string(site.link().join("upload")).unwrap(), "a user's");
     assert_ne!(site.repository.observe(&v1).await.release.as_ref(), Some(&v1.id));
+    site.repository.stop(&v1).await;
+    assert!(site.link().join("upload").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
