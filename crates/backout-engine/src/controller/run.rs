@@ -82,7 +82,7 @@ impl Tended {
     }
 }
 
-/// Runs until it is asked to leave; `alive` is called with every round.
+/// Runs until it is asked to leave; `alive` is called with every round, from the first in which it can take orders.
 pub async fn run_controller(
     fleet: &mut dyn Fleet,
     ledger: Arc<dyn Ledger>,
@@ -95,13 +95,17 @@ pub async fn run_controller(
     let mut tended: BTreeMap<EnvironmentKey, Tended> = BTreeMap::new();
     let mut ending: Vec<Tended> = Vec::new();
     let mut heart = Heart { ledger, holder, started_at: None, last: None };
-    let mut wanted = false;
+    let (mut wanted, mut known) = (false, false);
     while *leaving.borrow() == Leave::No {
         let contexts = fleet.environments(std::mem::take(&mut wanted)).await;
         bring_up(&mut tended, &mut ending, &contexts);
         ending.retain(|one| !one.task.is_finished());
         heart.beat(&contexts).await;
-        alive(tended.len());
+        // Whoever hears that it lives may order at once, and then the ledger has to know of it.
+        known = known || contexts.is_empty() || heart.last.is_some();
+        if known {
+            alive(tended.len());
+        }
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             () = again.notified() => wanted = true,

@@ -500,3 +500,30 @@ async fn what_was_ordered_is_not_pruned_before_it_begins() {
     world.deploy("v3").await.unwrap();
     world.assert_clean();
 }
+
+/// A service manager that is told takes it for ready, and whoever waits for that orders at once.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_that_it_lives_before_the_ledger_knows_of_it() {
+    let world = World::new(How::ALL[0]).await;
+    world.deploy("v1").await.unwrap();
+    let mut cx = world.context("controller");
+    cx.surface = Surface::Controller;
+    let (leave, leaves) = watch::channel(Leave::No);
+    let (told, mut heard) = watch::channel(0);
+    let (ledger, me) = (world.ledger.clone(), cx.holder.clone());
+    world.ledger.set_down(Some(LedgerError::Unavailable("gone fishing".to_owned())));
+    let task = tokio::spawn(async move {
+        let mut fleet = One(Arc::new(cx));
+        let alive = |count| {
+            told.send_replace(count);
+        };
+        run_controller(&mut fleet, ledger, &me, leaves, &Notify::new(), alive).await;
+    });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(*heard.borrow(), 0, "nothing could be ordered yet");
+    world.ledger.set_down(None);
+    heard.wait_for(|count| *count == 1).await.unwrap();
+    world.order("v2").await.unwrap();
+    leave.send(Leave::Soon).unwrap();
+    task.await.unwrap();
+}
