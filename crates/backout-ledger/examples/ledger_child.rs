@@ -2,16 +2,17 @@
 //!
 //! `seed PLACE N` writes a history, `status DIR` asks what `status` asks, `append PLACE` commits entry after entry and
 //! prints each length that was acknowledged, `claim PLACE` claims when a line comes, prints the epoch or `busy` and
-//! holds until its input ends, `copy DIR URL N` moves a ledger and ends itself at the N-th step, `fill DIR` uses up a small disk and journals a rollback on the full one. A place is a
-//! folder or the address of a PostgreSQL database. `export DIR` exports the audit log on a disk that it filled,
+//! holds until its input ends, `copy DIR URL N` moves a ledger and ends itself at the N-th step, `fill DIR` uses up a small disk and journals a rollback on the full one, `scarce DIR` goes back
+//! with ever less room. A place is a folder or the address of a PostgreSQL database. `export DIR` exports the audit log on a disk that it filled,
 //! `verify PLACE` checks it and says how long that took.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use backout_core::model::DeploymentFilter;
+use backout_core::model::{DeploymentFilter, Trigger};
 use backout_core::ports::{AppendError, Change, ClaimError, Commit, Lease, Ledger, LedgerError};
+use backout_core::saga::{EntryKind, Failure};
 use backout_ledger::audit;
 use backout_ledger::{
     DatabaseUrl, OpenError, OpenMode, PostgresLedger, RESERVE_FILE, SqliteLedger, copy_ledger,
@@ -33,6 +34,7 @@ async fn main() -> Outcome {
         ["claim", place] => claim(place).await,
         ["copy", folder, url, step] => copy(Path::new(folder), url, step.parse()?).await,
         ["fill", folder] => fill(Path::new(folder)).await,
+        ["scarce", folder] => scarce(Path::new(folder)).await,
         ["export", folder] => export_on_a_full_disk(Path::new(folder)).await,
         ["verify", place] => verify(place).await,
         _ => Err("give a verb and its arguments".into()),
@@ -184,10 +186,7 @@ async fn fill(disk: &Path) -> Outcome {
     say(&format!("reader reads {}", reader.entries(&samples::operation("one")).await?.len()))?;
     reader.close().await?;
     say(&format!("freed {}", ledger.free_reserve().await?))?;
-    for _ in 0..JOURNAL_OF_A_ROLLBACK {
-        ledger.commit(&lease, &[entry(&lease, length)]).await?;
-        length += 1;
-    }
+    length = journal(&ledger, &lease, length).await?;
     say(&format!("rolled back at {length}"))?;
     length = commit_until_full(&ledger, &lease, length).await?;
     ledger.close().await?;
@@ -200,6 +199,92 @@ async fn fill(disk: &Path) -> Outcome {
     let report = audit::verify(&ledger, &[]).await?;
     assert!(report.verified(), "{report:?}");
     say(&format!("log over {}", report.entries))
+}
+
+/// With so much left, KiB, of which each is too little for a journal, and some for a start.
+const LEFT_KIB: [u64; 9] = [0, 4, 32, 48, 64, 128, 192, 320, 700];
+
+/// A deploy on a disk with hardly any room leaves the reserve alone; what goes back has it, however much is left.
+async fn scarce(disk: &Path) -> Outcome {
+    let state = disk.join("state");
+    for how in ["a person", "a verdict", "a request"] {
+        for left in LEFT_KIB {
+            let ledger = SqliteLedger::open(&state, OpenMode::ReadWrite).await?;
+            assert!(state.join(RESERVE_FILE).exists(), "{how}, {left}: there is a reserve");
+            let (mut lease, mut length) = begin(&ledger).await?;
+            if how == "a person" {
+                ledger.release(&lease).await?;
+                leave(disk, left)?;
+                let holder = holder_for_this_process("rollback", true)?;
+                lease = ledger.claim(&lease.key, &holder).await?;
+            } else {
+                leave(disk, left)?;
+                length = commit_until_full(&ledger, &lease, length).await?;
+                assert!(state.join(RESERVE_FILE).exists(), "{how}, {left}: a deploy took it");
+                let mut first = entry(&lease, length);
+                first.entries[0].kind = begins(&ledger, &lease, how, left).await?;
+                ledger.commit(&lease, &[first]).await?;
+                length += 1;
+            }
+            length = journal(&ledger, &lease, length).await?;
+            assert!(!state.join(RESERVE_FILE).exists(), "{how}, {left}: it was used");
+            fs_err::remove_file(disk.join("filler"))?;
+            ledger.release(&lease).await?;
+            ledger.close().await?;
+            let reader = SqliteLedger::open(&state, OpenMode::ReadOnly).await?;
+            let found = reader.journal_length(&samples::operation("one")).await?;
+            assert_eq!(found, length, "{how}, {left}: what was acknowledged");
+            reader.close().await?;
+        }
+        say(&format!("{how} goes back"))?;
+    }
+    Ok(())
+}
+
+/// The entry with which a way back begins.
+async fn begins(
+    ledger: &SqliteLedger,
+    lease: &Lease,
+    how: &str,
+    left: u64,
+) -> Result<EntryKind, LedgerError> {
+    if how == "a verdict" {
+        return Ok(EntryKind::Failing { failure: failure() });
+    }
+    let name = format!("abort{left}");
+    let request = samples::request(&lease.key, &samples::operation("one"), &name);
+    ledger.submit(&request).await?;
+    Ok(EntryKind::Requested { request: request.id, kind: request.kind, by: "ann".to_owned() })
+}
+
+fn failure() -> Failure {
+    Failure {
+        trigger: Trigger::Analysis,
+        evidence: vec!["it fails".to_owned()],
+        release_is_bad: true,
+        by_router: false,
+    }
+}
+
+/// Fills the disk but for so much.
+fn leave(disk: &Path, kib: u64) -> Outcome {
+    let mut filler = fs_err::File::create(disk.join("filler"))?;
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let size = filler.metadata()?.len();
+    Ok(filler.set_len(size.saturating_sub(kib * 1024))?)
+}
+
+/// What a rollback writes.
+async fn journal(
+    ledger: &SqliteLedger,
+    lease: &Lease,
+    mut length: u64,
+) -> Result<u64, Box<dyn std::error::Error>> {
+    for _ in 0..JOURNAL_OF_A_ROLLBACK {
+        ledger.commit(lease, &[entry(lease, length)]).await?;
+        length += 1;
+    }
+    Ok(length)
 }
 
 /// A fresh process on the full disk: whatever it may do, it says why not, and reads.

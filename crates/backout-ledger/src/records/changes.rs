@@ -220,11 +220,19 @@ async fn answer(
     Ok(())
 }
 
+/// The newest messages that are kept, sent or not.
+const MAX_MESSAGES: i64 = 10_000;
+
 async fn outbox(write: &mut Logged<'_>, message: &OutboxMessage) -> Result<(), LedgerError> {
     let statement = Statement::new("INSERT INTO outbox (topic, format, json) VALUES ($1, $2, $3)")
         .bind(message.topic.as_str())
         .bind(RECORD_FORMAT)
         .bind(encode("a message", message)?);
+    write.execute(statement).await?;
+    // They wait for whoever sends them, but where nobody does, not for ever.
+    let statement =
+        Statement::new("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - $1")
+            .bind(MAX_MESSAGES);
     write.execute(statement).await.map(|_| ())
 }
 

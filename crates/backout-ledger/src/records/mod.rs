@@ -12,6 +12,7 @@ mod port;
 mod query;
 mod rows;
 pub(crate) mod store;
+mod way_back;
 
 use std::sync::Arc;
 

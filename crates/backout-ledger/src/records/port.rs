@@ -17,7 +17,7 @@ use backout_core::saga::Entry;
 use super::codec::{column, corrupt};
 use super::rows::Latest;
 use super::store::{Row, Statement, Store};
-use super::{LedgerOn, audit, commit, controllers, documents, lease, query, rows};
+use super::{LedgerOn, audit, commit, controllers, documents, lease, query, rows, way_back};
 
 impl<S: Store> LedgerOn<S> {
     async fn identity(&self) -> Result<Row, LedgerError> {
@@ -39,10 +39,12 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn claim(&self, key: &EnvironmentKey, holder: &Holder) -> Result<Lease, ClaimError> {
+        self.store.goes_back(key, way_back::is_of(holder));
         let mut tries = 0;
         loop {
             match lease::claim(&self.store, &self.terms(), key, holder).await {
                 Err(ClaimError::Ledger(_)) if self.once_more(&mut tries) => {}
+                Err(ClaimError::Ledger(error)) if self.store.makes_room(&error).await => {}
                 result => return result,
             }
         }
@@ -59,7 +61,9 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LedgerError> {
-        lease::release(&self.store, lease).await
+        let released = lease::release(&self.store, lease).await;
+        self.store.goes_back(&lease.key, false);
+        released
     }
 
     async fn lease(&self, key: &EnvironmentKey) -> Result<Option<LeaseView>, LedgerError> {
@@ -67,10 +71,14 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn commit(&self, lease: &Lease, commits: &[Commit]) -> Result<(), AppendError> {
+        if way_back::begins(commits) {
+            self.store.goes_back(&lease.key, true);
+        }
         let mut tries = 0;
         loop {
             match commit::commit(&self.store, lease, commits).await {
                 Err(AppendError::Unavailable(_)) if self.once_more(&mut tries) => {}
+                Err(AppendError::Unavailable(error)) if self.store.makes_room(&error).await => {}
                 result => return result,
             }
         }
@@ -162,10 +170,14 @@ impl<S: Store> Ledger for LedgerOn<S> {
     }
 
     async fn submit(&self, request: &Request) -> Result<(), LedgerError> {
+        if way_back::is_asked(request) {
+            self.store.goes_back(&request.key, true);
+        }
         let mut tries = 0;
         loop {
             match rows::submit(&self.store, request).await {
                 Err(_) if self.once_more(&mut tries) => {}
+                Err(error) if self.store.makes_room(&error).await => {}
                 result => return result,
             }
         }

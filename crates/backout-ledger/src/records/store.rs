@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
+use backout_core::ids::EnvironmentKey;
 use backout_core::ports::LedgerError;
 
 use crate::surroundings::Surroundings;
@@ -154,6 +155,15 @@ pub trait Store: Send + Sync {
     /// Whether the last transaction failed because its connection was cut, and is known to be undone: once more may
     /// do. Asked once.
     fn was_cut(&self) -> bool {
+        false
+    }
+
+    /// What is written of this environment from now on is a way back, which may use the space that is reserved for
+    /// one; or it is none any more.
+    fn goes_back(&self, _key: &EnvironmentKey, _goes: bool) {}
+
+    /// Whether this error was for want of space, and the reserve was used for a way back: once more may do.
+    async fn makes_room(&self, _error: &LedgerError) -> bool {
         false
     }
 }

@@ -1,9 +1,12 @@
 //! The one connection. Whatever fails or is dropped half-way costs the connection; it never leaves a
 //! transaction open, and what follows sees what became of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
+use backout_core::ids::EnvironmentKey;
 use backout_core::ports::LedgerError;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -12,7 +15,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::error::{OpenError, is_busy, ledger_error};
 use super::open::{self, Opened};
-use super::{OpenMode, migrations};
+use super::{OpenMode, migrations, space};
 use crate::records::store::{Look, Row, Statement, Store, Write, driver};
 use crate::surroundings::Surroundings;
 
@@ -29,6 +32,8 @@ pub struct Database {
     folder: PathBuf,
     mode: OpenMode,
     connection: Mutex<Option<Opened>>,
+    /// Environments that go back now.
+    going_back: std::sync::Mutex<BTreeSet<EnvironmentKey>>,
 }
 
 impl Database {
@@ -37,15 +42,19 @@ impl Database {
         let folder =
             std::path::absolute(folder).map_err(|error| super::folder::unavailable(&error))?;
         let opened = open::open(&folder, mode).await?;
-        Ok(Self { folder, mode, connection: Mutex::new(Some(opened)) })
+        Ok(Self::new(folder, mode, opened))
     }
 
     pub(super) async fn open_to_move(folder: &Path) -> Result<Self, OpenError> {
         let folder =
             std::path::absolute(folder).map_err(|error| super::folder::unavailable(&error))?;
         let opened = open::open_to_move(&folder).await?;
+        Ok(Self::new(folder, OpenMode::ReadWrite, opened))
+    }
+
+    fn new(folder: PathBuf, mode: OpenMode, opened: Opened) -> Self {
         let connection = Mutex::new(Some(opened));
-        Ok(Self { folder, mode: OpenMode::ReadWrite, connection })
+        Self { folder, mode, connection, going_back: std::sync::Mutex::default() }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -65,9 +74,13 @@ impl Database {
             *home = None;
         }
         if home.is_none() {
-            let opened =
-                open::open(&self.folder, self.mode).await.map_err(OpenError::into_ledger_error)?;
-            *home = Some(opened);
+            let mut opened = open::open(&self.folder, self.mode).await;
+            if let Err(OpenError::Ledger(LedgerError::DiskFull(_))) = opened
+                && self.uses_reserve()
+            {
+                opened = open::open(&self.folder, self.mode).await;
+            }
+            *home = Some(opened.map_err(OpenError::into_ledger_error)?);
         }
         if let Some(opened) = home.as_mut() {
             opened.lost = true;
@@ -75,6 +88,26 @@ impl Database {
         MutexGuard::try_map(home, Option::as_mut).map(|opened| Held { opened }).map_err(|_| {
             LedgerError::Unavailable("the connection to the ledger is gone".to_owned())
         })
+    }
+
+    fn is_way_back(&self) -> bool {
+        !self.going_back.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Frees the reserve if this is a way back. True if there was one.
+    fn uses_reserve(&self) -> bool {
+        let freed = self.is_way_back()
+            && space::free_reserve(&self.folder).unwrap_or_else(|error| {
+                tracing::warn!(%error, "failed to free the space that is reserved for a way back");
+                false
+            });
+        if freed {
+            let folder = self.folder.display();
+            tracing::warn!(
+                "the disk of {folder} is full: the reserved space is used for this way back"
+            );
+        }
+        freed
     }
 
     /// Begins to write. Waits a bounded time for other processes.
@@ -85,6 +118,10 @@ impl Database {
             return Err(LedgerError::Unavailable(message));
         }
         let mut held = self.hold().await?;
+        if self.is_way_back() && space::is_scarce(&self.folder) {
+            self.uses_reserve();
+            open::be_thrifty(&self.folder, held.connection()).await?;
+        }
         let mut tries = 1;
         loop {
             match sqlx::query(BEGIN).fetch_one(held.connection()).await {
@@ -183,6 +220,19 @@ impl Store for Database {
 
     async fn now_ms(&self, here: &dyn Surroundings) -> Result<u64, LedgerError> {
         Ok(here.boottime_ms())
+    }
+
+    fn goes_back(&self, key: &EnvironmentKey, goes: bool) {
+        let mut going_back = self.going_back.lock().unwrap_or_else(PoisonError::into_inner);
+        if goes {
+            going_back.insert(key.clone());
+        } else {
+            going_back.remove(key);
+        }
+    }
+
+    async fn makes_room(&self, error: &LedgerError) -> bool {
+        matches!(error, LedgerError::DiskFull(_)) && self.uses_reserve()
     }
 }
 

@@ -29,6 +29,11 @@ pub fn free_reserve(folder: &Path) -> Result<bool, LedgerError> {
     }
 }
 
+/// So little is left that a way back might not fit: the reserve is what it takes.
+pub(super) fn is_scarce(folder: &Path) -> bool {
+    available_bytes(folder) < RESERVE_BYTES
+}
+
 /// Makes the reserved file if it is missing and there is space. True if it is there afterwards.
 pub(super) fn ensure_reserve(folder: &Path) -> bool {
     let path = folder.join(RESERVE_FILE);

@@ -2,13 +2,14 @@
 
 use backout_core::ids::AppName;
 use backout_core::model::{DeploymentFilter, DeploymentStatus};
-use backout_core::ports::Ledger;
+use backout_core::ports::{Change, Commit, Ledger};
 use backout_core::saga::{Ending, fold};
 use backout_ledger::seed_history;
 use backout_testkit::ledger::samples;
-use backout_testkit::ledger::suite::LedgerHarness;
+use backout_testkit::ledger::suite::{Leased, LedgerHarness};
 
-use crate::harness::{fresh, logged};
+use crate::harness::{fresh, logged, tamper};
+use crate::postgres;
 
 #[tokio::test]
 async fn a_seeded_history_reads_like_a_real_one() {
@@ -46,4 +47,32 @@ async fn a_seeded_history_reads_like_a_real_one() {
         5
     );
     assert_eq!(logged(ledger).await, 240 * 18);
+}
+
+/// As many as there can be in the outbox, and some more.
+const MESSAGES: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10050)
+    INSERT INTO outbox (topic, format, json) SELECT 'old', 1, '{}' FROM n";
+
+/// What nobody sends is not kept for ever.
+#[tokio::test]
+async fn the_outbox_is_bounded() {
+    let harness = fresh().await;
+    assert_eq!(tamper(&harness.state(), MESSAGES.to_owned()).await, 10_050);
+    let leased = Leased::new(&harness).await;
+    leased.open("one").await;
+    let changes = vec![Change::Outbox(samples::message("new"))];
+    leased.commit(&[Commit { changes, ..leased.entries("one", 1, &["a"]) }]).await;
+    let sql = "DELETE FROM outbox WHERE topic = 'old'";
+    assert_eq!(tamper(&harness.state(), sql.to_owned()).await, 9_999, "the oldest went");
+    assert_eq!(leased.ledger.outbox(10).await.unwrap().len(), 1, "the newest is there");
+
+    let harness = postgres::harness::fresh().await;
+    harness.sql(&MESSAGES.replace("outbox", "backout.outbox"));
+    let leased = Leased::new(&harness).await;
+    leased.open("one").await;
+    let changes = vec![Change::Outbox(samples::message("new"))];
+    leased.commit(&[Commit { changes, ..leased.entries("one", 1, &["a"]) }]).await;
+    assert_eq!(harness.sql("SELECT count(*) FROM backout.outbox WHERE topic = 'old'"), "9999");
+    assert_eq!(harness.sql("SELECT count(*) FROM backout.outbox WHERE topic <> 'old'"), "1");
 }

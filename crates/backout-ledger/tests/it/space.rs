@@ -46,3 +46,10 @@ fn a_full_disk_is_named_and_the_reserve_carries_one_rollback() {
     assert_eq!(back, "reserve is back: true");
     assert!(number(chain) > length + 100, "{chain}");
 }
+
+/// Also where enough is left to open the ledger and to claim, and too little to end.
+#[test]
+fn whatever_goes_back_has_the_reserve_however_little_is_left() {
+    let said = on_a_small_disk("48m", "scarce");
+    assert_eq!(said, ["a person goes back", "a verdict goes back", "a request goes back"]);
+}

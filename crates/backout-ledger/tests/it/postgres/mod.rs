@@ -3,7 +3,7 @@
 mod copy;
 mod cut;
 mod errors;
-mod harness;
+pub mod harness;
 mod hole;
 mod races;
 mod restart;
