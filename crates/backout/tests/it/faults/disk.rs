@@ -59,8 +59,19 @@ impl<'a> SmallDisk<'a> {
         } else {
             r#"rm -f "$1/filler" "$1/filler2""#
         };
+        self.shell(script, "");
+    }
+
+    /// Uses up all space but so much.
+    fn leave(&self, kib: u32) {
+        let script =
+            r#"dd if=/dev/zero of="$1/filler" bs=4k 2>/dev/null; truncate -s "-${2}K" "$1/filler""#;
+        self.shell(script, &kib.to_string());
+    }
+
+    fn shell(&self, script: &str, argument: &str) {
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(self.world.state_dir());
+        command.args(["-c", script, "sh"]).arg(self.world.state_dir()).arg(argument);
         assert!(self.inside(&command).status().unwrap().success());
     }
 
@@ -159,4 +170,60 @@ fn a_canary_on_a_disk_that_fills_up_is_taken_back_by_a_person() {
     let status = disk.status();
     assert_eq!((&status["version"], &status["operation"]), (&"v1".into(), &Value::Null));
     assert_eq!(world.running(), ["v1"]);
+}
+
+/// Enough to open the ledger and to claim, and too little to end: as with nothing left, the reserve is used.
+#[test]
+fn a_rollback_works_with_hardly_any_room() {
+    let world = World::new(&Yaml::blue_green());
+    let disk = SmallDisk::new(&world);
+    disk.deploy("v1").expect(0);
+    for (left, version) in [(48, "v2"), (160, "v3")] {
+        disk.deploy(version).expect(0);
+        disk.leave(left);
+        disk.run(&["rollback", "--force", "--yes"]).expect(0);
+        world.expect_serving("v1");
+        assert_eq!(disk.version(), "v1", "{left} KiB");
+        disk.fill(false);
+    }
+}
+
+#[test]
+fn an_abort_works_on_a_full_disk() {
+    let world = World::new(&Yaml::default());
+    let disk = SmallDisk::new(&world);
+    disk.deploy("v1").expect(0);
+    world.configure(&Yaml::long_hold());
+    let deploy = disk.spawn(&["deploy", "--version", "v2", "--yes"]);
+    disk.wait_for_step("hold_50");
+    disk.fill(true);
+    disk.run(&["abort", "--yes"]).expect(0);
+    deploy.wait();
+    world.expect_serving("v1");
+    disk.fill(false);
+    let status = disk.status();
+    assert_eq!((&status["version"], &status["operation"]), (&"v1".into(), &Value::Null));
+    assert_eq!(world.running(), ["v1"]);
+}
+
+/// Nobody is there: what watches takes it back, with the space that is reserved for that.
+#[test]
+fn a_release_that_goes_bad_on_a_full_disk_is_taken_back() {
+    let world = World::new(&Yaml::blue_green());
+    let disk = SmallDisk::new(&world);
+    disk.deploy("v1").expect(0);
+    world.configure(&Yaml::blue_green().bake("10m").impatient());
+    let deploy = disk.spawn(&["deploy", "--version", "v2", "--yes"]);
+    disk.wait_for_step("bake");
+    world.expect_serving("v2");
+    disk.fill(true);
+    // It hangs, as programs do.
+    world.program_of("v2").signal(rustix::process::Signal::STOP);
+    deploy.wait().expect(10);
+    world.expect_serving("v1");
+    disk.fill(false);
+    assert_eq!(
+        (disk.status()["operation"].clone(), disk.version()),
+        (Value::Null, "v1".to_owned())
+    );
 }
