@@ -4,5 +4,5 @@ mod configuration;
 mod leaves;
 mod orders;
 mod takes_over;
-mod together;
+pub mod together;
 mod unit;

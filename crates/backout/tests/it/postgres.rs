@@ -4,6 +4,8 @@ use std::path::Path;
 
 use backout_testkit::postgres::{Cut, LOCKED_USER, PASSWORD, PostgresServer, Proxy, Setup, shared};
 
+use crate::controller::together;
+use crate::kills::quick;
 use crate::support::{Ran, World, Yaml, wait_for};
 
 const DATABASE: &str = "BACKOUT_DATABASE_URL";
@@ -231,6 +233,13 @@ fn in_a_hole_the_dead_man_takes_traffic_back() {
         (row["status"].as_str(), row["rejected"].as_bool()),
         (Some("rolled_back"), Some(false))
     );
+    world.run(&["audit", "verify"]).expect(0);
+}
+
+#[test]
+fn two_controllers_on_one_database_do_everything_once() {
+    let (world, _) = on_database(&quick(Yaml::default()));
+    together::do_everything_once(&world);
     world.run(&["audit", "verify"]).expect(0);
 }
 

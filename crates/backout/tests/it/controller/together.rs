@@ -10,7 +10,11 @@ use crate::support::{World, Yaml, wait_until};
 
 #[test]
 fn two_of_them_do_everything_once() {
-    let world = World::new(&quick(Yaml::default()));
+    do_everything_once(&World::new(&quick(Yaml::default())));
+}
+
+/// Two controllers on the ledger of this world, of which the one that leads is killed in a stage.
+pub fn do_everything_once(world: &World) {
     let controllers = [world.controller(), world.controller()];
     for version in ["v1", "v2", "v3"] {
         world.ordered(version).expect(0);
@@ -32,7 +36,7 @@ fn two_of_them_do_everything_once() {
     wait_until("the other one", || other.says("is taken up"));
     world.run(&["promote"]).expect(0);
     world.wait_for_status(4, &["stable"]);
-    assert_eq!(ended_well(&world, &["v4"]), "v4");
+    assert_eq!(ended_well(world, &["v4"]), "v4");
     let story = [
         "#4 deploy v4 stable",
         "#3 deploy v3 stable",

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::calls;
-use crate::support::{Background, World, wait_until};
+use crate::support::{Background, Ran, World, wait_until};
 use crate::sweep::{Scene, kept, scene_of};
 
 /// Term of a lease in these tests.
@@ -27,8 +27,15 @@ fn stopped_at(world: &World, instant: &str) -> Background {
     deploy
 }
 
-/// Somebody goes back meanwhile; then the holder goes on. What it can still do is returned: changing calls.
-pub fn wakes(scene: &Scene, world: &World, instant: &str) -> usize {
+/// What became of a holder that went on after somebody else had gone back.
+pub struct Woken {
+    /// Changing calls that it still made.
+    pub late: usize,
+    ran: Ran,
+}
+
+/// Somebody goes back meanwhile; then the holder goes on.
+pub fn wakes(scene: &Scene, world: &World, instant: &str) -> Woken {
     world.set("BACKOUT_LEASE_TERM_MS", &TERM.as_millis().to_string());
     let deploy = stopped_at(world, instant);
     // Its term has not ended: nobody else may work.
@@ -48,7 +55,7 @@ pub fn wakes(scene: &Scene, world: &World, instant: &str) -> usize {
     assert_eq!((world.story(), world.status()["version"].clone()), (story, live));
     let status = world.status();
     assert_eq!((&status["operation"], &status["watched_by"]), (&Value::Null, &Value::Null));
-    calls(world) - before
+    Woken { late: calls(world) - before, ran }
 }
 
 #[test]
@@ -67,8 +74,8 @@ fn a_script_is_not_called_by_who_lost_the_lease() {
         ] {
             scope.spawn(move || {
                 let world = scene.prepared();
-                let late = wakes(&scene, &world, instant);
-                assert_eq!(late, 0, "{instant}: called after the lease was lost");
+                let woken = wakes(&scene, &world, instant);
+                assert_eq!(woken.late, 0, "{instant}: called after the lease was lost");
                 let live = world.status()["version"].as_str().unwrap().to_owned();
                 assert!(["v0", "v1"].contains(&live.as_str()), "{instant}: {live}");
                 kept(&world);
@@ -88,4 +95,43 @@ fn a_proxy_does_not_obey_who_lost_the_lease() {
     world.expect_serving("v1");
     let tally = load.stop();
     assert_eq!((tally.failures(), tally.served.get("v2")), (0, None), "{tally:?}");
+}
+
+/// What nothing in the engine can hold back any more: the proxy does.
+#[test]
+fn a_proxy_refuses_who_was_stopped_after_the_last_look_at_the_lease() {
+    let scene = scene_of("process deploy then rollback");
+    let world = scene.prepared();
+    let load = world.load();
+    let woken = wakes(&scene, &world, "checked/router:1");
+    assert!(woken.ran.stderr.contains("epoch"), "the proxy refuses: {}", woken.ran.stderr);
+    let weights = world.status()["weights"].clone();
+    assert_eq!((&weights[0]["percent"], &weights[1]), (&100.into(), &Value::Null), "{weights}");
+    world.expect_serving("v1");
+    let tally = load.stop();
+    assert_eq!((tally.failures(), tally.served.get("v2")), (0, None), "{tally:?}");
+}
+
+/// A script is called that one time at most, and what it did then is seen and put right by whatever comes next.
+#[test]
+fn a_script_is_called_once_at_most_after_the_last_look_at_the_lease() {
+    let scene = scene_of("script stages deploy then rollback");
+    std::thread::scope(|scope| {
+        for instant in ["checked/target:1", "checked/router:1"] {
+            scope.spawn(move || {
+                let world = scene.prepared();
+                let woken = wakes(&scene, &world, instant);
+                assert!(
+                    woken.late <= 1,
+                    "{instant}: {} calls after the lease was lost",
+                    woken.late
+                );
+                world.run(&["deploy", "--version", "v3", "--yes"]).expect(0);
+                let runs = ["runs-a", "runs-b"].map(|slot| world.read(slot).trim().to_owned());
+                let run: Vec<_> = runs.iter().filter(|version| !version.is_empty()).collect();
+                assert_eq!(run, ["v3"], "{instant}");
+                kept(&world);
+            });
+        }
+    });
 }

@@ -71,7 +71,7 @@ fn is_woken(make: Make<'_>) {
     let scene = scene_of("script stages deploy then rollback");
     let world = scene.prepared();
     make(&world);
-    assert_eq!(stopped::wakes(&scene, &world, "after_effect/start:1"), 0);
+    assert_eq!(stopped::wakes(&scene, &world, "after_effect/start:1").late, 0);
 }
 
 fn has_another_time(make: Make<'_>) {
