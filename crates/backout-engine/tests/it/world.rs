@@ -52,6 +52,7 @@ pub struct World {
     pub config_files: FakeConfigFiles,
     pub interrupt: watch::Sender<Interrupt>,
     pub automatic: bool,
+    pub on_no_data: OnNoData,
     pub hosts: HostsPolicy,
 }
 
@@ -118,6 +119,7 @@ impl World {
             config_files: FakeConfigFiles::new(),
             interrupt: watch::channel(Interrupt::None).0,
             automatic: true,
+            on_no_data: OnNoData::Promote,
         }
     }
 
@@ -136,7 +138,7 @@ impl World {
                 How::Rolling => Strategy::Rolling { batch: Batch::Count(2), pause_ms: 1_000 },
                 How::BlueGreen => Strategy::BlueGreen { keep_old_ms: 0 },
                 How::Canary => {
-                    Strategy::Canary(CanaryPolicy { stages, on_no_data: OnNoData::Promote })
+                    Strategy::Canary(CanaryPolicy { stages, on_no_data: self.on_no_data })
                 }
             },
             router: match self.how {
