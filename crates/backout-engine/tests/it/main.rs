@@ -6,6 +6,8 @@ mod commands;
 mod controller;
 mod hosts;
 mod live_at;
+mod look;
+mod no_data;
 mod races;
 mod sweep;
 mod trip;
