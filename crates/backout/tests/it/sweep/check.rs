@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::outbox;
-use super::scene::{STARTS, Scene, Target};
+use super::scene::{DRILL, EJECT, ROLLBACK, STARTS, Scene, Target};
 use crate::support::{World, wait_until};
 
 /// Fails with what does not hold.
@@ -17,12 +17,48 @@ pub fn check(scene: &Scene, world: &World, kills: usize) {
     assert!(scene.ends.contains(&live.as_str()), "{live} is live, not one of {:?}", scene.ends);
     rows(world, &live);
     outbox::check(world);
+    if scene.command == DRILL {
+        drilled(scene, world);
+    }
+    if scene.command == EJECT {
+        let_go(scene, world, &live);
+    }
+    // Where nothing is live any more, something may go on all the same.
+    let runs = scene.goes_on.unwrap_or(&live);
     if scene.is_script() {
         calls(world, kills);
-        slots(scene, world, &live);
+        slots(scene, world, runs);
     } else {
         starts(scene, world, kills);
-        processes(world, &live);
+        processes(scene, world, runs);
+    }
+}
+
+/// It has made no deployment, and called no script; a script's folder knows of no drill.
+fn drilled(scene: &Scene, world: &World) {
+    if scene.then == ROLLBACK {
+        return;
+    }
+    assert_eq!(world.history().len(), scene.live.len(), "a drill is no deployment");
+    let calls = world.read("calls");
+    assert_eq!(calls.lines().count(), if scene.is_script() { scene.live.len() } else { 0 });
+    let status = world.status();
+    assert_eq!(status["slots"].as_array().unwrap().len(), 1, "its slot is empty: {status:#}");
+}
+
+/// Let go is all or nothing: what is not live any more has nothing of ours beside it, and nothing to go back to.
+fn let_go(scene: &Scene, world: &World, live: &str) {
+    let remembered = world.state_dir().join("scripts/shop/production");
+    if live == "-" {
+        // A look at what goes on may note again that its script reports versions.
+        let names = std::fs::read_dir(&remembered).into_iter().flatten().flatten();
+        let mut left: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        left.retain(|name| *name != "shop.json");
+        assert!(left.is_empty(), "{left:?} is left in {}", remembered.display());
+        let status = world.status();
+        assert_eq!(status["rollback_readiness"], Value::Null, "{status:#}");
+    } else if scene.is_script() {
+        assert!(remembered.exists(), "what is live is still known");
     }
 }
 
@@ -89,7 +125,7 @@ fn starts(scene: &Scene, world: &World, kills: usize) {
     }
 }
 
-fn processes(world: &World, live: &str) {
+fn processes(scene: &Scene, world: &World, live: &str) {
     if live == "-" {
         wait_until("the last process to end", || world.processes().is_empty());
         return;
@@ -97,5 +133,6 @@ fn processes(world: &World, live: &str) {
     assert_eq!(world.serving(), BTreeSet::from([live.to_owned()]), "users get what is live");
     assert_eq!(world.running(), [live], "one program");
     assert_eq!(world.supervisors().len(), 1, "one supervisor: {:?}", world.supervisors());
-    assert_eq!(world.proxies().len(), 1, "one proxy: {:?}", world.proxies());
+    let proxies = usize::from(scene.target != Target::Alone);
+    assert_eq!(world.proxies().len(), proxies, "{:?}", world.proxies());
 }

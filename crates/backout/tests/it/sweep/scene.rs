@@ -20,6 +20,8 @@ pub enum Target {
     Canary,
     BlueGreen,
     Recreate,
+    /// A process on a port of its own, without a proxy.
+    Alone,
 }
 
 /// What happened before the command that is killed.
@@ -49,6 +51,8 @@ pub struct Scene {
     pub ends: &'static [&'static str],
     /// A version whose build is bad.
     pub bad: bool,
+    /// What runs in the end, where nothing is live any more.
+    pub goes_on: Option<&'static str>,
 }
 
 const DEPLOY: &[&str] = &["deploy", "--version", "v2", "--yes"];
@@ -58,12 +62,15 @@ const RECOVER: &[&str] = &["recover", "--yes"];
 const ABORT: &[&str] = &["abort", "--yes"];
 const PROMOTE: &[&str] = &["promote"];
 const DOWN: &[&str] = &["down", "--yes"];
+pub const DRILL: &[&str] = &["drill", "--yes"];
+pub const EJECT: &[&str] = &["eject", "--yes"];
 const HOLD: &str = "after_intent/hold_50:1";
 
 const fn scene(name: &'static str, target: Target, command: &'static [&'static str]) -> Scene {
     let (live, ends): (&[&str], &[&str]) = (&["v1"], &["v1", "v2"]);
     let before = Before::Calm;
-    Scene { name, target, live, before, command, then: RECOVER, ends, bad: false }
+    let then = RECOVER;
+    Scene { name, target, live, before, command, then, ends, bad: false, goes_on: None }
 }
 
 const fn first(name: &'static str, target: Target) -> Scene {
@@ -103,6 +110,26 @@ const fn over(name: &'static str, target: Target) -> Scene {
     Scene { before: Before::Holding, command: ROLLBACK, ..then_back(name, target) }
 }
 
+/// The way back is rehearsed: what is live stays that.
+const fn drill(name: &'static str, target: Target) -> Scene {
+    Scene { live: &["v1", "v2"], ends: &["v2"], ..scene(name, target, DRILL) }
+}
+
+/// A drill that was cut off, and then a person goes back in earnest.
+const fn drill_then_back(name: &'static str, target: Target) -> Scene {
+    Scene { live: &["v0", "v1", "v2"], then: ROLLBACK, ends: &["v0", "v1"], ..drill(name, target) }
+}
+
+/// Backout goes, what runs stays.
+const fn eject(name: &'static str, target: Target) -> Scene {
+    Scene { ends: &["-", "v1"], goes_on: Some("v1"), ..scene(name, target, EJECT) }
+}
+
+/// Whatever an eject has left undone, the next deploy begins afresh over what runs.
+const fn eject_then_deploy(name: &'static str, target: Target) -> Scene {
+    Scene { then: DEPLOY, ends: &["v2"], goes_on: None, ..eject(name, target) }
+}
+
 /// All of them.
 pub const SCENES: &[Scene] = &[
     first("script first", Target::Script),
@@ -135,6 +162,14 @@ pub const SCENES: &[Scene] = &[
     after("process promote", Target::Canary, Before::CutOff(HOLD), PROMOTE),
     over("process take-over", Target::Canary),
     Scene { ends: &["-", "v1"], ..scene("process down", Target::BlueGreen, DOWN) },
+    drill("script drill", Target::Script),
+    drill("process drill", Target::BlueGreen),
+    drill("process alone drill", Target::Alone),
+    drill_then_back("process drill then rollback", Target::BlueGreen),
+    eject("script eject", Target::Script),
+    eject("process alone eject", Target::Alone),
+    eject_then_deploy("script eject then deploy", Target::Script),
+    eject_then_deploy("process alone eject then deploy", Target::Alone),
 ];
 
 /// Notes every call that changes something under its step, keeps per slot what runs, and where traffic goes.
@@ -191,6 +226,11 @@ bake_time: 100ms
         let yaml = match self.target {
             Target::BlueGreen => Yaml::blue_green(),
             Target::Recreate => Yaml::recreate(),
+            Target::Alone => Yaml {
+                router: String::new(),
+                process: "artifact: app, port: LISTEN".to_owned(),
+                ..Yaml::recreate()
+            },
             _ => Yaml {
                 strategy:
                     "{ canary: { stages: [50], hold: 200ms, hold_max: 3s, on_no_data: promote } }"
