@@ -10,7 +10,7 @@ use super::args::ConfigChoice;
 use crate::config::{nearest, parse_duration_ms};
 
 /// The safety checks of a rollback that `--override` may lift.
-pub const SAFETY_CHECKS: [&str; 11] = [
+pub const SAFETY_CHECKS: [&str; 12] = [
     "target_exists",
     "target_status",
     "artifact_available",
@@ -26,7 +26,7 @@ pub const SAFETY_CHECKS: [&str; 11] = [
 ];
 
 /// The checks of a deploy that `--override` may lift. A missing secret is none of them: nothing could be started.
-pub const DEPLOY_CHECKS: [&str; 7] = [
+pub const DEPLOY_CHECKS: [&str; 8] = [
     "artifact_available",
     "config_compatibility",
     "unit_files_unchanged",
