@@ -33,7 +33,7 @@ const MEASURED_MAX: usize = 1_000;
 /// So many missing rows are looked for one by one.
 const GAPS_MAX: usize = 100;
 
-/// Below this width the duration gives way.
+/// Below this width the age tells enough: moment and duration give way to what it was.
 const WIDE: usize = 100;
 
 /// A row, or what is wrong with it.
@@ -205,8 +205,16 @@ fn table(rows: &[Listed], more: bool, several: bool) -> Vec<String> {
     if rows.is_empty() {
         return vec!["no deployment matches".to_owned()];
     }
-    let now = Timestamp::now();
-    let width = terminal_width();
+    let mut lines = page(rows, several, Timestamp::now(), terminal_width());
+    if more {
+        let hint = format!("older ones: `backout history --limit {}`", rows.len() * 10);
+        lines.push(Text::new(DIM, hint).styled());
+    }
+    lines
+}
+
+/// The rows for a terminal of this width.
+fn page(rows: &[Listed], several: bool, now: Timestamp, width: usize) -> Vec<String> {
     let environment = several.then_some(("ENVIRONMENT", Align::Left));
     let columns = [
         ("#", Align::Right),
@@ -223,12 +231,17 @@ fn table(rows: &[Listed], more: bool, several: bool) -> Vec<String> {
         let name = several.then(|| Text::from(name.to_string()));
         table.row(name.into_iter().chain(cells(row, now, width >= WIDE)));
     }
-    let mut lines = table.render(0, width, false);
-    if more {
-        let hint = format!("older ones: `backout history --limit {}`", rows.len() * 10);
-        lines.push(Text::new(DIM, hint).styled());
-    }
-    lines
+    table.render(0, width, false)
+}
+
+/// Rows of one environment, as they are listed.
+#[cfg(test)]
+pub fn page_of(rows: &[Deployment], now: Timestamp, width: usize) -> Vec<String> {
+    let listed = |row: &Deployment| {
+        let measured = Measured::default();
+        (row.key.environment.clone(), Row::Deployment(Box::new(row.clone()), measured))
+    };
+    page(&rows.iter().map(listed).collect::<Vec<_>>(), false, now, width)
 }
 
 fn cells(row: &Row, now: Timestamp, wide: bool) -> Vec<Text> {
@@ -241,12 +254,13 @@ fn cells(row: &Row, now: Timestamp, wide: bool) -> Vec<Text> {
             return cells;
         }
     };
+    let started = row.started_at.strftime("%Y-%m-%d %H:%M");
     let took = row.completed_at.map(|end| words::span(row.started_at, end)).unwrap_or_default();
     vec![
         Text::from(row.number.to_string()),
         Text::new(BOLD, row.version.as_str()),
         Text::new(of_status(row.status), row.status.as_str()),
-        Text::from(row.started_at.strftime("%Y-%m-%d %H:%M").to_string()),
+        if wide { Text::from(started.to_string()) } else { Text::default() },
         Text::from(words::short_age(row.started_at, now)),
         if wide { Text::from(took) } else { Text::default() },
         what(row).and(DIM, measures(measured)),

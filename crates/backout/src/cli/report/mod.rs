@@ -6,6 +6,8 @@ pub mod inspect;
 pub mod json;
 pub mod judge;
 pub mod outcome;
+#[cfg(test)]
+mod pages;
 pub mod progress;
 pub mod question;
 pub mod status;

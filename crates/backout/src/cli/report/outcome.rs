@@ -116,8 +116,10 @@ fn stuck(outcome: &Outcome) -> CommandError {
 fn headline(outcome: &Outcome, code: u8) -> String {
     let operation = outcome.operation();
     let plan = &operation.plan;
+    let names: Vec<&str> = plan.services.iter().map(|name| name.as_str()).collect();
+    let only = if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) };
     let what = format!(
-        "{}{}{}",
+        "{}{}{}{only}",
         plan.kind,
         plan.deployment.map(|n| format!(" #{n}")).unwrap_or_default(),
         plan.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default()

@@ -197,7 +197,8 @@ impl Page {
             fields.add("overrides", plan.overrides.join(", "));
         }
         self.fields(&fields);
-        self.table(&steps(plan, there(state)), false);
+        // An error is read to its end.
+        self.table(&steps(plan, there(state)), true);
     }
 
     fn rollback(&mut self, record: &RollbackRecord, inspected: &Inspected) {
