@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use super::options::{Draw, Options};
 use super::own_time::OwnTime;
 use super::pool::{Job, Pool};
-use super::record::{Loss, Recorder};
+use super::record::{AT_WORK, Loss, Recorder};
 use super::run::Survived;
 use super::scene::{self, Scene, scene_of};
 use super::{check, intent, kept, run, tracer};
-use crate::support::World;
+use crate::support::{World, Yaml, wait_until};
 
 /// Scripts: all that their world is are files.
 const SCENES: [&str; 4] =
@@ -58,6 +58,8 @@ fn records_are_whole(folder: &Path) {
         }
         if path.is_dir() {
             records_are_whole(&path);
+        } else if path.to_string_lossy().ends_with(AT_WORK) {
+            continue;
         } else if path.extension().is_some_and(|end| end == "json") {
             let bytes = fs::read(&path).unwrap();
             let whole = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok();
@@ -122,6 +124,47 @@ fn names_are_safe_before_anything_depends_on_them() {
         let recorder = recorded(&scene, &world, usize::MAX);
         assert_eq!(recorder.careless(), Vec::<String>::new(), "{name}");
     }
+}
+
+/// Ends the proxy however the test ends: its tracer waits for it.
+struct Ends<'a>(&'a World);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        for proxy in self.0.proxies() {
+            proxy.signal(rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// The proxy keeps its routes by itself, in a process of its own.
+#[test]
+fn routes_of_the_proxy_are_synced_before_and_under_their_name() {
+    let world = World::new(&Yaml::blue_green());
+    let folder = world.state_dir().join("proxy");
+    fs::create_dir_all(&folder).unwrap();
+    for private in [&folder, &world.state_dir()] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let mut recorder = Recorder::new(&folder, &world.folder(), usize::MAX);
+    let command = world.command(&["proxy", "--dir", folder.to_str().unwrap()]);
+    std::thread::scope(|scope| {
+        let traced = scope.spawn(|| tracer::trace(&command, &mut recorder));
+        let _ends = Ends(&world);
+        wait_until("the proxy", || {
+            !world.proxies().is_empty() && folder.join("admin.sock").exists()
+        });
+        world.deployed("v1");
+        world.deployed("v2");
+        world.rollback(&["--force"]).expect(0);
+        world.run(&["down", "--yes"]).expect(0);
+        assert_eq!(traced.join().unwrap().code, Some(0));
+    });
+    assert!(recorder.named("routes.json") >= 4, "{:?}", recorder.changes);
+    // It streams and answers all the while. Who it is, and how long a dead-man still runs, has to survive no power cut.
+    let mut careless = recorder.careless_with(usize::MAX);
+    careless.retain(|said| !said.contains("deadlines.json") && !said.contains("/proxy/pid "));
+    assert_eq!(careless, Vec::<String>::new());
 }
 
 /// For the mistakes: what is not synced is gone, at each of many instants.

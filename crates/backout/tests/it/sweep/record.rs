@@ -16,6 +16,10 @@ const BESIDE: usize = 2;
 const CREATE: u64 = 0o100;
 const TRUNCATE: u64 = 0o1000;
 
+/// Which call is at work now. It does not outlive the machine, so that it need not be safe, and whoever reads it takes
+/// whatever a power cut left of it.
+pub const AT_WORK: &str = ".run.json";
+
 /// A file, whatever it is called.
 type Inode = usize;
 
@@ -142,10 +146,25 @@ impl Recorder {
         }
     }
 
+    /// How often a file was given this name.
+    pub fn named(&self, name: &str) -> usize {
+        let is_named = |change: &&Change| matches!(change, Change::Name { path, renamed: true, .. } if path.ends_with(name));
+        self.changes.iter().filter(is_named).count()
+    }
+
     /// Names that were given to files not synced, or were not safe before the next effect.
     pub fn careless(&self) -> Vec<String> {
+        self.careless_with(BESIDE)
+    }
+
+    /// The same where so much goes on beside it.
+    pub fn careless_with(&self, beside: usize) -> Vec<String> {
         let renames = self.changes.iter().enumerate().filter_map(|(at, change)| match change {
-            Change::Name { path, inode, renamed: true } => Some((at, path, *inode)),
+            Change::Name { path, inode, renamed: true }
+                if !path.to_string_lossy().ends_with(AT_WORK) =>
+            {
+                Some((at, path, *inode))
+            }
             _ => None,
         });
         let mut found = Vec::new();
@@ -165,7 +184,7 @@ impl Recorder {
             let safe = later.iter().position(folder).unwrap_or(later.len());
             let begun =
                 later[..safe].iter().filter(|change| matches!(change, Change::Effect)).count();
-            if safe == later.len() || begun > BESIDE {
+            if safe == later.len() || begun > beside {
                 found.push(format!("the folder of {} was not synced", path.display()));
             }
         }
