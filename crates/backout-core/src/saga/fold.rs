@@ -48,6 +48,8 @@ pub struct StepState {
     pub attempts: u32,
     /// Tries that were begun since the last `retry`: these count against the limit.
     pub counted_attempts: u32,
+    /// A try may have had an effect: its outcome was not known, or not recorded.
+    pub may_have_begun: bool,
     /// First try.
     pub started_at: Option<Timestamp>,
     /// Last entry about it.
@@ -64,6 +66,7 @@ impl StepState {
             phase: StepPhase::Pending,
             attempts: 0,
             counted_attempts: 0,
+            may_have_begun: false,
             started_at: None,
             changed_at: None,
             error: None,
@@ -195,6 +198,8 @@ fn apply(plan: &Plan, state: &mut State, entry: &Entry) -> Result<(), String> {
         }
         EntryKind::Requested { request, kind, .. } => requested(plan, state, request, *kind),
         EntryKind::TrafficSafe => state.traffic_safe_at = state.traffic_safe_at.or(Some(entry.at)),
+        // Said at each stage, it is one warning all the same.
+        EntryKind::Warning { message } if state.warnings.contains(message) => {}
         EntryKind::Warning { message } => state.warnings.push(message.clone()),
         EntryKind::Stuck { step, reason } => {
             check_index(state, *step)?;
@@ -288,11 +293,16 @@ fn step_entry(step: &mut StepState, kind: &EntryKind, at: Timestamp) -> Result<(
                     ErrorClass::Permanent => StepPhase::Refused,
                     ErrorClass::Unknown => StepPhase::Unknown,
                 };
+                step.may_have_begun |= *class == ErrorClass::Unknown;
             }
             phase => return illegal(phase, "failed"),
         },
         EntryKind::StepNotApplied { .. } => match step.phase {
-            StepPhase::Running | StepPhase::Unknown => step.phase = StepPhase::Pending,
+            // Its postcondition does not hold: that is not to say that nothing was done.
+            StepPhase::Running | StepPhase::Unknown => {
+                step.phase = StepPhase::Pending;
+                step.may_have_begun = true;
+            }
             phase => return illegal(phase, "not applied"),
         },
         _ => match step.phase {

@@ -104,6 +104,22 @@ fn a_deploy_that_failed_before_any_change() {
 }
 
 #[test]
+fn a_warning_that_each_stage_gives_is_kept_once() {
+    let setup = CANARY;
+    let (policy, old, new) = (setup.policy(), setup.release("1"), setup.release("3"));
+    let situation = Start::LiveRuns.situation(setup);
+    let cx = context(setup, &policy, 3);
+    let left = live(2, &new, Slot::B);
+    let plan = plan_rollback(&cx, &situation, &wish(&old, Some(left))).unwrap();
+    let entry = |kind| Entry { format: ENTRY_FORMAT, at: at(5), epoch: 1, kind };
+    let says = |message: &str| entry(EntryKind::Warning { message: message.to_owned() });
+    let claimed = entry(EntryKind::Claimed { holder: "ann@host:1".to_owned() });
+    let entries = [claimed, says("no traffic"), says("no traffic"), says("no baseline")];
+    let state = fold(&plan, &entries).unwrap();
+    assert_eq!(state.warnings, ["no traffic", "no baseline"]);
+}
+
+#[test]
 fn a_rollback_that_failed_before_any_change() {
     let setup = CANARY;
     let (policy, old, new) = (setup.policy(), setup.release("1"), setup.release("3"));
