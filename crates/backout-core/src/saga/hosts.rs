@@ -17,8 +17,9 @@ pub fn untouched_hosts(plan: &Plan, state: &State, target: &Live) -> BTreeSet<Ho
     for (step, progress) in plan.steps.iter().zip(&state.steps) {
         if let Action::Start { host, .. } | Action::Stop { host, .. } = &step.action {
             all.insert(host.clone());
-            // A failure that may pass is one without an effect: the host was never reached.
-            if progress.attempts > 0 && progress.phase != StepPhase::Failed {
+            // A failure that may pass is one without an effect: where there was no other, the host was never reached.
+            let reached = progress.phase != StepPhase::Failed || progress.may_have_begun;
+            if progress.attempts > 0 && reached {
                 begun.insert(host.clone());
             }
         }

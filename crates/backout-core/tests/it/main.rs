@@ -6,6 +6,7 @@
 mod enumeration;
 mod fixtures;
 mod golden;
+mod hosts;
 mod journal_properties;
 mod lint;
 mod mutants;
