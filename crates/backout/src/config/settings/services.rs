@@ -216,6 +216,24 @@ fn refuse_only_jobs(
     }
 }
 
+/// Two services can't have one unit, nor one link.
+fn refuse_shared_places(
+    services: &BTreeMap<ServiceName, Service>,
+    at_of: &impl Fn(&ServiceName) -> Position,
+    found: &mut Findings,
+) {
+    let units = services.values().filter_map(|service| match &service.target {
+        TargetSpec::Systemd(unit) => Some((at_of(&service.name), service.name.as_str(), unit)),
+        _ => None,
+    });
+    systemd::refuse_shared(units, found);
+    let trees = services.values().filter_map(|service| match &service.target {
+        TargetSpec::Git(spec) => Some((at_of(&service.name), service.name.as_str(), spec)),
+        _ => None,
+    });
+    git::refuse_shared(trees, found);
+}
+
 /// What depends on services, router and strategy together.
 pub(super) fn check_together(
     raw: &Raw,
@@ -248,16 +266,7 @@ pub(super) fn check_together(
             "write `traffic: none` for the others, or put each into a file of its own",
         );
     }
-    let units = services.values().filter_map(|service| match &service.target {
-        TargetSpec::Systemd(unit) => Some((at_of(&service.name), service.name.as_str(), unit)),
-        _ => None,
-    });
-    systemd::refuse_shared(units, found);
-    let trees = services.values().filter_map(|service| match &service.target {
-        TargetSpec::Git(spec) => Some((at_of(&service.name), service.name.as_str(), spec)),
-        _ => None,
-    });
-    git::refuse_shared(trees, found);
+    refuse_shared_places(services, &at_of, found);
     let side_by_side = !matches!(policy.strategy, Strategy::Recreate | Strategy::Rolling { .. });
     for service in services.values() {
         let port = match &service.target {
