@@ -59,7 +59,7 @@ fn it_has_every_field_that_was_promised() {
     let readiness = &status["rollback_readiness"];
     assert_eq!(
         keys(readiness),
-        ["checked_at", "checks", "deployment", "drill", "expected_ms", "ready", "version"]
+        ["checked_at", "checks", "deployment", "drill", "expected_ms", "found", "ready", "version"]
     );
     assert_eq!((&readiness["deployment"], &readiness["version"]), (&json!(1), &json!("v1")));
     assert_eq!(readiness["ready"], true);
