@@ -146,8 +146,9 @@ async fn what_is_in_the_way_is_told_apart() {
     let mut other = it.bench.elsewhere.replace(named("gone.sock"));
     let error = it.bench.target().observe(&unit, Some(&v1)).await.unwrap_err();
     assert!(
-        error.class == ErrorClass::Transient && error.message.contains("gone.sock` on host0")
-            || error.message.contains("there is no socket"),
+        error.class == ErrorClass::Transient
+            && error.message.contains("Docker on host0")
+            && error.message.contains("gone.sock"),
         "{error}"
     );
     std::fs::write(it.servers.home(0).join("file"), "").unwrap();
