@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use backout_core::model::ReplicaBatch;
-use backout_core::ports::{AdapterError, Receipt};
+use backout_core::ports::{AdapterError, ErrorClass, Receipt};
 use jiff::Timestamp;
 
 use super::model::Model;
@@ -68,7 +68,12 @@ impl Starting<'_> {
         }
         let mut one = together;
         one.keep_only(&members);
-        self.make(name, &one, batch).await?;
+        let made = self.make(name, &one, batch).await;
+        // Of a range of ports the engine takes another one the next time.
+        made.map_err(|error| match one.published(name).is_empty() {
+            false if is_taken(&error) => AdapterError { class: ErrorClass::Transient, ..error },
+            _ => error,
+        })?;
         self.await_ready(name, batch).await?;
         let (own, others) = self.end_surplus(name, batch).await?;
         if others == 0 {
@@ -94,14 +99,17 @@ impl Starting<'_> {
         if labels::owner(container).is_none() {
             return self.restore && observe::has_image_of(container, self.release, self.unit);
         }
-        let made_for = container.label(labels::DEPLOYMENT);
         let same_image = container
             .label(labels::IMAGE)
             .is_some_and(|image| image == format!("{IMAGE_SCHEME}{}", container.image));
         labels::is_of(container, &self.unit.key)
             && container.label(labels::RELEASE) == Some(self.release.id.as_str())
             && same_image
-            && (self.restore || made_for == Some(self.deployment.to_string().as_str()))
+            && (self.restore || self.has_made(container))
+    }
+
+    fn has_made(&self, container: &Container) -> bool {
+        container.label(labels::DEPLOYMENT) == Some(self.deployment.to_string().as_str())
     }
 
     /// Makes and starts what is missing, and never more than there is room for.
@@ -157,6 +165,8 @@ impl Starting<'_> {
                         (since.elapsed() < SETTLE).then(|| "runs, but not for long".to_owned())
                     }
                     Fitness::Starting => Some(words(container)),
+                    // It was so before, and waiting for it helps nobody.
+                    Fitness::Failed(_) if self.restore && !self.has_made(container) => None,
                     Fitness::Failed(why) if self.restore => Some(why),
                     Fitness::Failed(why) => return Err(self.failed(container, &why)),
                 };
@@ -206,6 +216,11 @@ impl Starting<'_> {
         stop::end(self.options, &ended, stop::DEFAULT_GRACE_MS).await?;
         Ok((own - of_own, beside - of_others))
     }
+}
+
+fn is_taken(error: &AdapterError) -> bool {
+    let taken = ["port is already allocated", "address already in use"];
+    taken.iter().any(|words| error.message.contains(words))
 }
 
 fn size(number: u32) -> usize {
