@@ -3,6 +3,7 @@
 mod compose;
 mod hosts;
 mod ledger;
+mod systemd;
 
 pub use compose::check_compose;
 pub use hosts::{close_connections, hosts};
@@ -26,10 +27,9 @@ use backout_adapters::target::compose::definition_files;
 use backout_adapters::target::process::{
     ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
 };
-use backout_adapters::target::systemd::{SystemdArtifacts, own_files};
+use backout_adapters::target::systemd::own_files;
 use backout_adapters::target::{
-    GitTarget, GitTargetOptions, ScriptTarget, ScriptTargetOptions, SystemdTarget,
-    SystemdTargetOptions, worktrees,
+    GitTarget, GitTargetOptions, ScriptTarget, ScriptTargetOptions, worktrees,
 };
 use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
@@ -53,6 +53,7 @@ pub use backout_ledger::{
     holder_for_this_process,
 };
 pub use ledger::{DATABASE_VARIABLE, LedgerPlace, OpenLedger, is_missing};
+pub use systemd::check_systemd;
 
 /// Serves as the built-in proxy until it is told to end.
 ///
@@ -152,10 +153,9 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
             target
         }
         TargetKind::Systemd => {
-            let services = s.settings.services.values();
-            let kept = SystemdArtifacts::new(files.clone(), s.folder, &s.settings.key, services);
-            artifacts = Arc::new(kept);
-            Arc::new(systemd(s.settings, s.folder, s.state_dir, &s.ledger_id, files))
+            let (target, kept) = systemd::systemd(s, files);
+            artifacts = kept;
+            target
         }
     };
     let target: Arc<dyn Target> = Arc::new(MixedTarget::new(target, s.ledger.clone()));
@@ -206,51 +206,18 @@ fn git(s: &Surroundings<'_>) -> (Arc<dyn Target>, Arc<GitArtifacts>) {
     (Arc::new(target), commits)
 }
 
-fn systemd(
-    settings: &Settings,
-    folder: &Path,
-    state_dir: &Path,
-    ledger: &LedgerId,
-    artifacts: Arc<FileArtifacts>,
-) -> SystemdTarget {
-    SystemdTarget::new(SystemdTargetOptions {
-        state_dir: state_dir.to_owned(),
-        folder: folder.to_owned(),
-        key: settings.key.clone(),
-        ledger: ledger.clone(),
-        artifacts,
-        services: settings.services.clone(),
-        beside: settings.policy.router != RouterPolicy::None,
-    })
-}
-
 /// Something that was looked at, and how it is.
 pub type Finding = (&'static str, Result<String, AdapterError>);
-
-/// What units need, looked at: the service manager, the units themselves.
-pub async fn check_systemd(settings: &Settings, folder: &Path) -> Vec<Finding> {
-    // Nothing is kept or marked here, so that neither ledger nor state folder are needed.
-    let ledger = LedgerId::new("led_none").expect("it is a valid id");
-    let files = Arc::new(FileArtifacts::new(folder, folder));
-    let target = systemd(settings, folder, folder, &ledger, files);
-    let services: Vec<_> = settings
-        .services
-        .iter()
-        .filter_map(|(name, service)| match &service.target {
-            TargetSpec::Systemd(spec) => Some((name.clone(), spec.clone())),
-            _ => None,
-        })
-        .collect();
-    backout_adapters::target::systemd::check(&target, &services).await
-}
 
 /// What is versioned with every release: the files under `config:`, and those that the target's definition is made of.
 pub fn config_globs(settings: &Settings, folder: &Path) -> Vec<String> {
     let mut globs = settings.config_globs.clone();
+    let here = settings.hosts.iter().any(HostName::is_local);
     for service in settings.services.values() {
         let own = match &service.target {
             TargetSpec::Compose(spec) => definition_files(folder, &spec.files, &spec.env_files),
-            TargetSpec::Systemd(spec) => own_files(folder, &spec.unit)
+            // What lies here is not what defines the units of other hosts.
+            TargetSpec::Systemd(spec) if here => own_files(folder, &spec.unit)
                 .iter()
                 .map(|path| glob::Pattern::escape(path))
                 .collect(),

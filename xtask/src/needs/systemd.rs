@@ -7,7 +7,9 @@ use std::process::Command;
 use crate::{Outcome, run};
 
 /// What is in it beside the smallest system.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server";
+/// Another one for each change of what is in it; the testkit looks there.
+const FOLDER: &str = "systemd/root-2";
 /// What nobody reads there.
 const UNREAD: [&str; 5] = [
     "var/cache/apt/archives",
@@ -18,7 +20,7 @@ const UNREAD: [&str; 5] = [
 ];
 
 fn root(tools: &Path) -> PathBuf {
-    tools.join("systemd/root")
+    tools.join(FOLDER)
 }
 
 pub(super) fn is_there(tools: &Path) -> bool {
@@ -34,7 +36,7 @@ pub(super) fn install(tools: &Path) -> Outcome<()> {
     let failed = |what: &str, e: std::io::Error| format!("failed to {what}: {e}");
     let (suite, mirror) = (suite()?, mirror()?);
     let folder = tools.join("systemd");
-    let new = folder.join("root.new");
+    let new = tools.join(format!("{FOLDER}.new"));
     std::fs::create_dir_all(&folder).map_err(|e| failed("make a folder", e))?;
     // A run that was cut short leaves half a system.
     let _ = std::fs::remove_dir_all(&new);

@@ -12,15 +12,40 @@ use fs_err as fs;
 /// # Errors
 /// Names the file. The old content stays.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = parent_of(path)?;
-    let mut temporary = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    if !mutant("file_not_synced") {
-        temporary.as_file().sync_all()?;
+    Prepared::new(path, bytes, mode)?.put()?;
+    sync_dir(parent_of(path)?)
+}
+
+/// A file that stands durable beside its place, for several that one sync of their folder is enough for.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    path: &'a Path,
+    temporary: tempfile::NamedTempFile,
+}
+
+impl<'a> Prepared<'a> {
+    /// Writes and syncs it. Dropped, it is removed.
+    ///
+    /// # Errors
+    /// Names the file. The old content stays.
+    pub fn new(path: &'a Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let folder = parent_of(path)?;
+        let mut temporary = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        if !mutant("file_not_synced") {
+            temporary.as_file().sync_all()?;
+        }
+        Ok(Self { path, temporary })
     }
-    temporary.persist(path).map_err(|e| e.error)?;
-    sync_dir(folder)
+
+    /// Puts it in its place; durable once the folder is synced ([`sync_dir`]).
+    ///
+    /// # Errors
+    /// Names the file. The old content stays.
+    pub fn put(self) -> io::Result<()> {
+        self.temporary.persist(self.path).map(drop).map_err(|e| e.error)
+    }
 }
 
 /// Whether `BACKOUT_MUTANT` names this mistake: the proofs must catch it. Release builds make none.

@@ -14,7 +14,9 @@ mod ports;
 pub mod procfs;
 mod ssh;
 
-pub use atomic::{create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic};
+pub use atomic::{
+    Prepared, create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic,
+};
 pub use capture::Captured;
 pub(crate) use capture::{last_bytes, printable};
 pub(crate) use command::start_error;

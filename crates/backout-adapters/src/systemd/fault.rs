@@ -103,7 +103,7 @@ impl Fault {
     }
 }
 
-const DENIED_HINT: &str =
+pub(super) const DENIED_HINT: &str =
     "run as root, let polkit allow org.freedesktop.systemd1.manage-units, or use `bus: user`";
 
 fn where_to_look(bus: &SystemdBus) -> &'static str {

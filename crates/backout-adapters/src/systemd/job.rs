@@ -42,6 +42,9 @@ pub(crate) enum Ended {
     Late,
 }
 
+/// Ends of jobs, from the moment on in which somebody began to listen.
+pub(crate) struct Ends(MessageStream);
+
 impl Manager {
     /// Asks for a job and waits until it has ended, or until a look at the unit says that this is enough.
     pub(crate) async fn job(
@@ -49,9 +52,9 @@ impl Manager {
         verb: Verb,
         unit: &str,
         until: Instant,
+        Ends(mut removed): Ends,
         enough: impl Fn(&UnitState) -> bool,
     ) -> Result<Ended, Fault> {
-        let mut removed = self.removed_jobs().await?;
         let answer = self.call(PATH, MANAGER, verb.method(), &(unit, "replace")).await?;
         let ours: OwnedObjectPath = answer.body().deserialize().map_err(Fault::of)?;
         let number = number_of(&ours);
@@ -84,8 +87,8 @@ impl Manager {
         }
     }
 
-    /// Ends of jobs from now on.
-    async fn removed_jobs(&self) -> Result<MessageStream, Fault> {
+    /// Listens for the ends of jobs: before one is asked for.
+    pub(crate) async fn listen(&self) -> Result<Ends, Fault> {
         // The manager only tells those who have asked to be told.
         match self.call(PATH, MANAGER, "Subscribe", &()).await {
             Ok(_) => {}
@@ -102,7 +105,7 @@ impl Manager {
             .build()
             .map_err(Fault::of)?;
         match MessageStream::for_match_rule(rule, &connection, Some(QUEUE)).await {
-            Ok(stream) => Ok(stream),
+            Ok(stream) => Ok(Ends(stream)),
             Err(error) => {
                 self.disconnect().await;
                 Err(Fault::of(error).before_asking())

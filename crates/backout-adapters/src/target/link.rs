@@ -13,10 +13,7 @@ use crate::host::sync_dir;
 /// When something else stands there.
 pub(crate) fn target(link: &Path) -> io::Result<Option<PathBuf>> {
     match fs::read_link(link) {
-        Ok(to) => {
-            let whole = link.parent().unwrap_or(Path::new("/")).join(to);
-            Ok(Some(whole.components().collect()))
-        }
+        Ok(to) => Ok(Some(whole(link, &to))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
@@ -26,15 +23,40 @@ pub(crate) fn target(link: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
+/// The whole path that a link's text means.
+pub(crate) fn whole(link: &Path, text: &Path) -> PathBuf {
+    parent(link).join(text).components().collect()
+}
+
+/// The text by which a link leads somewhere: as it is written it can be moved together with its folder.
+pub(crate) fn text_for(link: &Path, to: &Path) -> PathBuf {
+    to.strip_prefix(parent(link)).unwrap_or(to).to_owned()
+}
+
+/// What stands beside a link while it is replaced.
+pub(crate) fn temporary(link: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(link.file_name().unwrap_or_default());
+    name.push(".backout-new");
+    parent(link).join(name)
+}
+
+fn parent(link: &Path) -> &Path {
+    link.parent().unwrap_or(Path::new("/"))
+}
+
 /// Makes the link lead to a folder, in one step that is there whole after a power cut, or not at all.
 ///
 /// # Errors
 /// Names what could not be written. The link leads where it led.
 pub(crate) fn switch(link: &Path, to: &Path) -> io::Result<()> {
-    let parent = link.parent().unwrap_or(Path::new("/"));
-    // As it is written it can be moved together with its folder.
-    put(link, to.strip_prefix(parent).unwrap_or(to))?;
-    sync_dir(parent)
+    lead(link, to)?;
+    sync_dir(parent(link))
+}
+
+/// The same, durable once its folder is synced.
+pub(crate) fn lead(link: &Path, to: &Path) -> io::Result<()> {
+    put(link, &text_for(link, to))
 }
 
 /// Makes a link with this text in one step, in place of a link or file.
@@ -42,11 +64,7 @@ pub(crate) fn switch(link: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// Names what could not be written.
 pub(crate) fn put(link: &Path, text: &Path) -> io::Result<()> {
-    let parent = link.parent().unwrap_or(Path::new("/"));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(link.file_name().unwrap_or_default());
-    name.push(".backout-new");
-    let temporary = parent.join(name);
+    let temporary = temporary(link);
     remove_link(&temporary)?;
     fs::os::unix::fs::symlink(text, &temporary)?;
     fs::rename(&temporary, link)

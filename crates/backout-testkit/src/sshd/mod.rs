@@ -1,4 +1,5 @@
 //! Real sshd on ports of this machine, each with a home folder of its own, and an ssh configuration that knows them.
+//! They may run inside of systems of the tests' own ([`Machine`]): then a login reaches their units.
 
 #![allow(clippy::unwrap_used, reason = "tests shall panic")]
 
@@ -10,9 +11,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use relay::Relay;
+
+use crate::systemd::Machine;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Daemons live there, which is not on everybody's `PATH`.
@@ -22,10 +26,14 @@ const SSHD: &str = "/usr/sbin/sshd";
 pub struct SshServers {
     folder: tempfile::TempDir,
     servers: Vec<Server>,
+    /// Where they run, if not here.
+    machines: Vec<Arc<Machine>>,
 }
 
 struct Server {
     daemon: Child,
+    /// The server's own process, which the daemon may only have brought inside.
+    pid: u32,
     port: u16,
     /// What the configuration names: the server itself, or a relay in front of it.
     reached_by: u16,
@@ -38,12 +46,25 @@ impl SshServers {
     /// When one does not come up.
     #[must_use]
     pub fn start(count: usize) -> Self {
+        Self::of(count, Vec::new())
+    }
+
+    /// One in each of these systems, which see the folder of temporary files as it is here.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[must_use]
+    pub fn inside(machines: Vec<Arc<Machine>>) -> Self {
+        Self::of(machines.len(), machines)
+    }
+
+    fn of(count: usize, machines: Vec<Arc<Machine>>) -> Self {
         let folder = tempfile::Builder::new().prefix("sshd-").tempdir().unwrap();
         make_privilege_folder();
         keygen(&folder.path().join("login"));
         let public = std::fs::read(folder.path().join("login.pub")).unwrap();
         std::fs::write(folder.path().join("authorized"), public).unwrap();
-        let mut this = Self { folder, servers: Vec::new() };
+        let mut this = Self { folder, servers: Vec::new(), machines };
         for index in 0..count {
             std::fs::create_dir(this.home(index)).unwrap();
             keygen(&this.host_key(index));
@@ -110,8 +131,7 @@ impl SshServers {
 
     /// Stops a server and ends its sessions.
     pub fn stop(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        end(&mut server.daemon);
+        end(&mut self.servers[index]);
     }
 
     /// A stopped server comes back on its port.
@@ -126,13 +146,13 @@ impl SshServers {
 
     /// Ends the sessions of a server, as a machine that dies does; it goes on listening.
     pub fn kill_sessions(&self, index: usize) {
-        kill_children(self.servers[index].daemon.id());
+        kill_children(self.servers[index].pid);
     }
 
     /// How many connections a server has.
     #[must_use]
     pub fn connections(&self, index: usize) -> usize {
-        children(self.servers[index].daemon.id()).len()
+        children(self.servers[index].pid).len()
     }
 
     fn host_key(&self, index: usize) -> PathBuf {
@@ -144,10 +164,16 @@ impl SshServers {
         loop {
             let port = port.unwrap_or_else(free_port);
             let mut daemon = self.spawn(index, port);
-            if comes_up(&mut daemon, port) {
-                return Server { daemon, port, reached_by: port };
+            let up = comes_up(&mut daemon, port);
+            let pid = match self.machines.get(index) {
+                Some(_) => children(daemon.id()).first().copied().unwrap_or(daemon.id()),
+                None => daemon.id(),
+            };
+            let mut server = Server { daemon, pid, port, reached_by: port };
+            if up {
+                return server;
             }
-            end(&mut daemon);
+            end(&mut server);
             let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
             assert!(begun.elapsed() < PATIENCE, "sshd does not come up: {log}");
         }
@@ -159,7 +185,14 @@ impl SshServers {
 
     fn spawn(&self, index: usize, port: u16) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log(index)).unwrap();
-        let mut command = Command::new(SSHD);
+        let mut command = match self.machines.get(index) {
+            Some(machine) => {
+                let made = machine.inside("mkdir").args(["-p", "/run/sshd"]).status();
+                assert!(made.unwrap().success(), "a folder of sshd's own");
+                machine.inside(SSHD)
+            }
+            None => Command::new(SSHD),
+        };
         command.args(["-D", "-e", "-f", "/dev/null", "-p", &port.to_string()]);
         command.arg("-h").arg(self.host_key(index));
         for setting in [
@@ -214,17 +247,18 @@ impl SshServers {
 
 impl Drop for SshServers {
     fn drop(&mut self) {
-        for server in &mut self.servers {
-            end(&mut server.daemon);
-        }
+        self.servers.iter_mut().for_each(end);
     }
 }
 
-fn end(daemon: &mut Child) {
+fn end(server: &mut Server) {
     // First the daemon, so that no session begins while the others end.
-    let sessions = children(daemon.id());
-    let _ = daemon.kill();
-    let _ = daemon.wait();
+    let sessions = children(server.pid);
+    if server.pid != server.daemon.id() {
+        signal(server.pid);
+    }
+    let _ = server.daemon.kill();
+    let _ = server.daemon.wait();
     sessions.into_iter().for_each(kill);
 }
 

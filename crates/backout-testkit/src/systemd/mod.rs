@@ -14,7 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Units of the small system that have no work there, or would tidy up folders that are not theirs.
-const MASKED: [&str; 8] = [
+const MASKED: [&str; 10] = [
+    // The network is this machine's.
+    "ssh.service",
+    "ssh.socket",
     "systemd-tmpfiles-setup.service",
     "systemd-tmpfiles-clean.service",
     "systemd-tmpfiles-clean.timer",
@@ -322,6 +325,6 @@ pub fn root() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(home?.join(".cache")))?;
-    Some(cache.join("backout/tools/systemd/root"))
+    Some(cache.join("backout/tools/systemd/root-2"))
         .filter(|root| root.join("usr/lib/systemd/systemd").exists())
 }

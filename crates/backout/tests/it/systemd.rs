@@ -3,6 +3,7 @@
 mod controller;
 mod deploys;
 mod faults;
+mod hosts;
 
 use std::sync::Arc;
 

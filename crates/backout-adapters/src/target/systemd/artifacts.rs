@@ -5,18 +5,23 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, HostName, Slot, Unit};
-use backout_core::model::{Service, TargetSpec};
+use backout_core::model::{Service, SystemdSpec, TargetSpec};
 use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
 
+use super::files::{Files as _, RemoteFiles};
 use super::folders;
 use super::place::Place;
+use super::there::Others;
 use crate::artifact::FileArtifacts;
+use crate::host::Hosts;
 
 /// Keeps artifacts as [`FileArtifacts`] does, and prunes release folders together with the copies they were made from.
 pub struct SystemdArtifacts {
     files: Arc<FileArtifacts>,
-    /// Folders of releases, each with the links that lead there.
-    folders: Vec<(PathBuf, Vec<PathBuf>)>,
+    folder: PathBuf,
+    /// A unit of each service, and how it is defined.
+    units: Vec<(Unit, SystemdSpec)>,
+    others: Others,
 }
 
 impl SystemdArtifacts {
@@ -28,24 +33,56 @@ impl SystemdArtifacts {
         key: &EnvironmentKey,
         services: impl Iterator<Item = &'a Service>,
     ) -> Self {
+        let units = services.filter_map(|service| {
+            let TargetSpec::Systemd(spec) = &service.target else { return None };
+            let unit = Unit {
+                key: key.clone(),
+                service: service.name.clone(),
+                host: HostName::local(),
+                slot: Slot::A,
+            };
+            Some((unit, spec.clone()))
+        });
+        let (folder, units) = (folder.to_owned(), units.collect());
+        Self { files, folder, units, others: Others::default() }
+    }
+
+    /// Prunes on other hosts too.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { others: Others::new(hosts), ..self }
+    }
+
+    /// Folders of releases below a folder, each with the links that lead there.
+    fn folders(&self, base: &Path) -> Vec<(PathBuf, Vec<PathBuf>)> {
         let mut folders: Vec<(PathBuf, Vec<PathBuf>)> = Vec::new();
-        for service in services {
-            let TargetSpec::Systemd(spec) = &service.target else { continue };
+        for (unit, spec) in &self.units {
             for slot in Slot::BOTH {
-                let unit = Unit {
-                    key: key.clone(),
-                    service: service.name.clone(),
-                    host: HostName::local(),
-                    slot,
-                };
-                let place = Place::of(folder, spec, &unit);
+                let place = Place::of(base, spec, &Unit { slot, ..unit.clone() });
                 match folders.iter_mut().find(|(releases, _)| *releases == place.releases) {
                     Some((_, links)) => links.push(place.link),
                     None => folders.push((place.releases, vec![place.link])),
                 }
             }
         }
-        Self { files, folders }
+        folders
+    }
+
+    /// On all hosts, also where one of them can't be reached: what is left there goes the next time.
+    async fn prune_there(&self, keep: &[ArtifactDigest]) -> Result<(), AdapterError> {
+        let mut outcome = Ok(());
+        for host in self.others.hosts.all() {
+            let pruned = async {
+                let there = self.others.ask(Arc::clone(host)).await?;
+                let files = RemoteFiles { host: Arc::clone(host) };
+                for (releases, links) in self.folders(&there.folder) {
+                    files.prune(&releases, &links, keep).await?;
+                }
+                Ok(())
+            };
+            outcome = pruned.await.and(outcome);
+        }
+        outcome
     }
 }
 
@@ -65,9 +102,10 @@ impl ArtifactStore for SystemdArtifacts {
 
     async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let removed = self.files.prune(keep).await?;
-        for (releases, links) in &self.folders {
-            folders::prune(releases, links, keep).await?;
+        for (releases, links) in self.folders(&self.folder) {
+            folders::prune(&releases, &links, keep).await?;
         }
+        self.prune_there(keep).await?;
         Ok(removed)
     }
 }

@@ -1,6 +1,6 @@
 //! Unit files: looked at, never written.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use backout_core::ids::{Slot, hex};
 use backout_core::model::{SystemdSpec, UnitFile};
@@ -8,10 +8,8 @@ use backout_core::ports::AdapterError;
 use sha2::{Digest, Sha256};
 
 use super::Side;
-use crate::host::read_bounded;
 use crate::systemd::UnitState;
 
-const MAX_BYTES: u64 = 1 << 20;
 /// Where unit files lie in the folder of an app, if they lie there.
 const PLACES: [&str; 2] = ["", "systemd"];
 
@@ -55,80 +53,68 @@ fn template_of(name: &str) -> Option<String> {
 }
 
 /// A changed definition in words; empty: it is as it was.
-pub(super) fn difference(recorded: &[UnitFile], now: &[UnitFile]) -> Vec<String> {
-    let find = |files: &[UnitFile], path: &str| {
-        files.iter().find(|file| file.path == path).map(|file| file.digest.clone())
-    };
+pub(super) fn difference(recorded: &[&UnitFile], now: &[UnitFile]) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for file in recorded {
-        match find(now, &file.path) {
-            Some(digest) if digest == file.digest => {}
+        match now.iter().find(|other| other.path == file.path) {
+            Some(other) if other.digest == file.digest => {}
             Some(_) => words.push(format!("{} was changed", file.path)),
             None => words.push(format!("{} is gone", file.path)),
         }
     }
-    let new = now.iter().filter(|file| find(recorded, &file.path).is_none());
+    let new = now.iter().filter(|file| recorded.iter().all(|other| other.path != file.path));
     words.extend(new.map(|file| format!("{} is new", file.path)));
     words
 }
 
 impl Side {
-    /// A path of the manager's as it is reached from here.
-    fn seen(&self, path: &str) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(path.trim_start_matches('/')),
-            None => PathBuf::from(path),
+    /// How a unit file of this side is called in a release: those of other hosts carry their names.
+    fn recorded(&self, path: &str) -> String {
+        match &self.host {
+            Some(host) => format!("{}:{path}", host.name()),
+            None => path.to_owned(),
         }
     }
 
-    fn read_file(&self, path: &str) -> Result<Vec<u8>, AdapterError> {
-        let failed = |why: &dyn std::fmt::Display| {
-            AdapterError::permanent(format!(
-                "failed to read `{path}` of {}: {why}",
-                self.place.name
-            ))
-        };
-        let bytes = read_bounded(&self.seen(path), MAX_BYTES).map_err(|e| failed(&e))?;
-        bytes.ok_or_else(|| failed(&"it is gone"))
+    /// The unit files of a release that are of this side's machine.
+    pub(super) fn recorded_here(&self) -> Vec<&UnitFile> {
+        let prefix = self.recorded("/");
+        self.spec.files.iter().filter(|file| file.path.starts_with(&prefix)).collect()
     }
 
     /// The files of a unit that do not come back with a release: all but those of the app's own folder.
-    pub(super) fn files_of(&self, state: &UnitState) -> Result<Vec<UnitFile>, AdapterError> {
-        let folder = &self.options.folder;
-        let own: Vec<(u64, u64)> = own_files(folder, &self.spec.unit)
-            .iter()
-            .filter_map(|path| same_as(&folder.join(path)))
-            .collect();
+    pub(super) async fn files_of(&self, state: &UnitState) -> Result<Vec<UnitFile>, AdapterError> {
+        let found = self.files.definitions(&state.files).await?;
         let mut files = Vec::new();
-        for path in &state.files {
-            if same_as(&self.seen(path)).is_some_and(|real| own.contains(&real)) {
+        for (path, found) in state.files.iter().zip(found) {
+            let found = found.ok_or_else(|| {
+                let name = &self.place.name;
+                AdapterError::permanent(format!("failed to read `{path}` of {name}: it is gone"))
+            })?;
+            if found.own {
                 continue;
             }
-            let digest = format!("sha256:{}", hex(&Sha256::digest(self.read_file(path)?)));
-            files.push(UnitFile { path: path.clone(), digest });
+            let digest = format!("sha256:{}", hex(&Sha256::digest(&found.bytes)));
+            files.push(UnitFile { path: self.recorded(path), digest });
         }
         files.sort();
         Ok(files)
     }
 
     /// Whether the unit runs what is behind the link.
-    pub(super) fn names_link(&self, state: &UnitState) -> bool {
+    pub(super) async fn names_link(&self, state: &UnitState) -> Result<bool, AdapterError> {
         let link = self.place.link.display().to_string();
         let instance = state.name.split_once('@').and_then(|(_, after)| after.rsplit_once('.'));
         let instance = instance.map_or("", |(instance, _)| instance);
-        let texts = state.files.iter().filter_map(|path| self.read_file(path).ok());
-        let texts = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        texts
+        if state.uses.iter().any(|text| names_path(text, &link)) {
+            return Ok(true);
+        }
+        let found = self.files.definitions(&state.files).await?;
+        let texts = found.iter().flatten().map(|found| String::from_utf8_lossy(&found.bytes));
+        Ok(texts
             .map(|text| text.replace("%i", instance).replace("%I", instance))
-            .chain(state.uses.iter().cloned())
-            .any(|text| names_path(&text, &link))
+            .any(|text| names_path(&text, &link)))
     }
-}
-
-/// What tells that two paths lead to the same file, through links and from wherever they are seen.
-fn same_as(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Whether a text holds the path itself, not only the beginning of another one.
@@ -189,7 +175,8 @@ mod tests {
         let file = |path: &str, digest: &str| UnitFile { path: path.into(), digest: digest.into() };
         let was = [file("a", "1"), file("b", "2"), file("c", "3")];
         let now = [file("a", "1"), file("b", "9"), file("d", "4")];
-        assert_eq!(difference(&was, &now), ["b was changed", "c is gone", "d is new"]);
-        assert!(difference(&was, &was).is_empty());
+        let recorded: Vec<_> = was.iter().collect();
+        assert_eq!(difference(&recorded, &now), ["b was changed", "c is gone", "d is new"]);
+        assert!(difference(&recorded, &was).is_empty());
     }
 }

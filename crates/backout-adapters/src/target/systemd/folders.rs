@@ -5,14 +5,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backout_core::model::Release;
-use backout_core::ports::{AdapterError, ArtifactStore as _};
+use backout_core::ports::AdapterError;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::pieces::{Piece, name_of};
+use super::blocking;
+use super::files::Layout;
+use super::pieces::Piece;
 use super::place::writing;
-use super::{Side, blocking};
 use crate::host::{FileLock, read_bounded, sync_dir, write_atomic};
 
 const FORMAT: u32 = 1;
@@ -21,9 +21,23 @@ const LABEL_BYTES: u64 = 1 << 20;
 
 /// What is known of a folder beside its content.
 #[derive(Debug, Serialize, Deserialize)]
-struct Label {
+pub(super) struct Label {
     format: u32,
     digests: Vec<String>,
+}
+
+impl Label {
+    pub(super) fn of(pieces: &[Piece]) -> Self {
+        let digests = pieces.iter().map(|piece| piece.digest.clone()).collect();
+        Self { format: FORMAT, digests }
+    }
+}
+
+/// Whether a folder with this label stays: all of it is to be kept, or it is nothing that we know.
+pub(super) fn is_needed<E>(label: Result<Label, E>, keep: &[String]) -> bool {
+    label.map_or(true, |label| {
+        label.format != FORMAT || label.digests.iter().all(|digest| keep.contains(digest))
+    })
 }
 
 /// Held by whoever makes or removes folders of releases.
@@ -34,50 +48,33 @@ async fn locked(releases: &Path) -> Result<FileLock, AdapterError> {
     })
 }
 
-fn label_of(folder: &Path) -> PathBuf {
+pub(super) fn label_of(folder: &Path) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     folder.with_file_name(format!(".{name}.json"))
 }
 
-impl Side {
-    /// The folder of a release, with exactly the kept bytes in it. What a program has written beside them stays.
-    pub(super) async fn lay_out(&self, release: &Release) -> Result<PathBuf, AdapterError> {
-        let pieces = self.pieces(release)?;
-        let mut kept = Vec::new();
-        for piece in &pieces {
-            kept.push((self.options.artifacts.path_of(&piece.digest)?, piece.at.clone()));
-        }
-        let folder = self.place.releases.join(name_of(&pieces));
-        let (look, into) = (kept.clone(), folder.clone());
-        // What is there needs no writing, also where nothing can be written any more.
-        if blocking(move || Ok(is_whole(&look, &into))).await? {
-            return Ok(folder);
-        }
-        self.place.make().map_err(|e| writing(&e))?;
-        let lock = locked(&self.place.releases).await?;
-        // What is about to be copied must be what was kept.
-        for piece in &pieces {
-            self.options.artifacts.verify(&piece.digest).await?;
-        }
-        let into = folder.clone();
-        blocking(move || {
-            let _lock = lock;
-            make(&kept, &pieces, &into).map_err(|e| writing(&e))
-        })
-        .await?;
-        Ok(folder)
-    }
+/// Makes the folder of a release hold exactly the kept bytes. What a program has written beside them stays.
+pub(super) async fn lay_out(layout: &Layout) -> Result<(), AdapterError> {
+    let releases = layout.folder.parent().unwrap_or(Path::new("/"));
+    // Everybody may read it: the unit's program may be anybody's.
+    fs::create_dir_all(releases).map_err(|e| writing(&e))?;
+    let lock = locked(releases).await?;
+    let Layout { pieces, kept, folder } = layout.clone();
+    blocking(move || {
+        let _lock = lock;
+        make(&kept, &pieces, &folder).map_err(|e| writing(&e))
+    })
+    .await
 }
 
-fn is_whole(kept: &[(PathBuf, PathBuf)], folder: &Path) -> bool {
+pub(super) fn is_whole(kept: &[(PathBuf, PathBuf)], folder: &Path) -> bool {
     folder.is_dir()
         && kept.iter().all(|(from, at)| put(from, &within(folder, at), Mode::Look).unwrap_or(false))
 }
 
 fn make(kept: &[(PathBuf, PathBuf)], pieces: &[Piece], folder: &Path) -> io::Result<()> {
     let releases = folder.parent().unwrap_or(Path::new("/"));
-    let digests = pieces.iter().map(|piece| piece.digest.clone()).collect();
-    let label = serde_json::to_vec(&Label { format: FORMAT, digests })?;
+    let label = serde_json::to_vec(&Label::of(pieces))?;
     write_atomic(&label_of(folder), &label, 0o644)?;
     if folder.is_dir() {
         for (from, at) in kept {
@@ -239,9 +236,7 @@ fn prune_now(releases: &Path, links: &[PathBuf], keep: &[String]) -> io::Result<
         }
         let label = label_of(&path);
         let needed = match read_bounded(&label, LABEL_BYTES)? {
-            Some(bytes) => serde_json::from_slice::<Label>(&bytes).map_or(true, |label| {
-                label.format != FORMAT || label.digests.iter().all(|digest| keep.contains(digest))
-            }),
+            Some(bytes) => is_needed(serde_json::from_slice(&bytes), keep),
             // Nothing that we made.
             None => true,
         };

@@ -3,7 +3,8 @@
 //! A release is a folder of its own that is written once; the link that the unit names leads to the one that runs, and
 //! is replaced in one rename before the unit is started anew. A note beside the link says which release that is, for
 //! which deployment, and whether the start was finished: neither link nor unit alone can tell. Unit files are the
-//! user's: they are looked at and never written.
+//! user's: they are looked at and never written. On another host the same is done over one connection to it: its bus is
+//! reached through that, and its files are worked on by commands.
 //!
 //! A unit whose name holds `{slot}` stands twice, each with a link and a port of its own, so that two releases run
 //! side by side.
@@ -11,7 +12,9 @@
 mod artifacts;
 mod check;
 mod definition;
+mod files;
 mod folders;
+mod guard;
 mod note;
 mod observe;
 mod obstacles;
@@ -22,19 +25,22 @@ mod readiness;
 mod rehearsal;
 mod start;
 mod stop;
+mod there;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use backout_core::ids::{EnvironmentKey, LedgerId, ReleaseId, ServiceName, Slot, Unit, Version};
+use backout_core::ids::{
+    EnvironmentKey, HostName, LedgerId, ReleaseId, ServiceName, Slot, Unit, Version,
+};
 use backout_core::model::{
     Artifact, ReadinessCheck, Release, Service, SystemdBus, SystemdSpec, TargetSpec,
 };
 use backout_core::ports::{
-    AdapterError, Capabilities, Farewell, NamedText, Observed, PartsOf, Receipt, Rehearsal, StepCx,
-    Target, TargetAction,
+    AdapterError, Capabilities, Farewell, Host, NamedText, Observed, PartsOf, Receipt, Rehearsal,
+    StepCx, Target, TargetAction,
 };
 
 pub use artifacts::SystemdArtifacts;
@@ -42,9 +48,13 @@ pub use check::{Finding, check};
 pub use definition::own_files;
 
 use crate::artifact::FileArtifacts;
-use crate::systemd::{Journal, Manager};
-use crate::target::link;
+use crate::host::Hosts;
+use crate::systemd::{Elsewhere, Journal, Manager};
+use crate::target::{confirm, link, not_guarded};
+use files::{Files, LocalFiles, RemoteFiles};
 use place::Place;
+use start::Wanted;
+use there::{Others, There};
 
 /// In the place of a release that is none of ours.
 const UNMANAGED: &str = "unmanaged";
@@ -73,29 +83,57 @@ pub struct SystemdTargetOptions {
 pub struct SystemdTarget {
     options: Arc<SystemdTargetOptions>,
     /// One for each bus, made with the first question.
-    managers: Arc<Mutex<Vec<Arc<Manager>>>>,
+    managers: Arc<Mutex<Vec<(HostName, Arc<Manager>)>>>,
+    others: Others,
+    /// It has units of this machine.
+    here: bool,
 }
 
 impl SystemdTarget {
     /// A target for one environment.
     #[must_use]
     pub fn new(options: SystemdTargetOptions) -> Self {
-        Self { options: Arc::new(options), managers: Arc::default() }
+        let others = Others::default();
+        Self { options: Arc::new(options), managers: Arc::default(), others, here: true }
     }
 
-    fn manager(&self, bus: &SystemdBus) -> Arc<Manager> {
+    /// Runs units of other hosts too, where a unit is there; `here`: and of this machine.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts, here: bool) -> Self {
+        Self { others: Others::new(hosts), here, ..self }
+    }
+
+    /// The machines that have units.
+    fn machines(&self) -> Vec<HostName> {
+        let here = self.here.then(HostName::local);
+        let there = self.others.hosts.all().map(|host| host.name().clone());
+        here.into_iter().chain(there).collect()
+    }
+
+    fn manager(&self, there: Option<&There>, bus: &SystemdBus) -> Arc<Manager> {
+        let name = there.map_or_else(HostName::local, |there| there.host.name().clone());
         let mut managers = self.managers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(manager) = managers.iter().find(|manager| manager.bus() == bus) {
+        let known = managers.iter().find(|(host, manager)| *host == name && manager.bus() == bus);
+        if let Some((_, manager)) = known {
             return Arc::clone(manager);
         }
-        let manager = Arc::new(Manager::new(bus.clone()));
-        managers.push(Arc::clone(&manager));
+        let manager = Arc::new(match there {
+            Some(there) => {
+                let elsewhere = Elsewhere { host: Arc::clone(&there.host), user: there.user };
+                Manager::of_host(elsewhere, bus.clone())
+            }
+            None => Manager::new(bus.clone()),
+        });
+        managers.push((name, Arc::clone(&manager)));
         manager
     }
 
     /// A unit's service with all that is needed to work on it; `None` where it has no such side.
-    fn side(&self, unit: &Unit, release: Option<&Release>) -> Result<Option<Side>, AdapterError> {
-        refuse_other_host(unit)?;
+    async fn side(
+        &self,
+        unit: &Unit,
+        release: Option<&Release>,
+    ) -> Result<Option<Side>, AdapterError> {
         let services = release.map_or(&self.options.services, |release| &release.content.services);
         let Some(TargetSpec::Systemd(spec)) = services.get(&unit.service).map(|s| &s.target) else {
             return Err(AdapterError::permanent(format!(
@@ -105,30 +143,51 @@ impl SystemdTarget {
         if unit.slot != Slot::A && !spec.has_slots() {
             return Ok(None);
         }
-        Ok(Some(self.side_of(unit, spec)))
+        self.side_of(unit, spec).await.map(Some)
     }
 
-    fn side_of(&self, unit: &Unit, spec: &SystemdSpec) -> Side {
+    async fn side_of(&self, unit: &Unit, spec: &SystemdSpec) -> Result<Side, AdapterError> {
         // By which way the manager is reached is for today's file to say.
         let today = match self.options.services.get(&unit.service).map(|s| &s.target) {
             Some(TargetSpec::Systemd(today)) => today,
             _ => spec,
         };
-        let root = today.root.as_ref().map(PathBuf::from);
-        Side {
+        let there = self.others.of(unit).await?;
+        let root = today.root.as_ref().map(PathBuf::from).filter(|_| there.is_none());
+        let host = there.as_ref().map(|there| Arc::clone(&there.host));
+        let (base, files): (_, Arc<dyn Files>) = match &there {
+            Some(there) => {
+                let files = RemoteFiles { host: Arc::clone(&there.host) };
+                (there.folder.clone(), Arc::new(files))
+            }
+            None => {
+                let folder = self.options.folder.clone();
+                let unit = spec.unit.clone();
+                let files = LocalFiles { folder: folder.clone(), unit, root: root.clone() };
+                (folder, Arc::new(files))
+            }
+        };
+        Ok(Side {
             options: Arc::clone(&self.options),
-            manager: self.manager(&today.bus),
+            manager: self.manager(there.as_ref(), &today.bus),
             unit: unit.clone(),
-            place: Place::of(&self.options.folder, spec, unit),
-            journal: Journal { root: root.clone(), bus: today.bus.clone() },
-            root,
+            place: Place::of(&base, spec, unit),
+            journal: Journal { host: host.clone(), root, bus: today.bus.clone() },
             spec: spec.clone(),
-        }
+            user: there.map_or(0, |there| there.user),
+            base,
+            files,
+            host,
+        })
     }
 
     /// The same where there must be one.
-    fn known_side(&self, unit: &Unit, release: Option<&Release>) -> Result<Side, AdapterError> {
-        self.side(unit, release)?.ok_or_else(|| {
+    async fn known_side(
+        &self,
+        unit: &Unit,
+        release: Option<&Release>,
+    ) -> Result<Side, AdapterError> {
+        self.side(unit, release).await?.ok_or_else(|| {
             AdapterError::permanent(format!(
                 "failed to use {unit}: two releases side by side need a unit for each of them"
             ))
@@ -146,27 +205,35 @@ struct Side {
     spec: SystemdSpec,
     place: Place,
     journal: Journal,
-    /// Where the manager's files are seen from here, if elsewhere than it says.
-    root: Option<PathBuf>,
+    files: Arc<dyn Files>,
+    /// Where it is, if on another host.
+    host: Option<Arc<dyn Host>>,
+    /// The login's user there.
+    user: u32,
+    /// What paths of the definition are relative to.
+    base: PathBuf,
 }
 
 impl Side {
     /// The same service in another slot.
     fn in_slot(&self, slot: Slot) -> Self {
         let unit = Unit { slot, ..self.unit.clone() };
-        let place = Place::of(&self.options.folder, &self.spec, &unit);
+        let place = Place::of(&self.base, &self.spec, &unit);
         Self { unit, place, ..self.clone() }
     }
-}
 
-fn refuse_other_host(unit: &Unit) -> Result<(), AdapterError> {
-    if unit.host.as_str() == "local" {
-        return Ok(());
+    /// The same as another release defines it.
+    fn of_release(&self, release: &Release) -> Result<Self, AdapterError> {
+        let service = release.content.services.get(&self.unit.service);
+        let Some(TargetSpec::Systemd(spec)) = service.map(|service| &service.target) else {
+            return Err(AdapterError::permanent(format!(
+                "failed to go back on {}: release {} has no such service of target `systemd`",
+                self.unit, release.id
+            )));
+        };
+        let place = Place::of(&self.base, spec, &self.unit);
+        Ok(Self { spec: spec.clone(), place, ..self.clone() })
     }
-    Err(AdapterError::permanent(format!(
-        "failed to use {unit}: target `systemd` runs units of this machine only"
-    ))
-    .with_hint("take hosts: out of backout.yaml"))
 }
 
 fn unmanaged() -> ReleaseId {
@@ -198,7 +265,7 @@ impl Target for SystemdTarget {
         unit: &Unit,
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError> {
-        match self.side(unit, release)? {
+        match self.side(unit, release).await? {
             Some(side) => side.observe(release).await,
             None => Ok(Observed::nothing()),
         }
@@ -220,7 +287,7 @@ impl Target for SystemdTarget {
         release: &Release,
         limit_bytes: usize,
     ) -> Result<Vec<NamedText>, AdapterError> {
-        match self.side(unit, Some(release))? {
+        match self.side(unit, Some(release)).await? {
             Some(side) => side.evidence(release, limit_bytes).await,
             None => Ok(Vec::new()),
         }
@@ -231,11 +298,11 @@ impl Target for SystemdTarget {
         unit: &Unit,
         release: &Release,
     ) -> Result<Vec<ReadinessCheck>, AdapterError> {
-        self.known_side(unit, Some(release))?.restorable(release).await
+        self.known_side(unit, Some(release)).await?.restorable(release).await
     }
 
     async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
-        self.known_side(unit, Some(release))?.rehearse(release).await
+        self.known_side(unit, Some(release)).await?.rehearse(release).await
     }
 
     async fn farewell(
@@ -244,7 +311,7 @@ impl Target for SystemdTarget {
         release: &Release,
         act: bool,
     ) -> Result<Farewell, AdapterError> {
-        match self.side(unit, Some(release))? {
+        match self.side(unit, Some(release)).await? {
             Some(side) => side.farewell(act).await,
             None => Ok(Farewell::default()),
         }
@@ -252,12 +319,20 @@ impl Target for SystemdTarget {
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {
         match action {
-            TargetAction::Start { unit, release, deployment, restore, .. } => {
-                let side = self.known_side(unit, Some(release))?;
-                side.start(release, *deployment, *restore, cx).await
+            TargetAction::Start { unit, release, deployment, restore, revert, .. } => {
+                let (deployment, restore, revert) = (*deployment, *restore, revert.as_ref());
+                if revert.is_some() && unit.host.is_local() {
+                    return Err(not_guarded(unit));
+                }
+                let side = self.known_side(unit, Some(release)).await?;
+                side.start(Wanted { release, deployment, restore, revert }, cx).await
             }
-            TargetAction::Confirm { unit, .. } => Err(crate::target::not_guarded(unit)),
-            TargetAction::Stop { unit, release, .. } => match self.side(unit, Some(release))? {
+            TargetAction::Confirm { unit, deployment, .. } => match self.others.hosts.of(unit)? {
+                Some(host) => confirm(host.as_ref(), unit, *deployment).await,
+                None => Err(not_guarded(unit)),
+            },
+            TargetAction::Stop { unit, release, .. } => match self.side(unit, Some(release)).await?
+            {
                 Some(side) => side.stop(cx).await,
                 None => Ok(Receipt::default()),
             },
@@ -265,7 +340,7 @@ impl Target for SystemdTarget {
     }
 
     async fn obstacles(&self, unit: &Unit, release: &Release) -> Result<Vec<String>, AdapterError> {
-        match self.side(unit, Some(release))? {
+        match self.side(unit, Some(release)).await? {
             Some(side) => side.obstacles(release).await,
             None => Ok(Vec::new()),
         }

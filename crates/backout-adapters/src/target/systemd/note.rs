@@ -8,11 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Side;
-use super::place::writing;
-use crate::host::{read_bounded, remove_file_if_there, write_atomic};
+use super::files::Seen;
 
 const FORMAT: u32 = 1;
-const MAX_BYTES: u64 = 64 << 10;
 
 /// The release behind a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,38 +44,51 @@ pub(super) struct Note {
 impl Note {
     pub(super) const FORMAT: u32 = FORMAT;
 
+    /// As it is written.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, AdapterError> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|e| AdapterError::permanent(format!("failed to note what runs: {e}")))
+    }
+
     pub(super) fn marker(&self) -> Option<Marker> {
         Some(Marker { ledger: self.ledger.clone() })
     }
 }
 
+/// What stands at a side's place, with the note read.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub note: Option<Note>,
+    /// Where the link leads to; an error: something else stands there.
+    pub link: Result<Option<PathBuf>, AdapterError>,
+    /// The program of the process that was asked for.
+    pub program: Option<PathBuf>,
+}
+
 impl Side {
-    pub(super) fn note(&self) -> Result<Option<Note>, AdapterError> {
-        let path = &self.place.note;
+    /// Looks at the place, and at a process (0: at none).
+    pub(super) async fn found(&self, pid: u32) -> Result<Found, AdapterError> {
+        let Seen { note, link, program } = self.files.look(&self.place, pid).await?;
+        let note = note.map(|bytes| self.read_note(&bytes)).transpose()?;
+        Ok(Found { note, link, program })
+    }
+
+    /// The note alone.
+    pub(super) async fn note(&self) -> Result<Option<Note>, AdapterError> {
+        Ok(self.found(0).await?.note)
+    }
+
+    fn read_note(&self, bytes: &[u8]) -> Result<Note, AdapterError> {
         let failed = |why: &dyn std::fmt::Display| {
-            AdapterError::permanent(format!("failed to read `{}`: {why}", path.display()))
+            let path = self.place.note.display();
+            AdapterError::permanent(format!("failed to read `{path}`: {why}"))
         };
-        let Some(bytes) = read_bounded(path, MAX_BYTES).map_err(|e| failed(&e))? else {
-            return Ok(None);
-        };
-        let note: Note = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
+        let note: Note = serde_json::from_slice(bytes).map_err(|e| failed(&e))?;
         if note.format > FORMAT {
             let words = format!("it has format {}, this version knows up to {FORMAT}", note.format);
             return Err(failed(&words));
         }
-        Ok(Some(note))
-    }
-
-    pub(super) fn write_note(&self, note: &Note) -> Result<(), AdapterError> {
-        let bytes = serde_json::to_vec_pretty(note).map_err(std::io::Error::from);
-        // Not secret, and of use to whoever looks at the folder.
-        bytes
-            .and_then(|bytes| write_atomic(&self.place.note, &bytes, 0o644))
-            .map_err(|e| writing(&e))
-    }
-
-    pub(super) fn remove_note(&self) -> Result<(), AdapterError> {
-        remove_file_if_there(&self.place.note).map_err(|e| writing(&e))
+        Ok(note)
     }
 
     /// Says so if another environment, service or ledger manages what is behind the link.

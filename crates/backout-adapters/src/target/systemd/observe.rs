@@ -1,16 +1,17 @@
 //! What really runs in a unit.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 
 use backout_core::ids::{ReleaseId, Version};
-use backout_core::model::{PortSpec, Release};
-use backout_core::ports::{AdapterError, NamedText, Observed, OwnHealth, Running};
+use backout_core::model::Release;
+use backout_core::ports::{AdapterError, GuardState, NamedText, Observed, OwnHealth, Running};
 use jiff::Timestamp;
 
-use super::note::Note;
-use super::{Side, link, unmanaged};
+use super::note::{Found, Note};
+use super::parts::Adopted;
+use super::{Side, unmanaged};
 use crate::systemd::UnitState;
+use crate::target::words_of;
 
 /// Bytes of output in an observation.
 const TAIL_BYTES: usize = 2048;
@@ -22,11 +23,16 @@ impl Side {
         state.map_err(|fault| self.manager.unreachable(&doing, &fault))
     }
 
-    /// The state of a unit that can be started, from a manager that may be busy for a while.
-    pub(super) async fn usable_state(&self) -> Result<UnitState, AdapterError> {
+    /// The same from a manager that may be busy for a while.
+    pub(super) async fn patient_state(&self) -> Result<UnitState, AdapterError> {
         let doing = format!("ask for {}", self.place.name);
         let state = self.manager.state_patiently(&self.place.name).await;
-        let state = state.map_err(|fault| self.manager.unreachable(&doing, &fault))?;
+        state.map_err(|fault| self.manager.unreachable(&doing, &fault))
+    }
+
+    /// The state of a unit that can be started.
+    pub(super) async fn usable_state(&self) -> Result<UnitState, AdapterError> {
+        let state = self.patient_state().await?;
         match self.unusable(&state) {
             None => Ok(state),
             Some(why) => Err(AdapterError::permanent(format!("failed to use {why}"))),
@@ -52,10 +58,26 @@ impl Side {
         &self,
         release: Option<&Release>,
     ) -> Result<Observed, AdapterError> {
-        let note = self.note()?;
+        let Some(host) = &self.host else { return self.look(release).await };
+        let guard = host.guard(&self.unit).await?;
+        if guard.as_ref().is_some_and(|guard| guard.state == GuardState::Reverting) {
+            return Ok(Observed { guard, ..Observed::unknown() });
+        }
+        let seen = self.look(release).await?;
+        let said = guard.as_ref().and_then(|guard| words_of(host.as_ref(), guard));
+        Ok(Observed { tail: said.or(seen.tail.clone()), guard, ..seen })
+    }
+
+    /// What the manager, the note and the link say together.
+    async fn look(&self, release: Option<&Release>) -> Result<Observed, AdapterError> {
+        let pid = self.state().await?.pid;
+        let found = self.found(pid).await?;
+        // After the note: a state of before it may be that of another release.
         let state = self.state().await?;
-        let Some(note) = note else { return Ok(self.foreign(&state, release)) };
-        if self.other_owner(&note).is_some() {
+        let program = found.program.clone().filter(|_| state.pid == pid);
+        let found = Found { program, ..found };
+        let Some(note) = &found.note else { return self.foreign(&state, &found, release).await };
+        if self.other_owner(note).is_some() {
             // Somebody else's: neither its state nor its output is for us.
             let marker = note.marker().filter(|marker| marker.ledger != self.options.ledger);
             return Ok(Observed { marker, ..Observed::nothing() });
@@ -67,12 +89,12 @@ impl Side {
             version: Some(note.version.clone()),
             release: Some(note.release.clone()),
             deployment: Some(note.deployment),
-            address: note.port.map(on_loopback),
+            address: note.port.and_then(|port| self.on_loopback(port)),
             gave_up: state.is_down(),
             marker: note.marker(),
             ..of_state(&state)
         };
-        if let Some(other) = self.elsewhere(&note, &state) {
+        if let Some(other) = self.elsewhere(note, &found, &state) {
             seen.release = Some(unmanaged());
             seen.version = None;
             seen.tail = Some(other);
@@ -83,17 +105,17 @@ impl Side {
     }
 
     /// What runs and is not what was started: the link was moved, or the unit runs something beside it.
-    fn elsewhere(&self, note: &Note, state: &UnitState) -> Option<String> {
+    fn elsewhere(&self, note: &Note, found: &Found, state: &UnitState) -> Option<String> {
         let shown = self.place.link.display();
-        match link::target(&self.place.link) {
-            Ok(Some(to)) if to == note.folder => {}
+        match &found.link {
+            Ok(Some(to)) if *to == note.folder => {}
             Ok(Some(to)) => {
                 return Some(format!("`{shown}` leads to `{}`: somebody moved it", to.display()));
             }
             Ok(None) => return Some(format!("`{shown}` is gone")),
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(error.message.clone()),
         }
-        let program = program(state.pid)?;
+        let program = found.program.as_ref()?;
         let other = program.starts_with(&self.place.releases) && !program.starts_with(&note.folder);
         other.then(|| {
             format!("{} runs `{}`, another release's program", state.name, program.display())
@@ -101,30 +123,38 @@ impl Side {
     }
 
     /// What somebody else has started, if it is about this link at all.
-    fn foreign(&self, state: &UnitState, release: Option<&Release>) -> Observed {
-        if state.is_down() || !state.is_loaded() || !self.names_link(state) {
-            return Observed::nothing();
+    async fn foreign(
+        &self,
+        state: &UnitState,
+        found: &Found,
+        release: Option<&Release>,
+    ) -> Result<Observed, AdapterError> {
+        if state.is_down() || !state.is_loaded() || !self.names_link(state).await? {
+            return Ok(Observed::nothing());
         }
-        let id = release.map(|release| self.identity(release));
+        let adopted = self.adopted(found);
+        let id = release.map(|release| self.identity(release, adopted.as_ref()));
         let same =
             release.filter(|release| id.as_ref() == Some(release.runs_as(&self.unit.service)));
         let version: Option<Version> =
             same.map(|release| release.content.version_of(&self.unit.service).clone());
-        let fixed = match self.spec.port {
-            Some(PortSpec::Fixed(port)) => Some(on_loopback(port)),
-            _ => None,
-        };
-        Observed { release: id, version, address: fixed, ..of_state(state) }
+        let address = self.fixed_port().and_then(|port| self.on_loopback(port));
+        Ok(Observed { release: id, version, address, ..of_state(state) })
     }
 
     /// What was adopted is known by where the link led to: nothing else says which release it is.
-    fn identity(&self, release: &Release) -> ReleaseId {
-        let adopted = self.adopted().is_some_and(|adopted| {
+    fn identity(&self, release: &Release, adopted: Option<&Adopted>) -> ReleaseId {
+        let adopted = adopted.is_some_and(|adopted| {
             release.content.artifacts.iter().any(|artifact| {
                 artifact.service == self.unit.service && artifact.digest == adopted.digest
             })
         });
         if adopted { release.runs_as(&self.unit.service).clone() } else { unmanaged() }
+    }
+
+    /// Where a port is reached from here: what another host has on its loopback is not.
+    fn on_loopback(&self, port: u16) -> Option<SocketAddr> {
+        self.host.is_none().then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     /// How the unit is and what it said last.
@@ -151,7 +181,7 @@ impl Side {
     ) -> Result<Vec<NamedText>, AdapterError> {
         let state = self.state().await?;
         let since =
-            self.note()?.filter(|note| note.release == *release.runs_as(&self.unit.service));
+            self.note().await?.filter(|note| note.release == *release.runs_as(&self.unit.service));
         let since = since.map(|note| note.since);
         let mut texts = Vec::new();
         if let Some(last) = self.journal.last(&self.place.name, since, limit_bytes).await {
@@ -159,8 +189,8 @@ impl Side {
         }
         let mut words = vec![state.words(), format!("restarts: {}", state.restarts)];
         words.extend(state.files.iter().map(|path| format!("defined by {path}")));
-        if let Ok(now) = self.files_of(&state) {
-            words.extend(super::definition::difference(&self.spec.files, &now));
+        if let Ok(now) = self.files_of(&state).await {
+            words.extend(super::definition::difference(&self.recorded_here(), &now));
         }
         let mut text = words.join("\n");
         let mut end = limit_bytes.min(text.len());
@@ -172,10 +202,6 @@ impl Side {
         texts.push(NamedText { name: "unit".to_owned(), text, cut });
         Ok(texts)
     }
-}
-
-fn on_loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 fn of_state(state: &UnitState) -> Observed {
@@ -199,12 +225,4 @@ fn of_state(state: &UnitState) -> Observed {
         last_exit: state.exit,
         ..Observed::nothing()
     }
-}
-
-/// The program of a process, where it can be told.
-fn program(pid: u32) -> Option<PathBuf> {
-    if pid == 0 {
-        return None;
-    }
-    std::fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe")).ok()
 }

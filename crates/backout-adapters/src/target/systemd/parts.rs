@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use backout_core::ids::{Unit, Version};
-use backout_core::model::{Artifact, Service, TargetSpec};
+use backout_core::ids::{HostName, Unit, Version};
+use backout_core::model::{Artifact, Service, SystemdSpec, TargetSpec, UnitFile};
 use backout_core::ports::{AdapterError, ArtifactStore as _, PartsOf};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
+use super::note::Found;
 use super::{Side, SystemdTarget, definition, link};
 use crate::artifact::FileArtifacts;
 use crate::host::{create_private_dirs, read_bounded, write_atomic};
 
 const FORMAT: u32 = 1;
+/// Hosts that are asked at the same time.
+const AT_ONCE: usize = 10;
 
 /// What the link led to as the unit was adopted.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,10 +38,11 @@ pub(super) async fn parts(
         )));
     };
     let mut files = Vec::new();
-    for slot in definition::slots(spec, target.options.beside) {
-        let side = target.side_of(&Unit { slot, ..unit.clone() }, spec);
-        let state = side.usable_state().await?;
-        files.extend(side.files_of(&state)?);
+    for hosts in target.machines().chunks(AT_ONCE) {
+        let all = hosts.iter().map(|host| files_on(target, unit, spec, host));
+        for (host, found) in hosts.iter().zip(join_all(all).await) {
+            files.extend(found.map_err(|error| at(host, error))?);
+        }
     }
     files.sort();
     files.dedup();
@@ -49,7 +54,7 @@ pub(super) async fn parts(
         kept: true,
     };
     if matches!(of, PartsOf::Running) {
-        let (path, digest) = target.side_of(unit, spec).adopt().await?;
+        let (path, digest) = target.side_of(unit, spec).await?.adopt().await?;
         spec.artifact = vec![path.clone()];
         return Ok(vec![artifact(path, digest)]);
     }
@@ -62,9 +67,42 @@ pub(super) async fn parts(
     Ok(artifacts)
 }
 
+/// The files by which the units of a service are defined on a host.
+async fn files_on(
+    target: &SystemdTarget,
+    unit: &Unit,
+    spec: &SystemdSpec,
+    host: &HostName,
+) -> Result<Vec<UnitFile>, AdapterError> {
+    let mut files = Vec::new();
+    for slot in definition::slots(spec, target.options.beside) {
+        let unit = Unit { slot, host: host.clone(), ..unit.clone() };
+        let side = target.side_of(&unit, spec).await?;
+        files.extend(side.files_of(&side.usable_state().await?).await?);
+    }
+    Ok(files)
+}
+
+/// On which host it is so.
+fn at(host: &HostName, error: AdapterError) -> AdapterError {
+    if host.is_local() {
+        return error;
+    }
+    AdapterError { message: format!("{}, on {host}", error.message), ..error }
+}
+
 impl Side {
     /// Keeps what the link leads to now, and remembers that it was this.
     async fn adopt(&self) -> Result<(String, String), AdapterError> {
+        if let Some(host) = &self.host {
+            return Err(AdapterError::permanent(format!(
+                "failed to adopt what runs on {}: its release would have to be brought here first",
+                host.name()
+            ))
+            .with_hint(
+                "copy it to this machine as the `artifact` of its version and deploy that: it is the way back from then on",
+            ));
+        }
         let link = self.place.link.display();
         let refused =
             |why: &str| AdapterError::permanent(format!("failed to adopt `{link}`: {why}"));
@@ -105,10 +143,13 @@ impl Side {
     }
 
     /// What was adopted, if the link still leads there.
-    pub(super) fn adopted(&self) -> Option<Adopted> {
+    pub(super) fn adopted(&self, found: &Found) -> Option<Adopted> {
+        if self.host.is_some() {
+            return None;
+        }
         let bytes = read_bounded(&self.adopted_path(), 64 << 10).ok().flatten()?;
         let adopted: Adopted = serde_json::from_slice(&bytes).ok()?;
-        let now = link::target(&self.place.link).ok().flatten();
-        (adopted.format == FORMAT && now.as_ref() == Some(&adopted.target)).then_some(adopted)
+        let now = found.link.as_ref().ok().and_then(Option::as_ref);
+        (adopted.format == FORMAT && now == Some(&adopted.target)).then_some(adopted)
     }
 }

@@ -4,10 +4,11 @@ use std::path::{Component, Path, PathBuf};
 
 use backout_core::ids::hex;
 use backout_core::model::Release;
-use backout_core::ports::AdapterError;
+use backout_core::ports::{AdapterError, ArtifactStore as _};
 use sha2::{Digest, Sha256};
 
 use super::Side;
+use super::files::{Layout, Turn};
 
 /// Digits of a folder's name.
 const NAME_DIGITS: usize = 20;
@@ -20,8 +21,46 @@ pub(super) struct Piece {
 }
 
 impl Side {
+    /// The release as its folder is to hold it.
+    pub(super) fn layout(&self, release: &Release) -> Result<Layout, AdapterError> {
+        let pieces = self.pieces(release)?;
+        let mut kept = Vec::new();
+        for piece in &pieces {
+            kept.push((self.options.artifacts.path_of(&piece.digest)?, piece.at.clone()));
+        }
+        let folder = self.place.releases.join(name_of(&pieces));
+        Ok(Layout { pieces, kept, folder })
+    }
+
+    /// The folder of a release, with exactly the kept bytes in it.
+    pub(super) async fn lay_out(
+        &self,
+        release: &Release,
+        turn: Option<&Turn>,
+    ) -> Result<PathBuf, AdapterError> {
+        let layout = self.layout(release)?;
+        // What is there needs no writing, also where nothing can be written any more.
+        if !self.files.is_whole(&layout).await? {
+            self.make(&layout, turn).await?;
+        }
+        Ok(layout.folder)
+    }
+
+    /// Makes a folder that is not whole.
+    pub(super) async fn make(
+        &self,
+        layout: &Layout,
+        turn: Option<&Turn>,
+    ) -> Result<(), AdapterError> {
+        // What is about to be copied must be what was kept.
+        for piece in &layout.pieces {
+            self.options.artifacts.verify(&piece.digest).await?;
+        }
+        self.files.lay_out(layout, turn).await
+    }
+
     /// What the release's folder holds. The same things make the same folder.
-    pub(super) fn pieces(&self, release: &Release) -> Result<Vec<Piece>, AdapterError> {
+    fn pieces(&self, release: &Release) -> Result<Vec<Piece>, AdapterError> {
         let failed =
             |why: &str| AdapterError::permanent(format!("failed to lay out {}: {why}", self.unit));
         let kept: Vec<_> = release
@@ -61,7 +100,7 @@ impl Side {
 }
 
 /// Name of the folder that holds these.
-pub(super) fn name_of(pieces: &[Piece]) -> String {
+fn name_of(pieces: &[Piece]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"backout-release-folder 1\n");
     for piece in pieces {

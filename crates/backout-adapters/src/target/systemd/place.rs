@@ -2,13 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use backout_core::ids::Unit;
 use backout_core::model::SystemdSpec;
 use backout_core::ports::AdapterError;
-
-use crate::host::FileLock;
 
 /// Names and paths of one side.
 #[derive(Debug, Clone)]
@@ -55,28 +52,10 @@ impl Place {
         beside(&self.link, ".", ".backout.lock")
     }
 
-    /// Makes what must be there before anything is written. Everybody may read it: the unit's program may be anybody's.
-    pub(super) fn make(&self) -> std::io::Result<()> {
-        for folder in [self.parent(), self.releases.as_path()] {
-            std::fs::create_dir_all(folder).map_err(|e| {
-                std::io::Error::new(
-                    e.kind(),
-                    format!("failed to create folder `{}`: {e}", folder.display()),
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Excludes other changes of this side, of this process and of others.
-    pub(super) async fn enter(&self, patience: Duration) -> Result<FileLock, AdapterError> {
-        let lock = FileLock::take(&self.lock(), patience).await.map_err(|e| writing(&e))?;
-        lock.ok_or_else(|| {
-            AdapterError::transient(format!(
-                "failed to change {}: another process is at it",
-                self.name
-            ))
-        })
+    /// What a host keeps beside the link for its way back: a note, and variables.
+    pub(super) fn back(&self) -> (PathBuf, PathBuf) {
+        let beside = |after| beside(&self.link, ".", after);
+        (beside(".backout.back.json"), beside(".backout.back.env"))
     }
 }
 
@@ -107,4 +86,14 @@ pub(super) fn writing(error: &std::io::Error) -> AdapterError {
         StorageFull => adapter.with_hint("free some space there"),
         _ => adapter,
     }
+}
+
+/// A link that can't be used or written.
+pub(super) fn no_link(error: &std::io::Error) -> AdapterError {
+    if error.kind() == std::io::ErrorKind::AlreadyExists {
+        return AdapterError::permanent(error.to_string()).with_hint(
+            "move the folder away and put a link in its place, such as `mv current first && ln -s first current`",
+        );
+    }
+    writing(error)
 }

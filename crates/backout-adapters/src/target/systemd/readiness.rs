@@ -1,19 +1,48 @@
 //! What going back to a release needs of its unit.
 
+use backout_core::ids::HostName;
 use backout_core::model::{ReadinessCheck, Release, Severity};
 use backout_core::ports::AdapterError;
 
 use super::{Side, definition};
 
 const UNCHANGED: &str = "unit_files_unchanged";
+const ON_HOST: &str = "release_on_host";
 
 impl Side {
     pub(super) async fn restorable(
         &self,
         release: &Release,
     ) -> Result<Vec<ReadinessCheck>, AdapterError> {
+        let mut checks = vec![self.unit_files(release).await?];
+        if let Some(host) = &self.host {
+            checks.push(self.folder_there(release, host.name()).await?);
+        }
+        Ok(checks)
+    }
+
+    /// Whether the release still lies where the unit would run it.
+    async fn folder_there(
+        &self,
+        release: &Release,
+        host: &HostName,
+    ) -> Result<ReadinessCheck, AdapterError> {
+        let version = release.content.version_of(&self.unit.service);
+        let folder = self.layout(release)?.folder;
+        let shown = folder.display();
+        let (status, message) = match self.files.has_folder(&folder).await? {
+            true => (Severity::Pass, format!("{version} lies on {host} in `{shown}`")),
+            false => (
+                Severity::Warning,
+                format!("{version} is not on {host} any more: it would be sent there first"),
+            ),
+        };
+        Ok(ReadinessCheck { name: ON_HOST.to_owned(), status, message })
+    }
+
+    async fn unit_files(&self, release: &Release) -> Result<ReadinessCheck, AdapterError> {
         let found = |status, message: String| {
-            Ok(vec![ReadinessCheck { name: UNCHANGED.to_owned(), status, message }])
+            Ok(ReadinessCheck { name: UNCHANGED.to_owned(), status, message })
         };
         let state = self.state().await?;
         let name = &self.place.name;
@@ -21,7 +50,7 @@ impl Side {
             return found(Severity::Error, why);
         }
         let version = release.content.version_of(&self.unit.service);
-        let is_warm = self.note()?.is_some_and(|note| {
+        let is_warm = self.note().await?.is_some_and(|note| {
             note.finished && note.release == *release.runs_as(&self.unit.service) && state.is_up()
         });
         if self.options.beside && is_warm {
@@ -31,11 +60,18 @@ impl Side {
         for slot in definition::slots(&self.spec, self.options.beside) {
             let side = self.in_slot(slot);
             let state = if slot == self.unit.slot { state.clone() } else { side.state().await? };
-            now.extend(side.files_of(&state)?);
+            now.extend(side.files_of(&state).await?);
         }
         now.sort();
         now.dedup();
-        let changes = definition::difference(&self.spec.files, &now);
+        let recorded = self.recorded_here();
+        if self.host.is_some() && recorded.is_empty() && !now.is_empty() {
+            let words = format!(
+                "{name} was not looked at when {version} was made: its files are taken as they are"
+            );
+            return found(Severity::Warning, words);
+        }
+        let changes = definition::difference(&recorded, &now);
         if !changes.is_empty() {
             return found(
                 Severity::Error,

@@ -3,16 +3,14 @@
 use backout_core::model::{Release, Severity};
 use backout_core::ports::{AdapterError, Farewell, Rehearsal};
 
-use super::place::writing;
-use super::{Side, folders};
-use crate::host::remove_file_if_there;
+use super::Side;
 
 impl Side {
     /// Lays the release out where it would be started from, and looks at the unit.
     pub(super) async fn rehearse(&self, release: &Release) -> Result<Rehearsal, AdapterError> {
         let name = &self.place.name;
         let version = release.content.version_of(&self.unit.service);
-        let folder = self.lay_out(release).await?;
+        let folder = self.lay_out(release, None).await?;
         let mut rehearsal = Rehearsal {
             rehearsed: vec![format!("{version} stands at `{}`, each file whole", folder.display())],
             left_out: vec![format!("{name} was not started with {version}")],
@@ -29,15 +27,14 @@ impl Side {
     /// The unit, its link and the release behind it need nobody; the note and older releases go.
     pub(super) async fn farewell(&self, act: bool) -> Result<Farewell, AdapterError> {
         let place = &self.place;
-        let Some(note) = self.note()? else { return Ok(Farewell::default()) };
+        let Some(note) = self.note().await? else { return Ok(Farewell::default()) };
         if self.other_owner(&note).is_some() {
             return Ok(Farewell::default());
         }
         if act {
             let links = vec![place.link.clone(), self.in_slot(self.unit.slot.other()).place.link];
-            folders::prune(&place.releases, &links, &[]).await?;
-            self.remove_note()?;
-            remove_file_if_there(&place.lock()).map_err(|e| writing(&e))?;
+            self.files.prune(&place.releases, &links, &[]).await?;
+            self.files.forget(place).await?;
         }
         Ok(Farewell {
             removed: vec![

@@ -5,116 +5,175 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backout_core::model::{PortSpec, Release};
-use backout_core::ports::{AdapterError, Receipt, StepCx};
+use backout_core::ports::{AdapterError, Receipt, Revert, StepCx};
 use jiff::Timestamp;
 
-use super::note::Note;
-use super::place::writing;
-use super::{Side, link};
-use crate::host::{free_port, write_atomic};
-use crate::systemd::{Ended, Fault, UnitState, Verb};
+use super::Side;
+use super::files::{Layout, Point, Turn};
+use super::note::{Found, Note};
+use crate::host::free_port;
+use crate::systemd::{Ended, Ends, Fault, UnitState, Verb};
 
 /// Connections that may be lost in the middle of one start.
 const TRIES: u32 = 3;
 const POLL: Duration = Duration::from_millis(100);
 
+/// What is to be started.
+pub(super) struct Wanted<'a> {
+    pub release: &'a Arc<Release>,
+    pub deployment: u64,
+    pub restore: bool,
+    pub revert: Option<&'a Revert>,
+}
+
 impl Side {
     pub(super) async fn start(
         &self,
-        release: &Arc<Release>,
-        deployment: u64,
-        restore: bool,
+        wanted: Wanted<'_>,
         cx: &StepCx,
     ) -> Result<Receipt, AdapterError> {
         let limit = Duration::from_millis(self.spec.timeout_ms).min(cx.timeout);
         let until = Instant::now() + limit;
-        self.usable_state().await?;
-        std::fs::create_dir_all(self.place.parent()).map_err(|e| writing(&e))?;
-        let _lock = self.place.enter(limit / 2).await?;
-        // Whoever held the lock before may have changed it.
-        let state = self.usable_state().await?;
-        let before = self.note()?;
-        if let Some(other) = before.as_ref().and_then(|note| self.other_owner(note)) {
+        let turn = Turn::of(&self.unit, cx);
+        if !self.files.is_known(&self.place) {
+            self.usable_state().await?;
+        }
+        let _held = self.files.enter(&self.place, &turn, limit / 2).await?;
+        let layout = self.layout(wanted.release);
+        let whole = async {
+            match &layout {
+                Ok(layout) => self.files.is_whole(layout).await,
+                Err(_) => Ok(false),
+            }
+        };
+        // Neither needs the other, and whoever held the turn before may have changed any of it.
+        let (state, found, whole) = tokio::join!(self.usable_state(), self.found(0), whole);
+        let (state, found) = (state?, found?);
+        if let Some(other) = found.note.as_ref().and_then(|note| self.other_owner(note)) {
             return Err(AdapterError::permanent(format!("failed to start {}: {other}", self.unit)));
         }
-        let leads = link::target(&self.place.link).map_err(|e| no_link(&e))?;
-        let wanted = Note {
+        let leads = found.link.clone()?;
+        let note = self.begun(&wanted, &found, leads.clone());
+        let mine = found.note.as_ref().filter(|held| held.release == note.release);
+        let same = mine.filter(|held| held.deployment == note.deployment);
+        if same.is_some_and(|held| runs(held, &state, leads.as_deref())) {
+            let message = format!("{} runs {} already", self.place.name, note.version);
+            return Ok(Receipt { message, ..Receipt::default() });
+        }
+        let held = mine.filter(|_| wanted.restore);
+        if let Some(held) = held.filter(|held| runs(held, &state, leads.as_deref())) {
+            let note = Note { folder: held.folder.clone(), port: held.port, ..note };
+            return self.take_over(note, &turn).await;
+        }
+        if self.options.beside && mine.is_none() && !state.is_down() {
+            return Err(AdapterError::permanent(format!(
+                "failed to start {}: another release runs in {}",
+                self.unit, self.place.name
+            )));
+        }
+        let layout = layout?;
+        if !whole? {
+            self.make(&layout, Some(&turn)).await?;
+        }
+        let note = Note { port: self.port(same).await?, folder: layout.folder.clone(), ..note };
+        let turn = match wanted.revert {
+            Some(revert) => {
+                let back = self.way_back(&note, revert, &found, &turn).await?;
+                Turn { revert: Some(back), ..turn }
+            }
+            None => turn,
+        };
+        let (ended, warnings) =
+            self.switch_and_restart(&note, &layout, leads.as_deref(), &state, &turn, until).await?;
+        let finished = Note { finished: true, ..note.clone() }.bytes()?;
+        let turn = Turn { revert: None, ..turn };
+        let (noted, state) =
+            tokio::join!(self.files.note(&self.place, finished, &turn), self.patient_state());
+        noted?;
+        self.verdict(&note, &state?, ended, warnings).await
+    }
+
+    /// The note of a start that has begun, but for where.
+    fn begun(&self, wanted: &Wanted<'_>, found: &Found, leads: Option<PathBuf>) -> Note {
+        let release = wanted.release;
+        Note {
             format: Note::FORMAT,
             of: self.unit.clone(),
             ledger: self.options.ledger.clone(),
             unit: self.place.name.clone(),
             release: release.runs_as(&self.unit.service).clone(),
             version: release.content.version_of(&self.unit.service).clone(),
-            deployment,
+            deployment: wanted.deployment,
             folder: PathBuf::new(),
             port: None,
             since: Timestamp::now(),
             finished: false,
-            before: before.as_ref().map_or_else(|| leads.clone(), |note| note.before.clone()),
-        };
-        let same = before
-            .as_ref()
-            .filter(|note| note.release == wanted.release && note.deployment == wanted.deployment);
-        if same.is_some_and(|note| runs(note, &state, leads.as_deref())) {
-            let message = format!("{} runs {} already", self.place.name, wanted.version);
-            return Ok(Receipt { message, ..Receipt::default() });
+            before: found.note.as_ref().map_or(leads, |note| note.before.clone()),
         }
-        let held = before.as_ref().filter(|note| restore && note.release == wanted.release);
-        if let Some(held) = held.filter(|note| runs(note, &state, leads.as_deref())) {
-            return self.take_over(Note { folder: held.folder.clone(), port: held.port, ..wanted });
-        }
-        let occupied = before.as_ref().is_none_or(|note| note.release != wanted.release);
-        if self.options.beside && occupied && !state.is_down() {
-            return Err(AdapterError::permanent(format!(
-                "failed to start {}: another release runs in {}",
-                self.unit, self.place.name
-            )));
-        }
-        let folder = self.lay_out(release).await?;
-        let port = self.port(same)?;
-        let note = Note { folder, port, ..wanted };
-        self.point(&note, leads.as_deref())?;
-        let warnings = self.read_again(&state).await?;
-        let ended = self.restart(&state, until).await?;
-        self.write_note(&Note { finished: true, ..note.clone() })?;
-        self.verdict(&note, ended, warnings).await
     }
 
     /// Going back to what was never stopped: it is noted for whom it runs now, and nobody meets a restart.
-    fn take_over(&self, note: Note) -> Result<Receipt, AdapterError> {
+    async fn take_over(&self, note: Note, turn: &Turn) -> Result<Receipt, AdapterError> {
         let message = format!("{} was never stopped: it runs {}", self.place.name, note.version);
-        self.write_note(&Note { finished: true, ..note })?;
+        let note = Note { finished: true, ..note }.bytes()?;
+        self.files.note(&self.place, note, turn).await?;
         Ok(Receipt { message, ..Receipt::default() })
     }
 
-    /// The same one for a start that comes again: the program may hold it.
-    fn port(&self, same: Option<&Note>) -> Result<Option<u16>, AdapterError> {
+    pub(super) fn fixed_port(&self) -> Option<u16> {
         match self.spec.port {
-            None => Ok(None),
-            Some(PortSpec::Fixed(port)) => Ok(Some(port)),
-            Some(PortSpec::Auto) => match same.and_then(|note| note.port) {
-                Some(port) => Ok(Some(port)),
-                None => {
-                    let other = self.in_slot(self.unit.slot.other()).note().ok().flatten();
-                    let taken: Vec<u16> = other.into_iter().filter_map(|note| note.port).collect();
-                    free_port(&taken).map(Some).map_err(AdapterError::transient)
-                }
-            },
+            Some(PortSpec::Fixed(port)) => Some(port),
+            _ => None,
         }
     }
 
-    /// Notes what is begun, hands the unit its variables, and lets the link lead to the release.
-    fn point(&self, note: &Note, leads: Option<&Path>) -> Result<(), AdapterError> {
-        self.write_note(note)?;
-        write_atomic(&self.place.variables, self.variables(note).as_bytes(), 0o644)
-            .map_err(|e| writing(&e))?;
-        if leads != Some(note.folder.as_path()) {
-            link::switch(&self.place.link, &note.folder).map_err(|e| no_link(&e))?;
+    /// The same one for a start that comes again: the program may hold it.
+    async fn port(&self, same: Option<&Note>) -> Result<Option<u16>, AdapterError> {
+        if self.spec.port != Some(PortSpec::Auto) {
+            return Ok(self.fixed_port());
         }
-        Ok(())
+        if self.host.is_some() {
+            return Err(AdapterError::permanent(format!(
+                "failed to start {}: which port is free is known of this machine only",
+                self.unit
+            ))
+            .with_hint("write a number as `port`"));
+        }
+        if let Some(port) = same.and_then(|note| note.port) {
+            return Ok(Some(port));
+        }
+        let other = self.in_slot(self.unit.slot.other()).note().await.ok().flatten();
+        let taken: Vec<u16> = other.into_iter().filter_map(|note| note.port).collect();
+        free_port(&taken).map(Some).map_err(AdapterError::transient)
     }
 
-    fn variables(&self, note: &Note) -> String {
+    /// Notes what is begun, hands the unit its variables, lets the link lead to the release, and starts the unit.
+    async fn switch_and_restart(
+        &self,
+        note: &Note,
+        layout: &Layout,
+        leads: Option<&Path>,
+        state: &UnitState,
+        turn: &Turn,
+        until: Instant,
+    ) -> Result<(Ended, Vec<String>), AdapterError> {
+        let point = Point {
+            note: note.bytes()?,
+            variables: self.variables(note),
+            to: (leads != Some(layout.folder.as_path())).then(|| layout.folder.clone()),
+        };
+        let written = self.files.begin(&self.place, point, turn);
+        let (written, prepared) = tokio::join!(written, self.prepare(state));
+        written?;
+        let (warnings, ends) = prepared?;
+        let ended = match (&self.host, &turn.revert) {
+            (Some(host), Some(_)) => self.restart_there(host, turn, state, until).await?,
+            _ => self.restart(ends, state, until).await?,
+        };
+        Ok((ended, warnings))
+    }
+
+    pub(super) fn variables(&self, note: &Note) -> String {
         let mut all = vec![
             ("BACKOUT_APP", self.unit.key.app.to_string()),
             ("BACKOUT_ENVIRONMENT", self.unit.key.environment.to_string()),
@@ -134,7 +193,7 @@ impl Side {
     }
 
     /// Files that came back with the release, or that somebody has written, are read before the start and not some day.
-    async fn read_again(&self, state: &UnitState) -> Result<Vec<String>, AdapterError> {
+    async fn prepare(&self, state: &UnitState) -> Result<(Vec<String>, Ends), AdapterError> {
         let mut warnings = Vec::new();
         let fault = |fault: Fault| {
             let doing = format!("prepare {}", self.place.name);
@@ -149,19 +208,32 @@ impl Side {
         }
         // Failures of an older release say nothing about this one, and must not keep it from starting.
         self.manager.forget_failures(&self.place.name).await.map_err(fault)?;
-        Ok(warnings)
+        let ends = self.manager.listen().await.map_err(fault)?;
+        Ok((warnings, ends))
     }
 
     /// Starts the unit anew. Where the connection is lost, the unit itself tells whether it was asked to.
-    async fn restart(&self, before: &UnitState, until: Instant) -> Result<Ended, AdapterError> {
+    async fn restart(
+        &self,
+        ends: Ends,
+        before: &UnitState,
+        until: Instant,
+    ) -> Result<Ended, AdapterError> {
         let name = &self.place.name;
         let begun = |state: &UnitState| {
             state.is_beginning() && state.pid != 0 && state.invocation != before.invocation
         };
-        let fault =
-            |fault: Fault| fault.while_changing(&format!("start {name}"), self.manager.bus());
+        let fault = |fault: Fault| self.manager.unsure(&format!("start {name}"), &fault);
+        let mut ends = Some(ends);
         for again in 1.. {
-            let lost = match self.manager.job(Verb::Restart, name, until, begun).await {
+            let asked = async {
+                let ends = match ends.take() {
+                    Some(ends) => ends,
+                    None => self.manager.listen().await?,
+                };
+                self.manager.job(Verb::Restart, name, until, ends, begun).await
+            };
+            let lost = match asked.await {
                 Ok(ended) => return Ok(ended),
                 Err(lost @ (Fault::Lost(_) | Fault::Away(_))) if again < TRIES => lost,
                 Err(other) => return Err(fault(other)),
@@ -192,14 +264,15 @@ impl Side {
     async fn verdict(
         &self,
         note: &Note,
+        state: &UnitState,
         ended: Ended,
         mut warnings: Vec<String>,
     ) -> Result<Receipt, AdapterError> {
         let name = &self.place.name;
-        let doing = format!("ask for {name}");
-        let state = self.manager.state_patiently(name).await;
-        let state = state.map_err(|fault| self.manager.unreachable(&doing, &fault))?;
-        let at = note.port.map(|port| format!(" at 127.0.0.1:{port}")).unwrap_or_default();
+        let at = match (note.port, &self.host) {
+            (Some(port), None) => format!(" at 127.0.0.1:{port}"),
+            _ => String::new(),
+        };
         let well = match &ended {
             Ended::Enough => true,
             Ended::As(word) => word == "done" && state.active != "failed",
@@ -222,7 +295,7 @@ impl Side {
                 "failed to start {name}: somebody else asked systemd for something else meanwhile"
             )));
         }
-        let said = self.tail(&state, Some(note.since)).await;
+        let said = self.tail(state, Some(note.since)).await;
         Err(AdapterError::permanent(format!("failed to start {name}: {said}"))
             .with_hint(format!("`journalctl -u {name}` has all that it said")))
     }
@@ -231,14 +304,4 @@ impl Side {
 /// It runs, or its manager is about to start it again.
 fn runs(note: &Note, state: &UnitState, leads: Option<&Path>) -> bool {
     note.finished && leads == Some(note.folder.as_path()) && !state.is_down()
-}
-
-/// A link that can't be used or written.
-pub(super) fn no_link(error: &std::io::Error) -> AdapterError {
-    if error.kind() == std::io::ErrorKind::AlreadyExists {
-        return AdapterError::permanent(error.to_string()).with_hint(
-            "move the folder away and put a link in its place, such as `mv current first && ln -s first current`",
-        );
-    }
-    writing(error)
 }

@@ -1,14 +1,13 @@
 //! What runs in a unit ends, and the link is as it was before the first deployment.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backout_core::ports::{AdapterError, Receipt, StepCx};
 
+use super::Side;
+use super::files::{LinkAfter, Turn};
 use super::note::Note;
-use super::place::writing;
-use super::start::no_link;
-use super::{Side, link};
-use crate::host::{remove_file_if_there, sync_dir};
 use crate::systemd::{Ended, Fault, Verb};
 
 /// Connections that may be lost in the middle of one stop.
@@ -22,20 +21,23 @@ impl Side {
         let limit = Duration::from_millis(self.spec.timeout_ms).min(cx.timeout);
         let until = Instant::now() + limit;
         let nothing = || Receipt { message: "nothing ran".to_owned(), ..Receipt::default() };
-        let doing = format!("ask for {}", self.place.name);
-        let state = self.manager.state_patiently(&self.place.name).await;
-        let state = state.map_err(|fault| self.manager.unreachable(&doing, &fault))?;
-        if self.note()?.is_none() {
+        let turn = Turn::of(&self.unit, cx);
+        let state = self.patient_state().await?;
+        if self.note().await?.is_none() {
             // Without a note only what is behind this very link can be meant.
-            if state.is_down() || !self.names_link(&state) {
+            if state.is_down() || !self.names_link(&state).await? {
                 return Ok(nothing());
+            }
+            if self.host.is_some() {
+                let _held = self.files.enter(&self.place, &turn, limit / 2).await?;
             }
             self.end(until).await?;
             let message = format!("{} ended", self.place.name);
             return Ok(Receipt { message, ..Receipt::default() });
         }
-        let _lock = self.place.enter(limit / 2).await?;
-        let Some(note) = self.note()? else { return Ok(nothing()) };
+        let _held = self.files.enter(&self.place, &turn, limit / 2).await?;
+        let found = self.found(0).await?;
+        let Some(note) = found.note else { return Ok(nothing()) };
         if let Some(other) = self.other_owner(&note) {
             return Err(AdapterError::permanent(format!("failed to stop {}: {other}", self.unit)));
         }
@@ -45,7 +47,7 @@ impl Side {
         }
         // Nobody waits for it any more: a failure of before would only alarm people.
         let _ = self.manager.forget_failures(&self.place.name).await;
-        let leads = self.leave(&note)?;
+        let leads = self.leave(&note, found.link?, &turn).await?;
         let ended = if ran { "ended" } else { "did not run" };
         Ok(Receipt {
             message: format!("{} {ended}; {leads}", self.place.name),
@@ -56,15 +58,18 @@ impl Side {
     /// Ends the unit. How long it may take to end by itself its own `TimeoutStopSec=` says.
     async fn end(&self, until: Instant) -> Result<(), AdapterError> {
         let name = &self.place.name;
-        let fault =
-            |fault: Fault| fault.while_changing(&format!("stop {name}"), self.manager.bus());
+        let fault = |fault: Fault| self.manager.unsure(&format!("stop {name}"), &fault);
+        let job = async |until: Instant| {
+            let ends = self.manager.listen().await?;
+            self.manager.job(Verb::Stop, name, until, ends, |_| false).await
+        };
         for again in 1.. {
-            match self.manager.job(Verb::Stop, name, until, |_| false).await {
+            match job(until).await {
                 Ok(Ended::As(_) | Ended::Enough) => {}
                 Ok(Ended::Late) => {
                     self.manager.kill(name, SIGKILL).await.map_err(fault)?;
                     let later = Instant::now() + KILLED;
-                    self.manager.job(Verb::Stop, name, later, |_| false).await.map_err(fault)?;
+                    job(later).await.map_err(fault)?;
                 }
                 Err(Fault::Lost(_) | Fault::Away(_)) if again < TRIES => {}
                 Err(other) => return Err(fault(other)),
@@ -84,26 +89,25 @@ impl Side {
     }
 
     /// Puts back what was there before, and forgets the rest.
-    fn leave(&self, note: &Note) -> Result<String, AdapterError> {
-        let place = &self.place;
-        let shown = place.link.display();
-        let leads = link::target(&place.link).map_err(|e| no_link(&e))?;
-        let words = match &note.before {
+    async fn leave(
+        &self,
+        note: &Note,
+        leads: Option<PathBuf>,
+        turn: &Turn,
+    ) -> Result<String, AdapterError> {
+        let shown = self.place.link.display();
+        let (after, words) = match &note.before {
             // Somebody has moved it since: theirs.
-            _ if leads.as_ref() != Some(&note.folder) => format!("`{shown}` stays as it is"),
-            Some(before) => {
-                link::switch(&place.link, before).map_err(|e| writing(&e))?;
-                format!("`{shown}` leads to `{}` again", before.display())
+            _ if leads.as_ref() != Some(&note.folder) => {
+                (LinkAfter::Stays, format!("`{shown}` stays as it is"))
             }
-            None => {
-                link::remove_link(&place.link)
-                    .and_then(|()| sync_dir(place.parent()))
-                    .map_err(|e| writing(&e))?;
-                format!("`{shown}` is removed")
-            }
+            Some(before) => (
+                LinkAfter::Back(before.clone()),
+                format!("`{shown}` leads to `{}` again", before.display()),
+            ),
+            None => (LinkAfter::Removed, format!("`{shown}` is removed")),
         };
-        remove_file_if_there(&place.variables).map_err(|e| writing(&e))?;
-        self.remove_note()?;
+        self.files.leave(&self.place, &after, turn).await?;
         Ok(words)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use backout_adapters::artifact::FileArtifacts;
+use backout_adapters::host::{Hosts, SshHost, SshOptions};
 use backout_adapters::target::systemd::SystemdArtifacts;
 use backout_adapters::target::{SystemdTarget, SystemdTargetOptions};
 use backout_core::ids::{
@@ -18,8 +19,9 @@ use backout_core::model::{
     SystemdBus, SystemdSpec, TargetSpec,
 };
 use backout_core::ports::{
-    AdapterError, ArtifactStore, Observed, PartsOf, Receipt, StepCx, Target, TargetAction,
+    AdapterError, ArtifactStore, Host, Observed, PartsOf, Receipt, StepCx, Target, TargetAction,
 };
+use backout_testkit::SshServers;
 use backout_testkit::fixtures::{ledger, release_of, step_cx};
 use backout_testkit::systemd::Machine;
 
@@ -35,6 +37,14 @@ pub struct Bench {
     pub bus: String,
     pub beside: bool,
     pub spec: SystemdSpec,
+    /// The unit is on another host.
+    pub there: Option<There>,
+}
+
+/// A host that is reached by ssh, whose system is the machine.
+pub struct There {
+    pub servers: SshServers,
+    pub host: Arc<SshHost>,
 }
 
 impl Bench {
@@ -50,6 +60,19 @@ impl Bench {
 
     /// The same on a system of its own.
     pub fn on(machine: Arc<Machine>, beside: bool, lines: &str) -> Self {
+        Self::of(machine, beside, lines, None)
+    }
+
+    /// A plain unit of another host.
+    pub fn there(lines: &str) -> Self {
+        let machine = Machine::shared();
+        let servers = SshServers::inside(vec![Arc::clone(&machine)]);
+        std::fs::create_dir(servers.home(0).join("app")).unwrap();
+        let host = Arc::new(host(&servers));
+        Self::of(machine, false, lines, Some(There { servers, host }))
+    }
+
+    fn of(machine: Arc<Machine>, beside: bool, lines: &str, there: Option<There>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let temp = tempfile::Builder::new().prefix("backout.units.").tempdir().unwrap();
@@ -65,7 +88,7 @@ impl Bench {
             releases: "run/releases".to_owned(),
             port: beside.then_some(PortSpec::Auto),
             bus: SystemdBus::Address(machine.address()),
-            root: Some(machine.root().display().to_string()),
+            root: there.is_none().then(|| machine.root().display().to_string()),
             timeout_ms: 60_000,
             files: Vec::new(),
         };
@@ -78,6 +101,7 @@ impl Bench {
             ledger: "tests".to_owned(),
             beside,
             spec,
+            there,
         };
         for version in ["v1", "v2"] {
             bench.program(version, &format!("echo serving {version}\nexec sleep 3000"));
@@ -116,8 +140,16 @@ impl Bench {
         self.temp.path().join("state")
     }
 
+    /// Where the paths of the definition are.
+    pub fn base(&self) -> PathBuf {
+        match &self.there {
+            Some(there) => there.servers.home(0).join("app"),
+            None => self.folder(),
+        }
+    }
+
     pub fn link(&self, slot: Slot) -> PathBuf {
-        self.folder().join(self.spec.current.replace("{slot}", slot.as_str()))
+        self.base().join(self.spec.current.replace("{slot}", slot.as_str()))
     }
 
     /// Name of the unit in a slot.
@@ -133,7 +165,9 @@ impl Bench {
     }
 
     pub fn unit(&self, slot: Slot) -> Unit {
-        Unit { key: self.key(), service: web(), host: HostName::local(), slot }
+        let host = self.there.as_ref().map(|there| there.host.name().clone());
+        let host = host.unwrap_or_else(HostName::local);
+        Unit { key: self.key(), service: web(), host, slot }
     }
 
     pub fn service(&self) -> Service {
@@ -144,7 +178,10 @@ impl Bench {
             health: HealthSpec::default(),
             job: None,
             target: TargetSpec::Systemd(SystemdSpec {
-                bus: SystemdBus::Address(self.bus.clone()),
+                bus: match &self.there {
+                    Some(_) => SystemdBus::System,
+                    None => SystemdBus::Address(self.bus.clone()),
+                },
                 ..self.spec.clone()
             }),
         }
@@ -156,11 +193,18 @@ impl Bench {
 
     pub fn artifacts(&self) -> SystemdArtifacts {
         let service = self.service();
-        SystemdArtifacts::new(self.files(), &self.folder(), &self.key(), [&service].into_iter())
+        let services = [&service].into_iter();
+        SystemdArtifacts::new(self.files(), &self.folder(), &self.key(), services)
+            .with_hosts(self.hosts())
+    }
+
+    fn hosts(&self) -> Hosts {
+        let there = self.there.as_ref();
+        Hosts::new(there.map(|there| Arc::clone(&there.host) as Arc<dyn Host>))
     }
 
     pub fn target(&self) -> SystemdTarget {
-        SystemdTarget::new(SystemdTargetOptions {
+        let target = SystemdTarget::new(SystemdTargetOptions {
             state_dir: self.state_dir(),
             folder: self.folder(),
             key: self.key(),
@@ -168,7 +212,8 @@ impl Bench {
             artifacts: self.files(),
             services: BTreeMap::from([(web(), self.service())]),
             beside: self.beside,
-        })
+        });
+        target.with_hosts(self.hosts(), self.there.is_none())
     }
 
     pub fn cx(&self, step: &str) -> StepCx {
@@ -256,6 +301,18 @@ impl Drop for Bench {
         let _ = std::fs::remove_file(self.machine.units().join(self.file()));
         let _ = std::fs::remove_dir_all(self.machine.units().join(format!("{}.d", self.file())));
     }
+}
+
+/// The way to the first of these servers. Patient: a machine that has much to do makes a slow link.
+pub fn host(servers: &SshServers) -> SshHost {
+    SshHost::new(SshOptions {
+        config: Some(servers.config()),
+        folder: "app".to_owned(),
+        connect_timeout: std::time::Duration::from_secs(20),
+        alive_interval: std::time::Duration::from_secs(10),
+        alive_count: 6,
+        ..SshOptions::new(HostName::new("host0").unwrap())
+    })
 }
 
 pub fn start(unit: Unit, release: &Arc<Release>, deployment: u64) -> TargetAction {

@@ -4,5 +4,6 @@ mod bench;
 mod faults;
 mod in_place;
 mod relay;
+mod remote;
 mod slots;
 mod suite;

@@ -40,6 +40,11 @@ async fn the_systemd_target_obeys_the_suite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_systemd_target_on_another_host_obeys_the_suite() {
+    check_target(&Units(Bench::there("Restart=always\nRestartSec=100ms\n"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_systemd_target_with_two_sides_obeys_the_suite() {
     check_target(&Units(Bench::new(true))).await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::model::TargetSpec;
+use backout_core::model::{SystemdBus, TargetSpec};
 use backout_core::ports::{Host, HostCommand, HostEnded};
 use futures_util::stream::{self, StreamExt};
 
@@ -46,6 +46,11 @@ fn wanted(target: &TargetSpec) -> Option<Wanted> {
             test: words(["-e", &format!("{}/.git", git.repository)]),
             missing: format!("`{}` is not the top of a git repository", git.repository),
             fix: "git clone it there, or correct `repository`".to_owned(),
+        }),
+        TargetSpec::Systemd(unit) if unit.bus == SystemdBus::System => Some(Wanted {
+            test: words(["-S", "/run/dbus/system_bus_socket"]),
+            missing: "D-Bus of its system does not listen".to_owned(),
+            fix: "install dbus there: the units are started over it".to_owned(),
         }),
         _ => None,
     }

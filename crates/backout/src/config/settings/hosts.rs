@@ -179,18 +179,42 @@ fn check_compose(raw: &Raw, target: TargetKind, found: &mut Findings) {
     }
 }
 
+/// Where a manager is said to be by a key that means something of this machine.
+fn check_systemd(raw: &Raw, found: &mut Findings) {
+    let Some(RawTarget::Systemd(target)) = raw.target.as_ref().map(|target| &target.value) else {
+        return;
+    };
+    let elsewhere = |bus: &&At<String>| !matches!(bus.value.as_str(), "system" | "user");
+    for (key, written) in
+        [("bus", target.bus.as_ref().filter(elsewhere)), ("root", target.root.as_ref())]
+    {
+        let Some(written) = written else { continue };
+        found.refuse_at(
+            written.at,
+            format!(
+                "`{key}: {}` is a place of this machine, and `hosts` names others",
+                written.value
+            ),
+            "on other hosts write `bus: system` or `bus: user`, and no `root`",
+        );
+    }
+}
+
 /// What works on this machine only.
 pub(super) fn check_remote(raw: &Raw, hosts: &[HostName], policy: &Policy, found: &mut Findings) {
     let Some(remote) = hosts.iter().find(|host| !host.is_local()) else { return };
     let at = |at: Option<Position>| at.unwrap_or_default();
-    if !matches!(policy.target, TargetKind::Script | TargetKind::Git | TargetKind::Compose) {
+    if !matches!(
+        policy.target,
+        TargetKind::Script | TargetKind::Git | TargetKind::Compose | TargetKind::Systemd
+    ) {
         found.refuse_at(
             at(raw.target.as_ref().map(|target| target.at)),
             format!(
                 "target `{}` runs on this machine only, and `hosts` names `{remote}`",
                 policy.target.as_str()
             ),
-            "on other hosts use target `script`, `git` or `compose`; or run backout there, with `hosts` left out",
+            "on other hosts use target `script`, `git`, `compose` or `systemd`; or run backout there, with `hosts` left out",
         );
     }
     if let Some(RawTarget::Git(git)) = raw.target.as_ref().map(|target| &target.value)
@@ -203,6 +227,7 @@ pub(super) fn check_remote(raw: &Raw, hosts: &[HostName], policy: &Policy, found
         );
     }
     check_compose(raw, policy.target, found);
+    check_systemd(raw, found);
     let hint = "let the load balancer in front of the hosts decide by its own health checks, and leave `router` out";
     let refused = match policy.router {
         RouterPolicy::Builtin { .. } => Some("the built-in router proxies to this machine only"),
