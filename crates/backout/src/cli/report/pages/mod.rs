@@ -90,6 +90,7 @@ fn inspected(shop: &Shop, ran: &Ran) -> Inspected {
         rollback: Ok(ran.finished.rows.rollback.clone()),
         operation: Ok(Some(ran.plan.clone())),
         state: Ok(Some(ran.finished.state.clone())),
+        journal: Ok(Some(ran.entries.clone())),
         at: shop.now,
         ..Inspected::new("deployment", format!("#{number}"))
     }
