@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::check;
-use super::own_time::OwnTime;
+use super::own_time::{OwnTime, TooSlow};
 use super::scene::{self, Scene};
 use super::tracer::{self, Call, Fate};
 use crate::support::{Ran, World};
@@ -67,7 +67,9 @@ pub fn point(scene: &Scene, world: &World, kills: &[Kill]) -> Survived {
     let (began, own) = (Instant::now(), OwnTime::begins());
     continues(scene, &world.run(scene.then));
     let (took, own) = (began.elapsed(), own.ends(world));
-    assert!(took < CONVERGED, "it took {took:?} to come to an end");
+    if took >= CONVERGED {
+        std::panic::panic_any(TooSlow(format!("it took {took:?} to come to an end")));
+    }
     scene::kill(beside);
     check::check(scene, world, killed);
     settled(scene, world, killed);
