@@ -78,12 +78,15 @@ pub struct SystemdTargetOptions {
     pub beside: bool,
 }
 
+/// By the machines that they run on.
+type Managers = Vec<(HostName, Arc<Manager>)>;
+
 /// Runs services as units of systemd.
 #[derive(Clone)]
 pub struct SystemdTarget {
     options: Arc<SystemdTargetOptions>,
     /// One for each bus, made with the first question.
-    managers: Arc<Mutex<Vec<(HostName, Arc<Manager>)>>>,
+    managers: Arc<Mutex<Managers>>,
     others: Others,
     /// It has units of this machine.
     here: bool,
