@@ -45,7 +45,7 @@ async fn a_release_goes_over_whole_and_is_found_there_when_it_comes_back() {
     let bench = Bench::there(ALWAYS);
     let odd = bench.folder().join("build/v1/it's \"odd\"\n");
     std::fs::create_dir_all(&odd).unwrap();
-    std::fs::write(odd.join("\\data"), vec![7; 3 << 20]).unwrap();
+    std::fs::write(odd.join("a\\data"), vec![7; 3 << 20]).unwrap();
     std::fs::write(bench.folder().join("build/v1/large"), vec![9; 9 << 20]).unwrap();
     std::os::unix::fs::symlink("serve", bench.folder().join("build/v1/link")).unwrap();
     let (v1, v2) = (bench.release("v1").await, bench.release("v2").await);
@@ -57,7 +57,7 @@ async fn a_release_goes_over_whole_and_is_found_there_when_it_comes_back() {
     let there = bench.link(Slot::A).canonicalize().unwrap();
     let mode = |name: &str| std::fs::metadata(there.join(name)).unwrap().permissions().mode();
     assert_eq!((mode("serve") & 0o777, mode("large") & 0o777), (0o555, 0o444));
-    assert_eq!(std::fs::read(there.join("it's \"odd\"\n/\\data")).unwrap(), vec![7; 3 << 20]);
+    assert_eq!(std::fs::read(there.join("it's \"odd\"\n/a\\data")).unwrap(), vec![7; 3 << 20]);
     assert_eq!(std::fs::read(there.join("large")).unwrap(), vec![9; 9 << 20]);
     assert_eq!(std::fs::read_link(there.join("link")).unwrap().to_str(), Some("serve"));
     bench.start(Slot::A, &v2, 2).await.unwrap();
@@ -126,12 +126,8 @@ async fn a_start_whose_link_breaks_anywhere_is_made_again() {
     let began = relay.passed();
     bench.start(Slot::A, &v1, 3).await.unwrap();
     let whole = relay.passed() - began;
-    let mut number = 3;
     for part in 1..6 {
-        let (wanted, number) = (if part % 2 == 1 { &v2 } else { &v1 }, {
-            number += 1;
-            number
-        });
+        let (wanted, number) = (if part % 2 == 1 { &v2 } else { &v1 }, 3 + part);
         relay.cut_after(whole * part / 6);
         if let Err(error) = bench.start(Slot::A, wanted, number).await {
             assert_ne!(error.class, ErrorClass::Permanent, "{error}");
