@@ -41,10 +41,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant { name: "lease_by_wall_clock", proof: |make| has_another_time(make) },
     Mutant {
         name: "ledger_not_synced",
-        proof: |make| in_a(make, power::loses_what_was_not_synced),
+        proof: |make| in_a(make, "script deploy", power::loses_what_was_not_synced),
     },
-    Mutant { name: "file_not_synced", proof: |make| in_a(make, power::is_careful) },
-    Mutant { name: "folder_not_synced", proof: |make| in_a(make, power::is_careful) },
+    Mutant { name: "file_not_synced", proof: |make| in_a(make, power::CAREFUL, power::is_careful) },
+    Mutant {
+        name: "folder_not_synced",
+        proof: |make| in_a(make, power::CAREFUL, power::is_careful),
+    },
 ];
 
 fn killed_at(make: Make<'_>, scene: &str, boundary: &'static str) {
@@ -54,8 +57,8 @@ fn killed_at(make: Make<'_>, scene: &str, boundary: &'static str) {
     run::point(&scene, &world, &[Kill::Named(boundary)]);
 }
 
-fn in_a(make: Make<'_>, proof: fn(&World)) {
-    let world = scene_of("script deploy").prepared();
+fn in_a(make: Make<'_>, scene: &str, proof: fn(&World)) {
+    let world = scene_of(scene).prepared();
     make(&world);
     proof(&world);
 }
@@ -69,9 +72,8 @@ fn crashes(make: Make<'_>) {
 
 fn is_woken(make: Make<'_>) {
     let scene = scene_of("script stages deploy then rollback");
-    let world = scene.prepared();
-    make(&world);
-    assert_eq!(stopped::wakes(&scene, &world, "after_effect/start:1").late, 0);
+    let (_, (), woken) = stopped::woken(&scene, "after_effect/start:1", make);
+    assert_eq!(woken.late, 0);
 }
 
 fn has_another_time(make: Make<'_>) {

@@ -178,8 +178,11 @@ pub fn loses_what_was_not_synced(world: &World) {
     }
 }
 
+/// A scene in which commands give names to files that must be safe.
+pub const CAREFUL: &str = "process canary";
+
 /// For the mistakes: names that are not safe.
 pub fn is_careful(world: &World) {
-    let scene = scene_of("script deploy");
+    let scene = scene_of(CAREFUL);
     assert_eq!(recorded(&scene, world, usize::MAX).careless(), Vec::<String>::new());
 }
