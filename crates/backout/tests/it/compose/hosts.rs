@@ -153,29 +153,16 @@ fn two_hosts_are_brought_there_and_back_and_one_that_is_cut_off_is_told_by_name(
 }
 
 #[test]
-fn a_link_that_breaks_in_the_middle_of_a_start_is_made_anew_or_all_go_back() {
-    let mut fleet = Fleet::new(FIRST);
+fn a_link_that_breaks_in_the_middle_of_a_start_is_made_anew() {
+    let fleet = Fleet::new(FIRST);
     fleet.deploy("v1").expect(0);
-    // Cut once: it is looked at, and started again.
+    // It is looked at over a new connection, and started again.
     fleet.hold("v2");
     let deploying = fleet.deploying("v2");
     fleet.wait_for_start_of("v2");
     fleet.servers.kill_sessions(1);
     fleet.release("v2");
     deploying.wait().expect(0);
-    assert_eq!(fleet.runs(), ["v2", "v2"]);
-    // Gone for good: nobody knows what is there, until somebody can look again.
-    fleet.hold("v1");
-    let deploying = fleet.deploying("v1");
-    fleet.wait_for_start_of("v1");
-    fleet.servers.stop(1);
-    fleet.release("v1");
-    let ran = deploying.wait().expect(12);
-    let said = told(&ran);
-    assert!(said.contains("failed to reach host1"), "{said}");
-    assert_eq!(fleet.runs()[0], "v2", "{said}");
-    fleet.servers.start_again(1);
-    fleet.run(&["recover", "--yes"]).expect(10);
     assert_eq!(fleet.runs(), ["v2", "v2"]);
     wait_until("nothing is left behind", || fleet.servers.connections(0) == 0);
 }
