@@ -166,3 +166,22 @@ fn a_link_that_breaks_in_the_middle_of_a_start_is_made_anew() {
     assert_eq!(fleet.runs(), ["v2", "v2"]);
     wait_until("nothing is left behind", || fleet.servers.connections(0) == 0);
 }
+
+/// Nobody knows what is on a host that was cut off in the middle of a start and stays away: it is part of the way back.
+#[test]
+fn a_host_that_stays_away_after_a_cut_start_is_brought_back_once_it_is_there() {
+    let mut fleet = Fleet::new(FIRST);
+    fleet.deploy("v1").expect(0);
+    fleet.hold("v2");
+    let deploying = fleet.deploying("v2");
+    fleet.wait_for_start_of("v2");
+    fleet.servers.stop(1);
+    fleet.release("v2");
+    let ran = deploying.wait().expect(12);
+    let said = told(&ran);
+    assert!(said.contains("failed to reach host1"), "{said}");
+    assert_eq!(fleet.runs()[0], "v1", "{said}");
+    fleet.servers.start_again(1);
+    fleet.run(&["recover", "--yes"]).expect(0);
+    assert_eq!(fleet.runs(), ["v1", "v1"]);
+}
