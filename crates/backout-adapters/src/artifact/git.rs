@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use backout_core::ids::EnvironmentKey;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, ErrorClass};
 
 use crate::git::{Git, LOOK, Worktrees, is_commit_id};
 
@@ -52,6 +52,11 @@ impl GitArtifacts {
     }
 }
 
+/// The host of a working tree could not be asked.
+fn is_away(git: &Git, error: &AdapterError) -> bool {
+    git.host().is_some() && error.class == ErrorClass::Transient
+}
+
 #[async_trait]
 impl ArtifactStore for GitArtifacts {
     async fn digest(&self, path: &str) -> Result<ArtifactDigest, AdapterError> {
@@ -84,12 +89,18 @@ impl ArtifactStore for GitArtifacts {
 
     async fn verify(&self, digest: &str) -> Result<(), AdapterError> {
         let (reference, commit) = self.reference(digest)?;
-        let (mut holders, mut without) = (Vec::new(), Vec::new());
+        let (mut holders, mut without, mut away) = (Vec::new(), Vec::new(), None);
         for (path, git) in &self.repositories {
-            match git.commit(&reference).await?.as_ref() == Some(&commit) {
-                true => holders.push((path, git)),
-                false => without.push((path, git)),
+            match git.commit(&reference).await {
+                Ok(held) if held.as_ref() == Some(&commit) => holders.push((path, git)),
+                Ok(_) => without.push((path, git)),
+                Err(error) if is_away(git, &error) => away = Some(error),
+                Err(error) => return Err(error),
             }
+        }
+        // Where some can be asked, the others say nothing against a way back: their own steps will tell.
+        if let (Some(error), true, true) = (away, holders.is_empty(), without.is_empty()) {
+            return Err(error);
         }
         for (_, git) in &holders {
             // The commit's own files, not its whole history.
@@ -130,7 +141,12 @@ impl ArtifactStore for GitArtifacts {
             }
         }
         for (_, git) in &self.repositories {
-            let all = git.look(&["for-each-ref", "--format=%(refname)", &self.prefix]).await?;
+            let all = match git.look(&["for-each-ref", "--format=%(refname)", &self.prefix]).await {
+                Ok(all) => all,
+                // It goes with a later call.
+                Err(error) if is_away(git, &error) => continue,
+                Err(error) => return Err(error),
+            };
             for reference in all.lines() {
                 let Some(commit) = reference.rsplit('/').next().filter(|name| is_commit_id(name))
                 else {

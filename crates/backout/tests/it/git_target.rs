@@ -1,5 +1,8 @@
 //! A working tree of git as target: there, back, adopted, in somebody's way, and cut short.
 
+mod hosts;
+
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -8,11 +11,16 @@ use serde_json::json;
 use crate::support::{World, wait_until};
 
 fn git(world: &World, args: &[&str]) -> String {
+    git_in(&world.folder().join("site"), args)
+}
+
+fn git_in(tree: &Path, args: &[&str]) -> String {
     let identity = ["-c", "user.name=tests", "-c", "user.email=tests@localhost"];
     let output = Command::new("git")
         .args(identity)
+        .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
         .args(args)
-        .current_dir(world.folder().join("site"))
+        .current_dir(tree)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backout_adapters::artifact::GitArtifacts;
 use backout_adapters::git::Git;
-use backout_adapters::host::Hosts;
+use backout_adapters::host::{Hosts, SshHost};
 use backout_adapters::target::{GitTarget, GitTargetOptions};
 use backout_core::ids::{Slot, Unit};
 use backout_core::model::{GitMove, GitSpec, Release, TargetSpec};
@@ -17,9 +17,10 @@ use backout_core::ports::{
     StepCx, Target, TargetAction,
 };
 use backout_testkit::fixtures::{key, ledger, release, release_of, step_cx, version, web};
+use backout_testkit::sshd::SshServers;
 use backout_testkit::target_suite::{TargetBench, check_target};
 
-use super::world::{World, remote_unit};
+use super::world::{World, options, remote_unit};
 use crate::git::world::run_git;
 
 struct Trees {
@@ -30,7 +31,11 @@ struct Trees {
 impl Trees {
     /// As the one of tests here: `app.txt` holds the version; tags `v1` to `v3`; `main` at `v1`.
     fn new() -> Self {
-        let this = Self { world: World::new(), protocols: vec!["https".to_owned()] };
+        Self::on(World::new())
+    }
+
+    fn on(world: World) -> Self {
+        let this = Self { world, protocols: vec!["https".to_owned()] };
         std::fs::create_dir(this.tree()).unwrap();
         this.git(&["init", "--quiet", "--initial-branch=main"]);
         for label in ["v1", "v2", "v3"] {
@@ -185,6 +190,28 @@ async fn a_tree_there_is_moved_set_aside_and_pinned_as_one_here() {
     assert_eq!((seen.running, seen.release.as_ref()), (Running::Yes, Some(&v2.id)));
     assert_eq!((seen.deployment, seen.guard), (Some(2), None));
     assert!(trees.git(&["for-each-ref"]).contains("set-aside"));
+}
+
+/// Of several hosts one is always down: the others can be brought back all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_away_says_nothing_against_the_commits_of_the_others() {
+    let mut trees = Trees::on(World::on(SshServers::start(2)));
+    let v2 = trees.release_of("v2").await;
+    let digest = &v2.content.artifacts[0].digest;
+    trees.artifacts().pin("tree", digest).await.unwrap();
+    let gone = Arc::new(SshHost::new(options(&trees.world.servers, 1)));
+    trees.world.servers.stop(1);
+    let on = |hosts: &[Arc<SshHost>]| {
+        let tree = PathBuf::from("tree");
+        let git = |host: &Arc<SshHost>| Git::on(host.clone(), tree.clone(), &trees.protocols, None);
+        GitArtifacts::new(&key(), hosts.iter().map(|host| (tree.clone(), git(host))).collect())
+    };
+    let both = on(&[trees.world.host.clone(), gone.clone()]);
+    both.verify(digest).await.unwrap();
+    let nobody = on(&[gone]).verify(digest).await.unwrap_err();
+    assert!(nobody.message.contains("failed to reach host1"), "{nobody}");
+    assert_eq!(both.prune(&[]).await.unwrap(), [digest.clone()]);
+    assert!(both.verify(digest).await.unwrap_err().message.contains("is not kept"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
