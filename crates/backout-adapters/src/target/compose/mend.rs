@@ -19,19 +19,19 @@ pub(super) struct Down {
 
 impl Starting<'_> {
     /// What is down, where the rest of this release runs; `None`: it is started as a whole.
-    pub(super) async fn down(
+    pub(super) fn down(
         &self,
         members: &[String],
         model: &Model,
-    ) -> Result<Option<Vec<Down>>, AdapterError> {
+        mut there: Vec<Container>,
+    ) -> Option<Vec<Down>> {
         if !self.restore || self.options.beside || self.unit.slot != Slot::A {
-            return Ok(None);
+            return None;
         }
-        let mut there = observe::of_project(self.options, self.spec, self.unit.slot).await?;
         let of = |c: &Container, name: &str| c.label(labels::COMPOSE_SERVICE) == Some(name);
         there.retain(|c| members.iter().any(|name| of(c, name)));
         if !there.iter().all(|c| self.is_wanted(c)) || !there.iter().any(is_up) {
-            return Ok(None);
+            return None;
         }
         let mut down = Vec::new();
         for name in members {
@@ -45,7 +45,7 @@ impl Starting<'_> {
             let total = (up > 0).then_some(wanted.max(own.len()));
             down.push(Down { name: name.clone(), total });
         }
-        Ok(Some(down))
+        Some(down)
     }
 
     /// Starts what is down. What runs is not touched.

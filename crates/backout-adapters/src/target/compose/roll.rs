@@ -46,8 +46,11 @@ enum Fitness {
 
 impl Starting<'_> {
     /// Brings the containers of the release up to `batch.upto`, and ends others once those are ready.
-    pub(super) async fn replace_some(&self, batch: ReplicaBatch) -> Result<Receipt, AdapterError> {
-        let model = self.model().await?;
+    pub(super) async fn replace_some(
+        &self,
+        model: Model,
+        batch: ReplicaBatch,
+    ) -> Result<Receipt, AdapterError> {
         let members = self.members(&model)?;
         let [name] = members.as_slice() else {
             return Err(AdapterError::permanent(format!(

@@ -47,14 +47,16 @@ pub(super) async fn start(
     options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
     let _lock = place.enter(limit / 2).await?;
     let starting = Starting { options, place, unit, release, spec, deployment, restore, cx, until };
-    let before = starting.may_start().await?;
+    // Each call of `docker` takes its time, and neither of these needs the other.
+    let (before, model) = tokio::join!(starting.may_start(), starting.model());
+    let (there, before) = before?;
     if let Some(batch) = batch {
-        return starting.replace_some(batch).await;
+        return starting.replace_some(model?, batch).await;
     }
     if starting.is_running(&before) {
         return Ok(Receipt { message: "runs already".to_owned(), ..Receipt::default() });
     }
-    starting.run().await
+    starting.run(model?, there).await
 }
 
 impl Starting<'_> {
@@ -68,35 +70,36 @@ impl Starting<'_> {
             && seen.deployment == Some(self.deployment)
     }
 
-    /// Whether the slot is free for this release: nobody else's, and empty where nothing replaces in place.
-    async fn may_start(&self) -> Result<Observed, AdapterError> {
+    /// Whether the slot is free for this release: nobody else's, and empty where nothing replaces in place. What stands
+    /// in its project, and what that makes of the unit.
+    async fn may_start(&self) -> Result<(Vec<Container>, Observed), AdapterError> {
         let (options, unit) = (self.options, self.unit);
-        let in_project = observe::of_project(options, self.spec, unit.slot).await?;
+        let (in_project, seen) = tokio::try_join!(
+            observe::of_project(options, self.spec, unit.slot),
+            observe::observe(options, unit, Some(self.release))
+        )?;
         if let Some(other) =
             in_project.iter().find(|c| labels::owner(c).is_some() && !labels::is_of(c, &unit.key))
         {
             return Err(belongs_to_other(other, &project(self.spec, unit.slot)));
         }
-        let seen = observe::observe(options, unit, Some(self.release)).await?;
         let other = seen.release.as_ref().is_some_and(|id| *id != self.release.id);
         if options.beside && seen.running == Running::Yes && other {
             return Err(AdapterError::permanent(format!(
                 "failed to start {unit}: another release runs there"
             )));
         }
-        Ok(seen)
+        Ok((in_project, seen))
     }
 
-    async fn run(&self) -> Result<Receipt, AdapterError> {
+    async fn run(&self, model: Model, there: Vec<Container>) -> Result<Receipt, AdapterError> {
         let (options, spec) = (self.options, self.spec);
-        let model = self.model().await?;
         let members = self.members(&model)?;
         let shared = parts::shared(&model, &self.release.content.services, &members);
         let (first, own) = (project(spec, Slot::A), project(spec, self.unit.slot));
         let references = self.references(members.iter().chain(&shared)).await?;
         let (mut together, port) = self.prepare(&model, &references, &members, &shared)?;
-        let down = self.down(&members, &model).await?;
-        if let Some(down) = down {
+        if let Some(down) = self.down(&members, &model, there) {
             self.mend(&together, &down, &shared).await?;
         } else if own == first {
             together.keep_only(&members.iter().chain(&shared).cloned().collect::<Vec<_>>());
