@@ -113,7 +113,10 @@ fn a_host_that_hears_nothing_goes_back_by_itself_and_all_follow() {
     assert_eq!(fleet.changes(0), ["deploy v1"], "confirmed, so that it stays");
 
     let deploying = fleet.deploying("v2");
-    wait_until("it has begun there", || fleet.file(0, "runs").trim() == "v2");
+    // Its answer has come, and nothing is confirmed before the pause is over.
+    wait_until("it is watched there", || {
+        fleet.world.status()["operation"]["step"] == "await_batch"
+    });
     relay.swallow();
     wait_until("it went back by itself", || fleet.file(0, "runs").trim() == "v1");
     assert_eq!(fleet.changes(0), ["deploy v1", "deploy v2", "rollback v1"]);
