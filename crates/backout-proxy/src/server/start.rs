@@ -84,7 +84,7 @@ impl Home {
     /// Removes what would suggest that the proxy still runs.
     pub(crate) fn leave(self) {
         for name in [SOCKET_NAME, PID] {
-            let _ = fs_err::remove_file(self.dir.join(name));
+            let _ = self.folder.remove(name);
         }
     }
 }

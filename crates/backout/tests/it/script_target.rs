@@ -10,7 +10,7 @@ const SCRIPT: &str = r#"#!/bin/sh
 echo "$*|$BACKOUT_VERSION|from=$BACKOUT_FROM_VERSION|$BACKOUT_SLOT|$BACKOUT_APP/$BACKOUT_ENVIRONMENT/$BACKOUT_SERVICE|#$BACKOUT_DEPLOYMENT" >> calls
 env | grep -E '^(BACKOUT_|DEPLOYMENT_ID|COMMIT_SHA|PREVIOUS_COMMIT|BUILD_ID|CALLER)' | sort > "env-$1"
 [ -e "hang-$1" ] && sleep 30
-[ -e "fail-$1" ] && exit "$(cat "fail-$1")"
+code=$(cat "fail-$1" 2> /dev/null) && exit "$code"
 case "$1" in
   deploy|rollback) echo "$BACKOUT_VERSION" > "runs-$BACKOUT_SLOT" ;;
   update-traffic) echo "$2 $3" >> traffic ;;
