@@ -22,9 +22,12 @@ const READING: &[&[&str]] = &[
 #[test]
 fn without_a_ledger_the_result_is_empty_and_says_what_was_read() {
     let world = World::new(&Yaml::default());
+    // One that nobody has deployed here, in the folders of this machine neither: those are looked into too.
+    let nowhere = world.read("backout.yaml").replace("app: shop", "app: shop-of-nowhere");
+    world.write("backout.yaml", &nowhere);
     let ran = world.run(&["status", "--format", "json"]).expect(0);
     let document = ran.json();
-    assert_eq!(document["app"], "shop");
+    assert_eq!(document["app"], "shop-of-nowhere");
     let environment = &document["environments"][0];
     assert_eq!(environment["name"], "production");
     for key in ["deployment", "version", "status", "since", "operation", "rollback_readiness"] {
