@@ -1,6 +1,7 @@
 //! The one place that names concrete adapters.
 
 mod compose;
+mod from_ledger;
 mod hosts;
 mod ledger;
 mod systemd;
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use backout_adapters::artifact::{
     AllArtifacts, FileArtifacts, GIT_SCHEME, GitArtifacts, IMAGE_SCHEME,
 };
@@ -25,7 +25,7 @@ use backout_adapters::probe::{
 use backout_adapters::router::{ScriptRouter, ScriptRouterOptions};
 use backout_adapters::target::compose::definition_files;
 use backout_adapters::target::process::{
-    ConfigBlobs, DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
+    DEFAULT_LOG_CAP_BYTES, ProcessTarget, ProcessTargetOptions, inherited_environment,
 };
 use backout_adapters::target::systemd::own_files;
 use backout_adapters::target::{
@@ -33,14 +33,15 @@ use backout_adapters::target::{
 };
 use backout_core::ids::{HostName, LedgerId, ServiceName, Unit};
 use backout_core::model::{
-    CheckSchedule, ConfigFile, FileKind, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind,
-    TargetSpec, secret_values, unmask_secrets,
+    CheckSchedule, HttpCheck, ProbeSpec, RouterPolicy, Service, TargetKind, TargetSpec,
 };
 use backout_core::ports::{
     AdapterError, ArtifactStore, ConfigFiles, Ledger, MetricSource, Probe, Router, Secrets, Target,
 };
 use backout_engine::{MetricPlan, MixedTarget, ProbePlan, Probes, SyntheticPlan};
 use backout_proxy::client::{BuiltinRouter, BuiltinRouterOptions};
+
+use from_ledger::{LedgerBlobs, LedgerHistory};
 
 use crate::config::{Auth, MetricsFrom, MetricsSettings, Settings, SyntheticSettings};
 
@@ -138,7 +139,7 @@ pub fn adapters(s: &Surroundings<'_>) -> Adapters {
                 env: std::env::vars_os().collect(),
                 default: s.settings.services.values().find_map(script_of),
                 side_by_side: s.settings.policy.router != RouterPolicy::None,
-                reports_version: false,
+                history: Some(Arc::new(LedgerHistory(s.ledger.clone()))),
             });
             Arc::new(target.with_hosts(hosts::hosts(s.settings, s.folder)))
         }
@@ -269,47 +270,6 @@ fn router(s: &Surroundings<'_>) -> Option<Arc<dyn Router>> {
             service,
             ledger: s.ledger_id.clone(),
         }))),
-    }
-}
-
-/// Config files of a release for `{config}`, with today's secret values.
-struct LedgerBlobs {
-    ledger: Arc<dyn Ledger>,
-    files: Arc<dyn ConfigFiles>,
-    keys: Vec<String>,
-}
-
-#[async_trait]
-impl ConfigBlobs for LedgerBlobs {
-    async fn unmasked(
-        &self,
-        file: &ConfigFile,
-        secrets: &Secrets,
-    ) -> Result<Vec<u8>, AdapterError> {
-        let FileKind::File { blob, .. } = &file.kind else { return Ok(Vec::new()) };
-        let bytes = self
-            .ledger
-            .blob(blob)
-            .await
-            .map_err(|error| AdapterError::transient(error.to_string()))?;
-        let bytes = bytes.ok_or_else(|| {
-            AdapterError::permanent(format!(
-                "failed to copy {}: its content is not in the ledger",
-                file.path
-            ))
-        })?;
-        let mut today: BTreeMap<String, String> =
-            secrets.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
-        if let Some(disk) = self.files.read_one(&file.path).await? {
-            today.extend(secret_values(&disk.bytes, &self.keys));
-        }
-        unmask_secrets(&bytes, &today).map_err(|key| {
-            AdapterError::permanent(format!(
-                "failed to copy {}: the secret {key} has no value today",
-                file.path
-            ))
-            .with_hint(format!("set {key} in the environment"))
-        })
     }
 }
 

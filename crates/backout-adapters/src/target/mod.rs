@@ -15,7 +15,7 @@ pub use compose::{ComposeHost, ComposeTarget, ComposeTargetOptions};
 pub use git::{GitTarget, GitTargetOptions, worktrees};
 pub use process::{ConfigBlobs, ProcessTarget, ProcessTargetOptions};
 pub(crate) use remote::{confirm, finished, words_of};
-pub use script::{ScriptTarget, ScriptTargetOptions};
+pub use script::{ScriptHistory, ScriptTarget, ScriptTargetOptions};
 pub(crate) use script_call::{Answer, CallContext, ScriptCall, ScriptHome, call_environment};
 pub use systemd::{SystemdTarget, SystemdTargetOptions};
 

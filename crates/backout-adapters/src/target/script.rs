@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backout_core::ids::{Unit, Version};
+use backout_core::ids::{EnvironmentKey, Unit, Version};
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
     AdapterError, Capabilities, ErrorClass, Farewell, GuardState, NamedText, Observed, Receipt,
@@ -17,15 +17,25 @@ use serde::{Deserialize, Serialize};
 
 use super::script_call::{Answer, CallContext, ScriptCall, ScriptHome};
 use super::{remote, script_remote};
-use crate::host::{Finished, Hosts, create_private_dirs, read_bounded, write_atomic};
+use crate::host::{Finished, Hosts, read_bounded, write_atomic};
 
 /// Asking what runs must not hold anybody up for as long as a deploy may take.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(60);
 const FORMAT: u32 = 1;
 const TAIL_BYTES: usize = 2048;
 
+/// What the ledger knows of scripts that are remembered nowhere else: an adopted one was never called.
+#[async_trait]
+pub trait ScriptHistory: Send + Sync {
+    /// Whether the script of this environment has printed a version when it was adopted.
+    ///
+    /// # Errors
+    /// As the ledger.
+    async fn has_reported(&self, key: &EnvironmentKey) -> Result<bool, AdapterError>;
+}
+
 /// What a [`ScriptTarget`] needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ScriptTargetOptions {
     /// The state folder.
     pub state_dir: PathBuf,
@@ -37,12 +47,12 @@ pub struct ScriptTargetOptions {
     pub default: Option<ScriptSpec>,
     /// There is a router: both slots can be used.
     pub side_by_side: bool,
-    /// The ledger knows that this script has printed a version before.
-    pub reports_version: bool,
+    /// What the ledger knows; nothing without it.
+    pub history: Option<Arc<dyn ScriptHistory>>,
 }
 
 /// Runs services by a script.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ScriptTarget {
     home: ScriptHome,
     options: Arc<ScriptTargetOptions>,
@@ -139,29 +149,43 @@ impl ScriptTarget {
         self.home.folder_of(&unit.key).join(name)
     }
 
-    fn has_reported(&self, unit: &Unit) -> bool {
-        self.options.reports_version
-            || read_bounded(&self.memory_path(unit), 64 << 10)
-                .ok()
-                .flatten()
-                .and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok())
-                .is_some_and(|memory| memory.reports_version)
+    fn is_remembered(&self, unit: &Unit) -> bool {
+        read_bounded(&self.memory_path(unit), 64 << 10)
+            .ok()
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok())
+            .is_some_and(|memory| memory.reports_version)
     }
 
+    /// Whether its silence means that nothing runs.
+    async fn has_reported(&self, unit: &Unit) -> Result<bool, AdapterError> {
+        match &self.options.history {
+            _ if self.is_remembered(unit) => Ok(true),
+            Some(history) => history.has_reported(&unit.key).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Beside what calls have left only: looking at what is not ours, or was let go, leaves nothing.
     fn remember_report(&self, unit: &Unit) {
+        let path = self.memory_path(unit);
+        if self.is_remembered(unit) || !self.home.folder_of(&unit.key).is_dir() {
+            return;
+        }
         let bytes = serde_json::to_vec(&Memory { format: FORMAT, reports_version: true });
-        let kept = bytes.map_err(std::io::Error::from).and_then(|bytes| {
-            create_private_dirs(&self.home.folder_of(&unit.key))?;
-            write_atomic(&self.memory_path(unit), &bytes, 0o600)
-        });
+        let kept = bytes.map_err(std::io::Error::from);
         // A read-only caller may not write here; the next one does.
-        if let Err(e) = kept {
+        if let Err(e) = kept.and_then(|bytes| write_atomic(&path, &bytes, 0o600)) {
             tracing::debug!("Could not remember that the script of {unit} reports versions: {e}");
         }
     }
 
     /// Reads the answer of `status`.
-    fn read_status(&self, unit: &Unit, finished: &Finished) -> Result<Observed, AdapterError> {
+    async fn read_status(
+        &self,
+        unit: &Unit,
+        finished: &Finished,
+    ) -> Result<Observed, AdapterError> {
         let head = finished.stdout.head();
         let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
         let Ok(text) = std::str::from_utf8(line) else {
@@ -176,7 +200,7 @@ impl ScriptTarget {
                 .with_hint("print the running version as the first line, or exit 64"));
         }
         if text.is_empty() {
-            if self.has_reported(unit) {
+            if self.has_reported(unit).await? {
                 return Ok(Observed::nothing());
             }
             let note =
@@ -186,9 +210,7 @@ impl ScriptTarget {
         let tail = Some(finished.stdout.last_text(TAIL_BYTES)).filter(|t| !t.is_empty());
         match Version::new(text) {
             Ok(version) => {
-                if !self.has_reported(unit) {
-                    self.remember_report(unit);
-                }
+                self.remember_report(unit);
                 Ok(Observed {
                     running: Running::Yes,
                     version: Some(version),
@@ -258,7 +280,7 @@ impl Target for ScriptTarget {
         };
         match asked {
             Ok(Answer::Done(finished)) => {
-                let seen = self.read_status(unit, &finished)?;
+                let seen = self.read_status(unit, &finished).await?;
                 Ok(Observed { tail: said.or(seen.tail.clone()), guard, ..seen })
             }
             Ok(Answer::UnknownVerb) => Ok(Observed { tail: said, guard, ..Observed::unknown() }),

@@ -1,12 +1,14 @@
 //! The user's script, as it should be and as it should not.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backout_adapters::host::procfs::ProcessId;
-use backout_core::ids::Slot;
+use backout_adapters::target::{ScriptHistory, ScriptTarget};
+use backout_core::ids::{EnvironmentKey, Slot};
 use backout_core::model::ScriptSpec;
-use backout_core::ports::{ErrorClass, Running, StepCx, Target, TargetAction};
+use backout_core::ports::{AdapterError, ErrorClass, Running, StepCx, Target, TargetAction};
 use backout_testkit::fixtures::{step_cx, unit, version, with_secrets};
 use rustix::process::Signal;
 
@@ -105,8 +107,9 @@ async fn silence_is_believed_only_from_a_script_that_has_spoken() {
     let world = World::new();
     world.script("deploy.sh", "cat running 2>/dev/null || true");
     let release = script_release("v1", script_spec());
-    let observe =
-        async || world.script_target(false).observe(&unit(Slot::A), Some(&release)).await.unwrap();
+    let target = world.script_target(false);
+    let observe = async || target.observe(&unit(Slot::A), Some(&release)).await.unwrap();
+    start(&target, Slot::A, &release, 1).await.unwrap();
     assert_eq!(observe().await.running, Running::Unknown);
     world.write("running", "v1\nand more lines\n");
     let seen = observe().await;
@@ -117,6 +120,33 @@ async fn silence_is_believed_only_from_a_script_that_has_spoken() {
     let seen = observe().await;
     assert_eq!((seen.running, seen.version), (Running::Yes, None));
     assert!(seen.tail.unwrap().contains("no version"));
+}
+
+/// A ledger in which the script of `shop/production` was adopted.
+struct Adopted;
+
+#[async_trait::async_trait]
+impl ScriptHistory for Adopted {
+    async fn has_reported(&self, key: &EnvironmentKey) -> Result<bool, AdapterError> {
+        Ok(*key == unit(Slot::A).key)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_what_was_never_called_leaves_nothing_and_the_ledger_is_asked() {
+    let world = World::new();
+    world.script("deploy.sh", "cat running 2>/dev/null || true");
+    world.write("running", "v1\n");
+    let release = script_release("v1", script_spec());
+    let seen = async |history: Option<Arc<dyn ScriptHistory>>| {
+        let target = ScriptTarget::new(world.script_options(false, history));
+        target.observe(&unit(Slot::A), Some(&release)).await.unwrap().running
+    };
+    assert_eq!(seen(None).await, Running::Yes);
+    assert!(!world.state().join("scripts").exists(), "a look has written something");
+    world.write("running", "");
+    assert_eq!(seen(None).await, Running::Unknown);
+    assert_eq!(seen(Some(Arc::new(Adopted))).await, Running::No);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ use backout_adapters::artifact::FileArtifacts;
 use backout_adapters::host::procfs::{self, ProcessId};
 use backout_adapters::target::process::inherited_environment;
 use backout_adapters::target::{
-    ConfigBlobs, ProcessTarget, ProcessTargetOptions, ScriptTarget, ScriptTargetOptions,
+    ConfigBlobs, ProcessTarget, ProcessTargetOptions, ScriptHistory, ScriptTarget,
+    ScriptTargetOptions,
 };
 use backout_core::ids::{Slot, Unit};
 use backout_core::model::{
@@ -117,14 +118,22 @@ impl World {
     }
 
     pub fn script_target(&self, side_by_side: bool) -> ScriptTarget {
-        ScriptTarget::new(ScriptTargetOptions {
+        ScriptTarget::new(self.script_options(side_by_side, None))
+    }
+
+    pub fn script_options(
+        &self,
+        side_by_side: bool,
+        history: Option<Arc<dyn ScriptHistory>>,
+    ) -> ScriptTargetOptions {
+        ScriptTargetOptions {
             state_dir: self.state(),
             folder: self.folder(),
             env: std::env::vars_os().chain([("CALLERS_OWN".into(), "1".into())]).collect(),
             default: None,
             side_by_side,
-            reports_version: false,
-        })
+            history,
+        }
     }
 
     /// A release with its artifacts pinned.

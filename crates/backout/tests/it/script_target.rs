@@ -139,6 +139,11 @@ fn adopt_takes_the_version_from_status() {
     world.write("runs-a", "v0\n");
     world.run(&["adopt", "--yes"]).expect(0);
     assert!(changes(&world).is_empty());
+    // It has spoken once, to another process: its silence means that nothing runs.
+    world.write("runs-a", "");
+    world.run(&["recover", "--yes"]).expect(0);
+    assert_eq!(changes(&world), ["rollback v0 a"]);
+    forget_calls(&world);
     world.deploy("v1-bad").expect(10);
     assert_eq!(changes(&world), ["deploy v1-bad a", "rollback v0 a"]);
     assert_eq!(world.read("runs-a").trim(), "v0");

@@ -52,7 +52,7 @@ impl Scripts {
             env: vec![("CALLERS_OWN".into(), "1".into())],
             default: Some(script_spec()),
             side_by_side: false,
-            reports_version: false,
+            history: None,
         })
         .with_hosts(Hosts::new([self.world.host.clone() as Arc<dyn backout_core::ports::Host>]))
     }
