@@ -19,32 +19,88 @@ pub(super) async fn observe(
     unit: &Unit,
     release: Option<&Release>,
 ) -> Result<Observed, AdapterError> {
-    let containers = ours(options, unit).await?;
-    let count = options.spec(unit, release).ok().and_then(|spec| spec.replicas);
-    let count = count.and_then(|replicas| usize::try_from(replicas.count).ok()).unwrap_or(0);
+    let containers = without_ejected(options, unit, labelled(options, unit).await?);
     if !containers.is_empty() {
-        let mut seen = summary(&containers, release, count);
+        let mut seen = summary(&containers, release, wanted(options, unit, release));
         seen.tail = tail(options, &containers, &seen).await;
         return Ok(seen);
     }
     let foreign = foreign(options, unit, release).await?;
-    if foreign.is_empty() {
-        return Ok(Observed::nothing());
-    }
-    let mut seen = Observed { marker: None, deployment: None, ..summary(&foreign, release, count) };
-    seen.release = release.map(|release| identity(&foreign, release, unit));
-    seen.version =
-        release.filter(|r| seen.release.as_ref() == Some(&r.id)).map(|r| r.content.version.clone());
+    let mut seen = as_unit(options, unit, release, &foreign);
     seen.tail = tail(options, &foreign, &seen).await;
     Ok(seen)
 }
 
-/// Containers that we have started as this unit, but for those that were let go since.
-async fn ours(options: &ComposeTargetOptions, unit: &Unit) -> Result<Vec<Container>, AdapterError> {
-    let mut containers = options.docker.containers(&labels::of_unit(unit)).await?;
+/// What stands where a unit is about to be started.
+pub(super) struct Standing {
+    /// Containers of the slot's project, whoever started them.
+    pub in_project: Vec<Container>,
+    /// Containers with the unit's labels, in whatever project.
+    pub labelled: Vec<Container>,
+    /// What they are as a unit, without last words.
+    pub seen: Observed,
+}
+
+/// As [`observe`], with what it was seen in.
+pub(super) async fn standing(
+    options: &ComposeTargetOptions,
+    spec: &ComposeSpec,
+    unit: &Unit,
+    release: &Release,
+) -> Result<Standing, AdapterError> {
+    let (in_project, labelled) =
+        tokio::try_join!(of_project(options, spec, unit.slot), labelled(options, unit))?;
+    let ours = without_ejected(options, unit, labelled.clone());
+    let seen = if ours.is_empty() {
+        let foreign = foreign_in(options, unit, spec, in_project.clone());
+        as_unit(options, unit, Some(release), &foreign)
+    } else {
+        summary(&ours, Some(release), wanted(options, unit, Some(release)))
+    };
+    Ok(Standing { in_project, labelled, seen })
+}
+
+/// Containers with the labels of this unit.
+pub(super) async fn labelled(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+) -> Result<Vec<Container>, AdapterError> {
+    options.docker.containers(&labels::of_unit(unit)).await
+}
+
+/// What was let go is not ours any more, whatever its labels say.
+fn without_ejected(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    mut containers: Vec<Container>,
+) -> Vec<Container> {
     let gone = Place::of(options, &unit.key).ejected(unit);
     containers.retain(|c| !gone.contains(&c.id));
-    Ok(containers)
+    containers
+}
+
+/// How many containers a release asks for; 0 where it does not say.
+fn wanted(options: &ComposeTargetOptions, unit: &Unit, release: Option<&Release>) -> usize {
+    let replicas = options.spec(unit, release).ok().and_then(|spec| spec.replicas);
+    replicas.and_then(|replicas| usize::try_from(replicas.count).ok()).unwrap_or(0)
+}
+
+/// What others started, as a unit.
+fn as_unit(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    release: Option<&Release>,
+    foreign: &[Container],
+) -> Observed {
+    if foreign.is_empty() {
+        return Observed::nothing();
+    }
+    let count = wanted(options, unit, release);
+    let mut seen = Observed { marker: None, deployment: None, ..summary(foreign, release, count) };
+    seen.release = release.map(|release| identity(foreign, release, unit));
+    seen.version =
+        release.filter(|r| seen.release.as_ref() == Some(&r.id)).map(|r| r.content.version.clone());
+    seen
 }
 
 /// Containers of a slot's project, whoever started them, one-off commands aside.
@@ -69,7 +125,20 @@ pub(super) async fn foreign(
         return Ok(Vec::new());
     }
     let spec = options.spec(unit, release)?;
-    let mut containers = of_project(options, spec, unit.slot).await?;
+    let containers = of_project(options, spec, unit.slot).await?;
+    Ok(foreign_in(options, unit, spec, containers))
+}
+
+/// Those of a project.
+fn foreign_in(
+    options: &ComposeTargetOptions,
+    unit: &Unit,
+    spec: &ComposeSpec,
+    mut containers: Vec<Container>,
+) -> Vec<Container> {
+    if unit.slot != Slot::A {
+        return Vec::new();
+    }
     let gone = Place::of(options, &unit.key).ejected(unit);
     containers.retain(|c| labels::owner(c).is_none() || gone.contains(&c.id));
     let service = |c: &Container| c.label(labels::COMPOSE_SERVICE).unwrap_or_default().to_owned();
@@ -80,7 +149,7 @@ pub(super) async fn foreign(
     {
         containers.retain(|c| service(c) == unit.service.as_str());
     }
-    Ok(containers)
+    containers
 }
 
 /// What was adopted is known by its image: nothing else says which release it is.

@@ -11,7 +11,7 @@ use backout_core::ports::{AdapterError, ErrorClass, Receipt};
 use jiff::Timestamp;
 
 use super::model::Model;
-use super::start::Starting;
+use super::start::{References, Starting};
 use super::up::{How, up};
 use super::{labels, observe, parts, project, stop};
 use crate::artifact::IMAGE_SCHEME;
@@ -49,6 +49,7 @@ impl Starting<'_> {
     pub(super) async fn replace_some(
         &self,
         model: Model,
+        mut images: References,
         batch: ReplicaBatch,
     ) -> Result<Receipt, AdapterError> {
         let members = self.members(&model)?;
@@ -60,8 +61,8 @@ impl Starting<'_> {
             )));
         };
         let shared = parts::shared(&model, &self.release.content.services, &members);
-        let references = self.references(members.iter().chain(&shared)).await?;
-        let (together, _) = self.prepare(&model, &references, &members, &shared)?;
+        images.extend(self.references(&shared).await?);
+        let (together, _) = self.prepare(&model, &images, &members, &shared)?;
         let first = self.counted(name).await?.wanted.is_empty();
         if first && !shared.is_empty() {
             let mut base = together.clone();
@@ -80,7 +81,8 @@ impl Starting<'_> {
         self.await_ready(name, batch).await?;
         let (own, others) = self.end_surplus(name, batch).await?;
         if others == 0 {
-            self.remove_former(&members).await?;
+            let all = observe::labelled(self.options, self.unit).await?;
+            self.remove_former(&members, all).await?;
         }
         let version = &self.release.content.version;
         let message = match others {

@@ -10,6 +10,7 @@ use backout_core::ports::{AdapterError, Observed, Receipt, Running, StepCx};
 
 use super::definition::{self, Definition};
 use super::model::Model;
+use super::observe::Standing;
 use super::place::{Given, Place};
 use super::up::{How, up};
 use super::{
@@ -44,20 +45,27 @@ pub(super) async fn start(
     let ready_ms = batch.map_or(0, |batch| batch.ready_ms);
     let limit = Duration::from_millis(spec.timeout_ms + ready_ms).min(cx.timeout);
     let until = Instant::now() + limit;
-    options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
     let _lock = place.enter(limit / 2).await?;
     let starting = Starting { options, place, unit, release, spec, deployment, restore, cx, until };
-    // Each call of `docker` takes its time, and neither of these needs the other.
-    let (before, model) = tokio::join!(starting.may_start(), starting.model());
-    let (there, before) = before?;
+    // Each call of `docker` takes its time, and none of these needs another; resolving the files asks no engine.
+    let engine = async {
+        options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
+        Ok(tokio::join!(starting.may_start(), starting.references(&spec.services)))
+    };
+    let (engine, model) = tokio::join!(engine, starting.model());
+    let (there, images) = engine?;
+    let there = there?;
     if let Some(batch) = batch {
-        return starting.replace_some(model?, batch).await;
+        return starting.replace_some(model?, images?, batch).await;
     }
-    if starting.is_running(&before) {
+    if starting.is_running(&there.seen) {
         return Ok(Receipt { message: "runs already".to_owned(), ..Receipt::default() });
     }
-    starting.run(model?, there).await
+    starting.run(model?, images?, there).await
 }
+
+/// Our reference to the image of a service of the compose file, and its digest.
+pub(super) type References = BTreeMap<String, (String, String)>;
 
 impl Starting<'_> {
     pub(super) fn left(&self) -> Duration {
@@ -71,35 +79,36 @@ impl Starting<'_> {
     }
 
     /// Whether the slot is free for this release: nobody else's, and empty where nothing replaces in place. What stands
-    /// in its project, and what that makes of the unit.
-    async fn may_start(&self) -> Result<(Vec<Container>, Observed), AdapterError> {
+    /// there.
+    async fn may_start(&self) -> Result<Standing, AdapterError> {
         let (options, unit) = (self.options, self.unit);
-        let (in_project, seen) = tokio::try_join!(
-            observe::of_project(options, self.spec, unit.slot),
-            observe::observe(options, unit, Some(self.release))
-        )?;
-        if let Some(other) =
-            in_project.iter().find(|c| labels::owner(c).is_some() && !labels::is_of(c, &unit.key))
-        {
+        let there = observe::standing(options, self.spec, unit, self.release).await?;
+        let others = |c: &&Container| labels::owner(c).is_some() && !labels::is_of(c, &unit.key);
+        if let Some(other) = there.in_project.iter().find(others) {
             return Err(belongs_to_other(other, &project(self.spec, unit.slot)));
         }
-        let other = seen.release.as_ref().is_some_and(|id| *id != self.release.id);
-        if options.beside && seen.running == Running::Yes && other {
+        let other = there.seen.release.as_ref().is_some_and(|id| *id != self.release.id);
+        if options.beside && there.seen.running == Running::Yes && other {
             return Err(AdapterError::permanent(format!(
                 "failed to start {unit}: another release runs there"
             )));
         }
-        Ok((in_project, seen))
+        Ok(there)
     }
 
-    async fn run(&self, model: Model, there: Vec<Container>) -> Result<Receipt, AdapterError> {
+    async fn run(
+        &self,
+        model: Model,
+        mut images: References,
+        there: Standing,
+    ) -> Result<Receipt, AdapterError> {
         let (options, spec) = (self.options, self.spec);
         let members = self.members(&model)?;
         let shared = parts::shared(&model, &self.release.content.services, &members);
         let (first, own) = (project(spec, Slot::A), project(spec, self.unit.slot));
-        let references = self.references(members.iter().chain(&shared)).await?;
-        let (mut together, port) = self.prepare(&model, &references, &members, &shared)?;
-        if let Some(down) = self.down(&members, &model, there) {
+        images.extend(self.references(&shared).await?);
+        let (mut together, port) = self.prepare(&model, &images, &members, &shared)?;
+        if let Some(down) = self.down(&members, &model, there.in_project) {
             self.mend(&together, &down, &shared).await?;
         } else if own == first {
             together.keep_only(&members.iter().chain(&shared).cloned().collect::<Vec<_>>());
@@ -119,7 +128,7 @@ impl Starting<'_> {
             }
             up(options, &self.place, &own, &together, How::Start, self.left()).await?;
         }
-        self.remove_former(&members).await?;
+        self.remove_former(&members, there.labelled).await?;
         let at = port.map(|port| format!(" at 127.0.0.1:{port}")).unwrap_or_default();
         let message = format!("{} of project {own} started{at}", members.join(", "));
         Ok(Receipt { message, ..Receipt::default() })
@@ -160,11 +169,8 @@ impl Starting<'_> {
     }
 
     /// Our reference to each service's image, which is in the engine by then.
-    pub(super) async fn references(
-        &self,
-        names: impl Iterator<Item = &String>,
-    ) -> Result<BTreeMap<String, (String, String)>, AdapterError> {
-        let mut all = BTreeMap::new();
+    pub(super) async fn references(&self, names: &[String]) -> Result<References, AdapterError> {
+        let mut all = References::new();
         for name in names {
             let prefix = format!("{name}=");
             let artifacts = self.release.content.artifacts.iter();
@@ -185,7 +191,7 @@ impl Starting<'_> {
     pub(super) fn prepare(
         &self,
         model: &Model,
-        references: &BTreeMap<String, (String, String)>,
+        images: &References,
         members: &[String],
         shared: &[String],
     ) -> Result<(Model, Option<u16>), AdapterError> {
@@ -193,7 +199,7 @@ impl Starting<'_> {
         let (options, unit) = (self.options, self.unit);
         let jobs = model.jobs();
         for name in members.iter().chain(shared) {
-            if let Some((reference, digest)) = references.get(name) {
+            if let Some((reference, digest)) = images.get(name) {
                 model.pin(name, reference);
                 model.label(name, &[(labels::IMAGE, digest.clone())]);
             }
@@ -251,16 +257,17 @@ impl Starting<'_> {
         Ok(Some(port))
     }
 
-    /// Ends what an older release had in this unit and this one has not, and forgets its copies.
-    pub(super) async fn remove_former(&self, members: &[String]) -> Result<(), AdapterError> {
-        let all = self.options.docker.containers(&labels::of_unit(self.unit)).await?;
-        let former: Vec<Container> = all
-            .into_iter()
-            .filter(|c| {
-                !c.label(labels::COMPOSE_SERVICE)
-                    .is_some_and(|name| members.iter().any(|m| m == name))
-            })
-            .collect();
+    /// Ends what an older release had in this unit and this one has not, and forgets its copies. `all`: the containers
+    /// with the unit's labels; nobody else makes or ends any while this starts.
+    pub(super) async fn remove_former(
+        &self,
+        members: &[String],
+        all: Vec<Container>,
+    ) -> Result<(), AdapterError> {
+        let is_member = |c: &Container| {
+            c.label(labels::COMPOSE_SERVICE).is_some_and(|name| members.iter().any(|m| m == name))
+        };
+        let former: Vec<Container> = all.into_iter().filter(|c| !is_member(c)).collect();
         stop::end(self.options, &former, stop::DEFAULT_GRACE_MS).await?;
         let definitions = self.place.definitions(self.unit);
         for entry in std::fs::read_dir(&definitions).into_iter().flatten().flatten() {
