@@ -275,6 +275,7 @@ async fn set_traffic(
         message: step_words(traffic),
         warnings,
         data: serde_json::json!({ "weights": now.weights }),
+        ..Receipt::default()
     })
 }
 

@@ -351,7 +351,7 @@ impl<'a> Executor<'a> {
         let action = plan.steps[step].action.clone();
         self.arm_dead_man(&action);
         let began = Instant::now();
-        let result = {
+        let mut result = {
             let effect = effects::apply(self.cx, &self.journal, &action, &step_cx, aside);
             tokio::select! {
                 result = tokio::time::timeout(timeout, effect) => Some(result.unwrap_or_else(|_| no_answer(timeout))),
@@ -359,7 +359,11 @@ impl<'a> Executor<'a> {
                 () = crate::commands::requests::take_over_wanted(self.cx, &plan.operation) => None,
             }
         };
-        self.work_ms += u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
+        let took = began.elapsed();
+        self.work_ms += u64::try_from(took.as_millis()).unwrap_or(0);
+        if let Some(Ok(receipt)) = &mut result {
+            receipt.took_us = u64::try_from(took.as_micros()).ok();
+        }
         result
     }
 

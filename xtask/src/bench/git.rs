@@ -6,11 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::compose::{json, timed};
 use super::figures::{median, quantile};
 use super::folder::Folder;
+use super::spent::{self, Spent};
 use super::{Bench, Row};
 use crate::{Outcome, run};
 
@@ -103,43 +102,10 @@ impl Ours<'_> {
         Ok(began.elapsed().as_secs_f64() * 1000.0)
     }
 
-    fn restore(&self) -> Outcome<Restored> {
+    fn restore(&self) -> Outcome<Spent> {
         let answer = json(self.call(&["rollback", "--yes", "--force", "--format", "json"]))?;
-        let id = answer["id"].as_str().ok_or(format!("no id in {answer}"))?;
-        let told = json(self.call(&["inspect", id, "--show-history", "--format", "json"]))?;
-        restored(&told).ok_or(format!("no step `start` in {told}"))
+        spent::in_step(&answer, "start", |args| self.call(args))
     }
-}
-
-/// How long step `start` took.
-#[derive(Debug, Clone, Copy)]
-struct Restored {
-    /// By its receipt.
-    effect_ms: f64,
-    /// From the time of its intent, before that is committed, to that of its outcome.
-    span_ms: f64,
-}
-
-fn restored(told: &Value) -> Option<Restored> {
-    let steps = told["operation"]["steps"].as_array()?;
-    let start = steps.iter().position(|step| step["name"] == "start")?;
-    let entry = |kind: &str| {
-        told["journal"].as_array()?.iter().find(|entry| entry["kind"][kind]["step"] == start)
-    };
-    let at = |entry: &Value| seconds_of_day(entry["at"].as_str()?);
-    let done = entry("step_done")?;
-    let span = at(done)? - at(entry("step_started")?)?;
-    Some(Restored {
-        effect_ms: done["kind"]["step_done"]["receipt"]["data"]["took_us"].as_f64()? / 1000.0,
-        span_ms: 1000.0 * if span < 0.0 { span + 86_400.0 } else { span },
-    })
-}
-
-/// Of a time such as `2026-11-20T10:00:00.123456Z`.
-fn seconds_of_day(time: &str) -> Option<f64> {
-    let mut parts = time.split_once('T')?.1.trim_end_matches('Z').split(':');
-    let mut next = || parts.next()?.parse::<f64>().ok();
-    Some(next()? * 3600.0 + next()? * 60.0 + next()?)
 }
 
 /// Tags `v1` and `v2`; the first is checked out.
@@ -264,32 +230,5 @@ mod tests {
         // 14 against 10, 15 against 10, 25 against 20, 20 against 10, 50 against 1000.
         assert_eq!(met, [Some(false), None, Some(true), None, Some(true)]);
         assert_eq!((rows[1].ratio, rows[3].ratio), (Some(1.5), Some(2.0)));
-    }
-
-    #[test]
-    fn a_span_is_read_to_the_microsecond() {
-        let entry = |at: &str, kind: &str, step: usize| serde_json::json!({ "at": at, "kind": { kind: { "step": step } } });
-        let told = |began: &str, ended: &str| {
-            let mut done = entry(ended, "step_done", 1);
-            done["kind"]["step_done"]["receipt"] =
-                serde_json::json!({ "data": { "took_us": 875 } });
-            serde_json::json!({
-                "operation": { "steps": [{ "name": "snapshot" }, { "name": "start" }] },
-                "journal": [
-                    entry("2026-11-20T10:00:00Z", "step_started", 0),
-                    entry(began, "step_started", 1),
-                    done,
-                ],
-            })
-        };
-        let read = |began, ended| restored(&told(began, ended)).unwrap();
-        let one = read("2026-11-20T10:00:00.0005Z", "2026-11-20T10:00:00.001625Z");
-        assert!(
-            (one.span_ms - 1.125).abs() < 1e-6 && (one.effect_ms - 0.875).abs() < 1e-9,
-            "{one:?}"
-        );
-        let over = read("2026-11-20T23:59:59.999Z", "2026-11-21T00:00:00.001Z");
-        assert!((over.span_ms - 2.0).abs() < 1e-6, "{over:?}");
-        assert!(restored(&serde_json::json!({})).is_none());
     }
 }

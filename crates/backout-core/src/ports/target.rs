@@ -209,6 +209,9 @@ pub struct Receipt {
     /// For later steps.
     #[serde(default)]
     pub data: serde_json::Value,
+    /// How long the effect took, microseconds: by the engine, once its intent was durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
 }
 
 /// A text of an incident bundle: the last of a log, or a state in words.

@@ -180,8 +180,11 @@ pub(crate) async fn let_go(
     let keep = needed_artifacts(cx, Some((&cx.key, runs))).await.map_err(|error| failed(&error))?;
     let removed = cx.artifacts.prune(&keep).await?;
     Ok(Receipt {
-        message: format!("{} copies and references removed", removed.len()),
-        warnings: Vec::new(),
+        message: match removed.len() {
+            1 => "1 copy or reference removed".to_owned(),
+            count => format!("{count} copies and references removed"),
+        },
         data: serde_json::json!({ "removed": farewell.removed, "stays": farewell.stays, "keeps_slots": farewell.keeps_copies }),
+        ..Receipt::default()
     })
 }

@@ -64,6 +64,7 @@ pub(crate) async fn keep(cx: &Context, journal: &Journal, action: &Action) -> Re
                 message: format!("{count} files, {} KiB", bytes.div_ceil(1024)),
                 warnings: problems.iter().map(|why| format!("evidence: {why}")).collect(),
                 data: serde_json::json!({ "bundle": path, "files": count, "bytes": bytes }),
+                ..Receipt::default()
             };
         }
         Ok(Ok(Err(error))) => error.to_string(),

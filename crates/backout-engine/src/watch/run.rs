@@ -541,7 +541,12 @@ fn verify(
         let message = format!("rolled back, but it is failing: {}", now.verdict.evidence);
         cx.events.warn(message.clone());
         let data = serde_json::json!({ "healthy": false });
-        return Step::Go(Receipt { message: message.clone(), warnings: vec![message], data });
+        return Step::Go(Receipt {
+            message: message.clone(),
+            warnings: vec![message],
+            data,
+            ..Receipt::default()
+        });
     }
     if since_ms > journal.plan.work_timeout_ms {
         return Step::End(WatchEnd::GaveUp(format!(

@@ -24,7 +24,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, ServiceName, Unit, Version};
@@ -314,14 +313,10 @@ impl Target for GitTarget {
                     restore: *restore,
                     revert: revert.as_ref(),
                 };
-                let began = Instant::now();
-                let receipt = match linked::of(self, unit, Some(release))? {
-                    Some(linked) => linked::start(&linked, wanted, cx).await?,
-                    None => apply::start(self, unit, wanted, cx).await?,
-                };
-                // Going back may be over before a clock of whole milliseconds moves.
-                let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                Ok(Receipt { data: serde_json::json!({ "took_us": took_us }), ..receipt })
+                match linked::of(self, unit, Some(release))? {
+                    Some(linked) => linked::start(&linked, wanted, cx).await,
+                    None => apply::start(self, unit, wanted, cx).await,
+                }
             }
             TargetAction::Confirm { unit, deployment, .. } => match self.hosts.of(unit)? {
                 Some(host) => confirm(host.as_ref(), unit, *deployment).await,

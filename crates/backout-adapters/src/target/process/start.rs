@@ -69,6 +69,7 @@ pub(crate) async fn start(
         message: format!("started {unit} version {}", spec.version),
         warnings,
         data: serde_json::json!({ "port": spec.port, "pid": status.child.map(|c| c.pid) }),
+        ..Receipt::default()
     })
 }
 
@@ -122,8 +123,8 @@ async fn free_or_running(
             Some(Phase::Running | Phase::Waiting) if same => {
                 return Ok(Found::Running(Receipt {
                     message: format!("{} runs version {} already", spec.unit, spec.version),
-                    warnings: Vec::new(),
                     data: serde_json::json!({ "port": spec.port, "pid": status.and_then(|s| s.child).map(|c| c.pid) }),
+                    ..Receipt::default()
                 }));
             }
             Some(Phase::Running | Phase::Waiting) => {

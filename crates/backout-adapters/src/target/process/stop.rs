@@ -53,7 +53,7 @@ pub(crate) async fn stop(
     slot.forget_stop_order().map_err(failed)?;
     let message =
         if ran || orphans > 0 { format!("stopped {unit}") } else { format!("{unit} did not run") };
-    Ok(Receipt { message, warnings, data: serde_json::Value::Null })
+    Ok(Receipt { message, warnings, ..Receipt::default() })
 }
 
 /// Asks the supervisor to end, and kills it if it does not. False if it had to be killed.

@@ -123,6 +123,13 @@ fn show_history_adds_journal_relatives_and_rollbacks() {
     let journal = shown["journal"].as_array().unwrap();
     assert!(journal[0]["kind"]["claimed"]["holder"].is_string(), "{}", journal[0]);
     assert!(journal.last().unwrap()["kind"]["ended"].is_object());
+    let done = |name: &str| {
+        let steps = shown["operation"]["steps"].as_array().unwrap();
+        let at = steps.iter().position(|step| step["name"] == name).unwrap();
+        journal.iter().map(|entry| &entry["kind"]["step_done"]).find(|done| done["step"] == at)
+    };
+    let moved = done("shift_traffic").unwrap();
+    assert!(moved["receipt"]["took_us"].as_u64() > Some(0), "{moved}");
     assert_eq!(shown["same_release"][0]["number"], 1);
     assert_eq!(shown["rollbacks"][0]["deployment_to"], 3);
     let ran = world.run(&["inspect", "#3", "--show-history"]).expect(0);
