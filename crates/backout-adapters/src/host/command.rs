@@ -171,7 +171,14 @@ pub async fn run_noting(
 }
 
 fn spawn(line: &CommandLine, files: &OutputFiles) -> Result<Child, StartError> {
-    let mut command = Command::new(&line.program);
+    let mut command = match on_path(line) {
+        Some(found) => {
+            let mut command = Command::new(found);
+            command.arg0(&line.program);
+            command
+        }
+        None => Command::new(&line.program),
+    };
     command
         .args(&line.args)
         .env_clear()
@@ -192,6 +199,21 @@ fn spawn(line: &CommandLine, files: &OutputFiles) -> Result<Child, StartError> {
             Ok(child) => return Ok(child),
         }
     }
+}
+
+/// Where a name leads to by the `PATH` of the environment that the command is given. The standard library would look it
+/// up in a fork of this process; a path it starts without one, which is faster the more memory this process has.
+fn on_path(line: &CommandLine) -> Option<PathBuf> {
+    let name = &line.program;
+    if name.as_os_str().is_empty() || name.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return None;
+    }
+    let (_, folders) = line.env.iter().rev().find(|(variable, _)| variable == "PATH")?;
+    let may_run = |path: &PathBuf| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    // Relative ones, the empty one among them, mean the command's own folder.
+    std::env::split_paths(folders).map(|folder| line.cwd.join(folder).join(name)).find(may_run)
 }
 
 /// Says why a program could not be started.

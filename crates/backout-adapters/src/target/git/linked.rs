@@ -19,14 +19,14 @@ impl Linked<'_> {
     /// The worktree of the wanted commit; what was removed meanwhile is made anew.
     async fn prepared(&self, warnings: &mut Vec<String>) -> Result<PathBuf, AdapterError> {
         let commit = &self.spec.commit;
-        let before = self.worktrees.standing(commit)?;
-        let path = self.worktrees.ensure(commit).await?;
-        if before != Standing::Ready {
-            warnings.push(format!(
-                "the worktree `{}` was not there and was made from the commit that is kept",
-                path.display()
-            ));
+        if self.worktrees.standing(commit)? == Standing::Ready {
+            return Ok(self.worktrees.path(commit));
         }
+        let path = self.worktrees.ensure(commit).await?;
+        warnings.push(format!(
+            "the worktree `{}` was not there and was made from the commit that is kept",
+            path.display()
+        ));
         Ok(path)
     }
 
@@ -101,14 +101,21 @@ pub(super) async fn start(
     }
     linked.switch(&folder)?;
     // While the command runs there is time for what users do not wait for.
-    let mark = async { if all.restore { step.mark().await } else { Ok(()) } };
-    let (ran, marked) = tokio::join!(step.after(all.release, all.deployment, &folder), mark);
+    let meanwhile = async {
+        let marked = if all.restore { step.mark().await } else { Ok(()) };
+        (marked, linked.home.prepare(&note.finished()))
+    };
+    let after = step.after(all.release, all.deployment, &folder);
+    let (ran, (marked, finished)) = tokio::join!(after, meanwhile);
     ran?;
     step.push(all.restore).await?;
     if let Err(error) = marked {
         step.warnings.push(format!("the tag {} does not follow: {error}", spec.last_stable));
     }
-    step.home.write(&step.git, &note.finished()).await?;
+    finished?
+        .put()
+        .and_then(|()| sync_dir(parent))
+        .map_err(|e| linked.failed("write the note beside", &e))?;
     Ok(Receipt {
         message: format!("`{}` leads to {}", spec_link(linked), short(&spec.commit)),
         warnings: step.warnings,

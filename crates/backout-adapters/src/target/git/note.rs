@@ -7,6 +7,7 @@ use backout_core::ports::AdapterError;
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Git, Turn};
+use crate::host::Prepared;
 
 const FORMAT: u32 = 1;
 /// Of a note that an older version would take for a half-done move by force.
@@ -101,6 +102,13 @@ impl Home {
         note.write_to(git, &self.note).await
     }
 
+    /// A note of this machine, on disk beside its place.
+    pub(super) fn prepare(&self, note: &Note) -> Result<Prepared<'_>, AdapterError> {
+        Prepared::new(&self.note, &note.bytes(&self.note)?, 0o600).map_err(|e| {
+            AdapterError::transient(format!("failed to write `{}`: {e}", self.note.display()))
+        })
+    }
+
     /// For the time after a way back that the host goes alone: the note's own place, and where it waits.
     pub(super) async fn write_aside(
         &self,
@@ -151,11 +159,14 @@ impl Note {
         Self { format: FORMAT, finished: true, gentle: false, ..self.clone() }
     }
 
-    async fn write_to(&self, git: &Git, path: &Path) -> Result<(), AdapterError> {
-        let bytes = serde_json::to_vec_pretty(self).map_err(|e| {
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, AdapterError> {
+        serde_json::to_vec_pretty(self).map_err(|e| {
             AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()))
-        })?;
-        git.write_file(path, &bytes).await
+        })
+    }
+
+    async fn write_to(&self, git: &Git, path: &Path) -> Result<(), AdapterError> {
+        git.write_file(path, &self.bytes(path)?).await
     }
 
     /// Says so if another environment or ledger manages the working tree.

@@ -114,8 +114,7 @@ async fn releases_stand_side_by_side_and_going_back_asks_git_nothing() {
     let target = repository.target_with_git("echo \"$*\" >> ../calls; exec \"$GIT\" \"$@\"");
     repository.start_by(&target, &v1, 5, true).await.unwrap();
     repository.start_by(&target, &v2, 6, false).await.unwrap();
-    let receipt = repository.start_by(&target, &v1, 7, true).await.unwrap();
-    assert!(receipt.data["took_us"].as_u64().is_some_and(|took| took > 0), "{receipt:?}");
+    repository.start_by(&target, &v1, 7, true).await.unwrap();
     let calls = std::fs::read_to_string(repository.beside("calls")).unwrap_or_default();
     assert_eq!(calls, "");
     let seen = repository.observe(&v1).await;
