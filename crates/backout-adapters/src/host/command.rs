@@ -268,3 +268,39 @@ async fn pump(pipe: Option<impl AsyncRead + Unpin>, into: &mut Captured) {
         into.push(&buffer[..n]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_in_the_path_that_the_command_is_given() {
+        let root = tempfile::tempdir().unwrap();
+        for (folder, mode) in [("plain", 0o644), ("first", 0o755), ("second", 0o755)] {
+            let file = root.path().join(folder).join("tool");
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+            std::fs::write(&file, "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let found = |program: &str, path: &str| {
+            let env = [("PATH", "/nowhere"), ("PATH", path)];
+            on_path(&CommandLine {
+                program: program.into(),
+                args: Vec::new(),
+                env: env.map(|(name, value)| (name.into(), value.into())).to_vec(),
+                cwd: root.path().to_owned(),
+                stdin: None,
+                timeout: Duration::from_secs(1),
+                end_grace: END_GRACE,
+                keep: 1,
+                output: Output::Pipe,
+            })
+        };
+        assert_eq!(found("tool", "plain:first:second"), Some(root.path().join("first/tool")));
+        assert_eq!(found("tool", "plain"), None);
+        assert_eq!(found("./tool", "first"), None, "a path is taken as it is");
+        assert_eq!(found("", "first"), None);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use backout_core::model::RequestKind;
+use backout_core::model::{OperationKind, RequestKind};
 use backout_engine as engine;
 use backout_engine::{AdoptWish, ControlAnswer, Recovered};
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::report::confirm;
 use super::report::json::print as print_json;
 use super::report::outcome;
 use super::report::progress::Progress;
-use super::session::{self, Opening, Session};
+use super::session::{self, Found, Opening, Session};
 use super::signals;
 use crate::error::CommandError;
 use crate::exit_code;
@@ -75,9 +75,20 @@ pub async fn resolve(global: &Global, args: &args::Resolve) -> Result<u8, Comman
     Ok(exit_code::OK)
 }
 
+/// Whether what was interrupted is a rollback: going on with that is a way back.
+async fn goes_on_back(global: &Global) -> Result<bool, CommandError> {
+    let looking = Opening { activity: "recover", changes: false, way_back: false, strategy: None };
+    let Ok(Found::Session(session)) = session::find(global, looking).await else {
+        return Ok(false);
+    };
+    let open = session.cx.ledger.open_operation(&session.cx.key).await;
+    let open = open.map_err(|error| session::ledger_error(&error))?;
+    Ok(open.is_some_and(|plan| plan.kind == OperationKind::Rollback))
+}
+
 /// `recover`.
 pub async fn recover(global: &Global) -> Result<u8, CommandError> {
-    let session = open(global, "recover", false).await?;
+    let session = open(global, "recover", goes_on_back(global).await?).await?;
     let open_operation = session
         .cx
         .ledger

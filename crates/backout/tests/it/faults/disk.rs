@@ -206,6 +206,29 @@ fn an_abort_works_on_a_full_disk() {
     assert_eq!(world.running(), ["v1"]);
 }
 
+/// Cut off in the middle of going back, then the disk is full: `recover` may use the reserve as `rollback` may.
+#[test]
+fn a_rollback_that_was_cut_off_is_finished_on_a_full_disk() {
+    for boundary in ["before_effect/shift_traffic:1", "after_effect/shift_traffic:1"] {
+        let world = World::new(&Yaml::blue_green());
+        let disk = SmallDisk::new(&world);
+        disk.deploy("v1").expect(0);
+        disk.deploy("v2").expect(0);
+        let mut rollback = world.command(&["rollback", "--force", "--yes"]);
+        rollback.env("BACKOUT_KILL_AT", boundary);
+        let ran = world.spawn_command(disk.inside(&rollback)).wait();
+        assert_eq!(ran.signal, Some(9), "{ran:?}");
+        disk.fill(true);
+        disk.run(&["recover", "--yes"]).expect(0);
+        world.expect_serving("v1");
+        disk.fill(false);
+        assert_eq!(
+            (disk.status()["operation"].clone(), disk.version()),
+            (Value::Null, "v1".to_owned())
+        );
+    }
+}
+
 /// Nobody is there: what watches takes it back, with the space that is reserved for that.
 #[test]
 fn a_release_that_goes_bad_on_a_full_disk_is_taken_back() {
