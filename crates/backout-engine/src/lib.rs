@@ -18,6 +18,7 @@ pub mod incident;
 mod jobs;
 mod journal;
 mod keeper;
+mod live_at;
 mod mixed;
 mod partial;
 mod readiness;

@@ -8,11 +8,12 @@ use backout_core::model::{
 };
 use backout_core::plan::{Action, Plan, WatchMode};
 use backout_core::ports::{LeaseView, LedgerError, Traffic};
-use backout_core::saga::{Entry, EntryKind, State, fold};
+use backout_core::saga::{State, fold};
 use jiff::Timestamp;
 
 use crate::config_snapshot;
 use crate::context::Context;
+use crate::live_at::live_since;
 
 /// The router may take this long to answer.
 const ROUTER_LIMIT: Duration = Duration::from_millis(200);
@@ -263,7 +264,8 @@ async fn live(
         health.fresh_for_ms = health.fresh_for_ms.max(steady_ms);
     }
     let Some(live) = view.live.clone() else { return Ok(()) };
-    view.live_since = Some(live_since(cx, &live).await);
+    let since = live_since(cx, &live).await.ok().flatten();
+    view.live_since = Some(since.unwrap_or(live.started_at));
     view.release = readable(ledger.release_by_id(&live.release).await, problems)?;
     let readiness = readable(ledger.readiness(&cx.key).await, problems)?;
     if let Some(report) = readiness {
@@ -282,16 +284,6 @@ async fn live(
         view.readiness = still.then_some(report);
     }
     Ok(())
-}
-
-/// When its traffic had moved, or it had started; when it began, if the journal does not tell.
-async fn live_since(cx: &Context, live: &Deployment) -> Timestamp {
-    let ledger = cx.ledger.as_ref();
-    let plan = ledger.operation(&live.operation).await.ok().flatten();
-    let Some(step) = plan.and_then(|plan| plan.live_at) else { return live.started_at };
-    let entries = ledger.entries(&live.operation).await.unwrap_or_default();
-    let done = |entry: &&Entry| matches!(&entry.kind, EntryKind::StepDone { step: done, .. } if *done == step);
-    entries.iter().find(done).map_or(live.started_at, |entry| entry.at)
 }
 
 async fn traffic(cx: &Context) -> TrafficView {

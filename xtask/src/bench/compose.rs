@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::figures::{median, quantile};
 use super::folder::Folder;
+use super::restore::Times;
 use super::{Bench, Row};
 use crate::{Outcome, paths, run};
 
@@ -15,8 +15,6 @@ pub(super) const ABOUT: &str = "Restoring the old release of a compose service o
      digest on the same engine, taking turns; and what the proof of rollback readiness costs.";
 
 const ROUNDS: usize = 9;
-const GOAL_RATIO: f64 = 1.3;
-const GOAL_SHARE: f64 = 0.10;
 
 const COMPOSE: &str = "\
 services:
@@ -88,50 +86,19 @@ pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
     let deploy = |version| ours(&["deploy", "--version", version, "--yes", "--format", "json"]);
     json(deploy("v1"))?;
     timed(peer("v1"))?;
-    let (mut restores, mut peers) = (Vec::new(), Vec::new());
-    let (mut deploys, mut proofs) = (Vec::new(), Vec::new());
+    let mut times = Times::default();
     for _ in 0..ROUNDS {
         timed(peer("v2"))?;
         let began = Instant::now();
         json(deploy("v2"))?;
-        deploys.push(began.elapsed().as_secs_f64() * 1000.0);
-        proofs.push(timed(ours(&["status", "--check", "--format", "json"]))?);
+        times.deploys.push(began.elapsed().as_secs_f64() * 1000.0);
+        times.proofs.push(timed(ours(&["status", "--check", "--format", "json"]))?);
         let answer = json(ours(&["rollback", "--yes", "--force", "--format", "json"]))?;
-        restores.push(step_ms(&answer, "start")?);
-        peers.push(timed(peer("v1"))?);
+        times.restores.push(step_ms(&answer, "start")?);
+        times.peers.push(timed(peer("v1"))?);
     }
-    Ok(rows(&restores, &peers, &deploys, &proofs))
-}
-
-fn rows(restores: &[f64], peers: &[f64], deploys: &[f64], proofs: &[f64]) -> Vec<Row> {
-    let ratio = median(restores) / median(peers);
-    let share = median(proofs) / median(deploys);
-    vec![
-        Row {
-            name: "restore, median".to_owned(),
-            ours: format!("{:.0} ms", median(restores)),
-            peer: format!("docker compose up -d {:.0} ms", median(peers)),
-            ratio: Some(ratio),
-            goal: format!("ratio ≤ {GOAL_RATIO}"),
-            met: Some(ratio <= GOAL_RATIO),
-            how: format!(
-                "step `start` of a rollback, files and image checked in it; {ROUNDS} rounds; fastest {:.0} ms against {:.0} ms",
-                quantile(restores, 0.0),
-                quantile(peers, 0.0)
-            ),
-            ..Row::default()
-        },
-        Row {
-            name: "proof of readiness".to_owned(),
-            ours: format!("{:.0} ms", median(proofs)),
-            peer: format!("its deploy {:.0} ms", median(deploys)),
-            ratio: Some(share),
-            goal: format!("ratio ≤ {GOAL_SHARE}"),
-            met: Some(share <= GOAL_SHARE),
-            how: "`status --check` as a process of its own, which probes too; the deploy bakes for 1 s".to_owned(),
-            ..Row::default()
-        },
-    ]
+    Ok(times
+        .rows("docker compose up -d", "step `start` of a rollback, files and image checked in it"))
 }
 
 pub(super) fn timed(mut command: Command) -> Outcome<f64> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::compose::{json, timed};
 use super::figures::{median, quantile};
 use super::folder::Folder;
+use super::restore::{proof, with_goal};
 use super::spent::{self, Spent};
 use super::{Bench, Row};
 use crate::{Outcome, run};
@@ -20,8 +21,6 @@ pub(super) const ABOUT: &str = "Restoring the commit before of 400 files of whic
      of the intent before it. And what the proof of rollback readiness costs.";
 
 const ROUNDS: usize = 15;
-const GOAL_RATIO: f64 = 1.3;
-const GOAL_SHARE: f64 = 0.10;
 const FILES: usize = 400;
 const DIFFERING: usize = 40;
 const FILE_BYTES: usize = 2_000;
@@ -156,7 +155,6 @@ fn by_hand(tree: &Path, version: &str) -> Outcome<f64> {
 }
 
 fn rows(times: &Times) -> Vec<Row> {
-    let share = median(&times.proofs) / median(&times.deploys);
     let fastest = |values: &[f64]| quantile(values, 0.0);
     let said = |values: &[f64]| {
         let fastest = fastest(values);
@@ -173,24 +171,29 @@ fn rows(times: &Times) -> Vec<Row> {
         fastest(&times.links)
     );
     vec![
-        with_goal(beside("restore behind a link against a link, median", &times.linked, link, &said(&times.linked))),
-        beside("the same with the commit of its intent, median", &times.linked_spans, link, "by the times of the journal's entries: the ledger's part is the same for every target"),
-        with_goal(beside("restore in the tree against git by hand, median", &times.restores, by_hand, &said(&times.restores))),
+        with_goal(beside(
+            "restore behind a link against a link, median",
+            &times.linked,
+            link,
+            &said(&times.linked),
+        )),
+        beside(
+            "the same with the commit of its intent, median",
+            &times.linked_spans,
+            link,
+            "by the times of the journal's entries: the ledger's part is the same for every target",
+        ),
+        with_goal(beside(
+            "restore in the tree against git by hand, median",
+            &times.restores,
+            by_hand,
+            &said(&times.restores),
+        )),
         Row {
             ours: format!("git by hand {:.1} ms", median(&times.by_hand)),
             ..beside("the limit: git by hand against a link, median", &times.by_hand, link, &limit)
         },
-        Row {
-            name: "proof of readiness".to_owned(),
-            ours: format!("{:.0} ms", median(&times.proofs)),
-            peer: format!("its deploy {:.0} ms", median(&times.deploys)),
-            ratio: Some(share),
-            goal: format!("ratio ≤ {GOAL_SHARE}"),
-            met: Some(share <= GOAL_SHARE),
-            how: "`status --check` as a process of its own, which probes too; the deploy bakes for 1 s"
-                .to_owned(),
-            ..Row::default()
-        },
+        proof(&times.deploys, &times.proofs),
     ]
 }
 
@@ -203,11 +206,6 @@ fn beside(name: &str, ours: &[f64], (peer, theirs): (&str, &Vec<f64>), how: &str
         how: how.to_owned(),
         ..Row::default()
     }
-}
-
-fn with_goal(row: Row) -> Row {
-    let met = row.ratio.map(|ratio| ratio <= GOAL_RATIO);
-    Row { goal: format!("ratio ≤ {GOAL_RATIO}"), met, ..row }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod process;
 mod proxy_cpu;
 mod proxy_switch;
 mod report;
+mod restore;
 mod spent;
 mod ssh;
 mod standby;

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::compose::{json, step_ms, timed};
-use super::figures::{median, quantile};
 use super::folder::Folder;
+use super::restore::Times;
 use super::{Bench, Row};
 use crate::{Outcome, paths, run};
 
@@ -17,8 +17,6 @@ pub(super) const ABOUT: &str = "Restoring the old release of a unit on a real sy
      `systemctl restart` of the same unit, taking turns; and what the proof of rollback readiness costs.";
 
 const ROUNDS: usize = 15;
-const GOAL_RATIO: f64 = 1.3;
-const GOAL_SHARE: f64 = 0.10;
 const UNIT: &str = "backout-bench.service";
 
 /// A systemd of the benchmark's own. Dropped, it ends.
@@ -105,49 +103,20 @@ pub(super) fn measure(bench: &Bench) -> Outcome<Vec<Row>> {
     };
     let deploy = |version| ours(&["deploy", "--version", version, "--yes", "--format", "json"]);
     json(deploy("v1"))?;
-    let (mut restores, mut peers) = (Vec::new(), Vec::new());
-    let (mut deploys, mut proofs) = (Vec::new(), Vec::new());
+    let mut times = Times::default();
     for _ in 0..ROUNDS {
         let began = Instant::now();
         json(deploy("v2"))?;
-        deploys.push(began.elapsed().as_secs_f64() * 1000.0);
-        proofs.push(timed(ours(&["status", "--check", "--format", "json"]))?);
+        times.deploys.push(began.elapsed().as_secs_f64() * 1000.0);
+        times.proofs.push(timed(ours(&["status", "--check", "--format", "json"]))?);
         let answer = json(ours(&["rollback", "--yes", "--force", "--format", "json"]))?;
-        restores.push(step_ms(&answer, "start")?);
-        peers.push(timed(machine.systemctl(&["restart", UNIT]))?);
+        times.restores.push(step_ms(&answer, "start")?);
+        times.peers.push(timed(machine.systemctl(&["restart", UNIT]))?);
     }
     json(ours(&["down", "--yes", "--format", "json"]))?;
-    Ok(rows(&restores, &peers, &deploys, &proofs))
-}
-
-fn rows(restores: &[f64], peers: &[f64], deploys: &[f64], proofs: &[f64]) -> Vec<Row> {
-    let ratio = median(restores) / median(peers);
-    let share = median(proofs) / median(deploys);
-    vec![
-        Row {
-            name: "restore, median".to_owned(),
-            ours: format!("{:.0} ms", median(restores)),
-            peer: format!("systemctl restart {:.0} ms", median(peers)),
-            ratio: Some(ratio),
-            goal: format!("ratio ≤ {GOAL_RATIO}"),
-            met: Some(ratio <= GOAL_RATIO),
-            how: format!(
-                "step `start` of a rollback, the release's files compared in it; both until the program says that it is \
-                 ready; {ROUNDS} rounds; fastest {:.0} ms against {:.0} ms",
-                quantile(restores, 0.0),
-                quantile(peers, 0.0)
-            ),
-            ..Row::default()
-        },
-        Row {
-            name: "proof of readiness".to_owned(),
-            ours: format!("{:.0} ms", median(proofs)),
-            peer: format!("its deploy {:.0} ms", median(deploys)),
-            ratio: Some(share),
-            goal: format!("ratio ≤ {GOAL_SHARE}"),
-            met: Some(share <= GOAL_SHARE),
-            how: "`status --check` as a process of its own, which probes too; the deploy bakes for 1 s".to_owned(),
-            ..Row::default()
-        },
-    ]
+    Ok(times.rows(
+        "systemctl restart",
+        "step `start` of a rollback, the release's files compared in it; both until the program says that it is \
+         ready",
+    ))
 }

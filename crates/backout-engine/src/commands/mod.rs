@@ -10,7 +10,6 @@ pub mod drill;
 pub(crate) mod earlier;
 pub mod eject;
 pub mod health;
-mod live_at;
 mod look;
 pub mod recover;
 pub(crate) mod requests;

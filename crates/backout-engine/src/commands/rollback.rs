@@ -15,7 +15,6 @@ use jiff::Timestamp;
 
 use super::claim::{Claimed, claim_from_holder_after, give_back, ours_alone};
 use super::earlier::{self, Before};
-use super::live_at::live_at;
 use super::look::Look;
 use super::rollback_part::{Aim, aim};
 use super::take_back::{made_by, plan_context, way_back_of};
@@ -26,6 +25,7 @@ use crate::executor::{Executor, Outcome, commit_both};
 use crate::gate;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
+use crate::live_at::live_at;
 use crate::partial;
 use crate::readiness::{history, last_known_good, rejected_releases};
 use crate::safety::{Subject, checks};

@@ -23,7 +23,10 @@ pub(crate) async fn live_at<'a>(
 }
 
 /// When a deployment got all users: a deploy that failed in its stages never did.
-async fn live_since(cx: &Context, row: &Deployment) -> Result<Option<Timestamp>, LedgerError> {
+pub(crate) async fn live_since(
+    cx: &Context,
+    row: &Deployment,
+) -> Result<Option<Timestamp>, LedgerError> {
     if row.kind == DeploymentKind::Adopt {
         return Ok(Some(row.completed_at.unwrap_or(row.started_at)));
     }
