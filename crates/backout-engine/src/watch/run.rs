@@ -165,6 +165,8 @@ async fn watch_step(
         let progress = Progress { elapsed_ms, promoted, verdict: &verdict, only_sources, began };
         match judge_mode(scope.cx, journal, watcher, &mode, &progress) {
             Step::Go(receipt) => {
+                // What was kept last may be from before the checks passed, and nobody looks again.
+                keep_health(scope.cx, journal, watcher).await;
                 if baking {
                     past::record(scope.cx, watcher, Arm::Canary).await;
                 }

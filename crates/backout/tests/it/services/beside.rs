@@ -97,7 +97,8 @@ fn one_of_three_goes_out_and_back(yaml: Yaml) {
     assert!(back.iter().all(|call| call == "worker v1"), "{back:?}");
     expect_worker(&world, "v1");
     assert_eq!(world.running(), ["v2"]);
-    assert_eq!(world.status()["health"], "healthy");
+    let status = world.status();
+    assert_eq!(status["health"], "healthy", "{status:#}");
 
     world.build(Service::default());
     let document = world.rollback(&["--service", "shop", "--force"]).expect(0).json();
