@@ -35,6 +35,8 @@ pub(crate) const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 pub(crate) const RESCUES_MAX: u32 = 3;
 /// In-flight requests are given this time to end when the proxy stops.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A start waits so long for one that is stopping in its folder.
+pub(crate) const SUCCESSION_TIME: Duration = Duration::from_secs(3);
 /// Kept-alive clients are told `Connection: close` for this time before idle ones are closed.
 pub(crate) const LAME_TIME: Duration = Duration::from_millis(300);
 /// Worker threads at most.

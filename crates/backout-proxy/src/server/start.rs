@@ -4,8 +4,10 @@ use std::{
     fs::{File, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process,
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -16,7 +18,7 @@ use rustix::{
 };
 use tokio::net::UnixListener;
 
-use super::ProxyError;
+use super::{ProxyError, limits};
 use crate::{
     folder::Folder,
     wire::{Hello, SOCKET_NAME},
@@ -52,13 +54,23 @@ impl Home {
             .mode(0o600)
             .open(dir.join(LOCK))
             .map_err(ProxyError::io(format!("open the lock in {shown}")))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                return Err(ProxyError::AlreadyRunning { dir: dir.to_owned(), pid: read_pid(dir) });
-            }
-            Err(errno) => {
-                return Err(ProxyError::io(format!("lock the folder {shown}"))(errno.into()));
+        let end = Instant::now() + limits::SUCCESSION_TIME;
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // One that stops takes no commands any more, but still serves what is in flight.
+                Err(rustix::io::Errno::AGAIN)
+                    if Instant::now() < end && UnixStream::connect(folder.socket()).is_err() =>
+                {
+                    std::thread::sleep(limits::SWEEP / 5);
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    let pid = read_pid(dir);
+                    return Err(ProxyError::AlreadyRunning { dir: dir.to_owned(), pid });
+                }
+                Err(errno) => {
+                    return Err(ProxyError::io(format!("lock the folder {shown}"))(errno.into()));
+                }
             }
         }
         write_pid(dir).map_err(ProxyError::io(format!("write the process id in {shown}")))?;

@@ -239,3 +239,18 @@ async fn it_stops_only_when_asked_properly() {
     assert!(proxy.exited().await.success());
     assert!(!proxy.dir.join("admin.sock").exists() && !proxy.dir.join("pid").exists());
 }
+
+#[tokio::test]
+async fn a_start_waits_for_one_that_is_stopping() {
+    let mut old = Proxy::start().await;
+    let pid = old.admin.greeting().pid;
+    old.terminate();
+    while AdminClient::connect(&old.dir).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let new = Proxy::start_in(old.dir.clone(), None).await;
+    assert_ne!(new.admin.greeting().pid, pid);
+    assert!(old.exited().await.success());
+    new.admin.hello().await.unwrap();
+    assert!(new.dir.join("admin.sock").exists() && new.dir.join("pid").exists());
+}
