@@ -31,6 +31,7 @@ pub fn holder_for_this_process(activity: &str, person: bool) -> Result<Holder, H
         boot_id,
         activity: activity.to_owned(),
         person,
+        goes_back: person,
     })
 }
 

@@ -135,6 +135,7 @@ mod tests {
             boot_id: ours.clone(),
             activity: "deploy".to_owned(),
             person: true,
+            goes_back: true,
         };
         let real = RealSurroundings;
         assert_eq!(real.liveness(&holder), Liveness::Lives);

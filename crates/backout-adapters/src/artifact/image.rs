@@ -183,13 +183,19 @@ impl ImageArtifacts {
         Err(no_answer("pull", reference, &said(&finished)))
     }
 
+    /// Our reference to a kept image, where that is in the engine. Nothing is changed.
+    pub(crate) async fn kept(&self, digest: &str) -> Result<Option<String>, AdapterError> {
+        let reference = self.reference(digest)?;
+        let found = self.docker.image_id(&reference).await?;
+        Ok((found.as_deref() == Some(id_of(digest)?)).then_some(reference))
+    }
+
     /// Makes sure that a kept image is in the engine, from its copy if it has to be.
     pub(crate) async fn present(&self, path: &str, digest: &str) -> Result<String, AdapterError> {
-        let reference = self.reference(digest)?;
-        let id = id_of(digest)?;
-        if self.docker.image_id(&reference).await?.as_deref() == Some(id) {
+        if let Some(reference) = self.kept(digest).await? {
             return Ok(reference);
         }
+        let (reference, id) = (self.reference(digest)?, id_of(digest)?);
         if self.docker.host().is_none() && self.docker.image_id(id).await?.is_none() {
             let copy = self.copy_path(digest)?;
             if !copy.is_file() {

@@ -1,10 +1,11 @@
 //! What gitrepository-layout(5) says about files, so that a question need not cost a process.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::host::read_bounded;
+use crate::host::{read_bounded, remove_file_if_there, write_synced};
 
 const LINE_BYTES: u64 = 8 << 10;
 
@@ -66,20 +67,37 @@ pub(super) fn move_loose(git_dir: &Path, reference: &str, commit: &str) -> io::R
     if now == commit {
         return Ok(true);
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let lock = path.with_file_name(name);
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(&lock);
-    let mut file = match file {
-        Ok(file) => file,
-        Err(_) => return Ok(false),
+    let name = path.file_name().unwrap_or_default();
+    let beside = |text: &str| {
+        let mut name = name.to_owned();
+        name.push(text);
+        name
     };
-    let written = file.write_all(format!("{commit}\n").as_bytes()).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| fs::rename(&lock, &path)) {
+    let lock = path.with_file_name(beside(".lock"));
+    // Where git looks for no reference. It is on disk before it is the lock, which so stands for a moment only.
+    let own = git_dir.join(beside(".backout-new"));
+    if is_same_file(&own, &lock) {
+        // Whoever made both was killed before the one took its place.
         fs::remove_file(&lock)?;
-        return Err(error);
     }
-    Ok(true)
+    // It may be the reference by now, under another name: never written over.
+    remove_file_if_there(&own)?;
+    let moved = write_synced(&own, format!("{commit}\n").as_bytes(), 0o666).and_then(|()| {
+        // Somebody else's lock, or a file system of its own.
+        let Ok(()) = fs::hard_link(&own, &lock) else { return Ok(false) };
+        if let Err(error) = fs::rename(&lock, &path) {
+            fs::remove_file(&lock)?;
+            return Err(error);
+        }
+        Ok(true)
+    });
+    let _ = fs::remove_file(&own);
+    moved
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    id(one).is_some_and(|one| id(other) == Some(one))
 }
 
 fn line(path: &Path) -> Option<String> {
@@ -130,6 +148,17 @@ mod tests {
         assert!(!move_loose(&admin, name, &other).unwrap(), "somebody else is at it");
         assert!(lock.exists() && fs::read_to_string(&file).unwrap().starts_with(&one));
         fs::remove_file(&lock).unwrap();
+        // Killed with the lock made, and with the reference moved.
+        let own = admin.join("v1.backout-new");
+        for left in [&lock, &file] {
+            fs::write(&own, format!("{one}\n")).unwrap();
+            fs::remove_file(left).ok();
+            fs::hard_link(&own, left).unwrap();
+            assert!(move_loose(&admin, name, &other).unwrap());
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{other}\n"));
+            assert!(!own.exists() && !lock.exists());
+        }
+        fs::write(&file, format!("{one}\n")).unwrap();
         assert!(!move_loose(&admin, "refs/tags/v2", &one).unwrap(), "git has to make it");
         fs::write(tree.join(".git/config"), "[extensions]\n\trefStorage = reftable\n").unwrap();
         assert!(!move_loose(&admin, name, &other).unwrap());

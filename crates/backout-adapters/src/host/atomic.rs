@@ -1,7 +1,7 @@
 //! Files that are either the old ones or the new ones, whatever happens in between.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use fs_err as fs;
@@ -46,6 +46,17 @@ impl<'a> Prepared<'a> {
     pub fn put(self) -> io::Result<()> {
         self.temporary.persist(self.path).map(drop).map_err(|e| e.error)
     }
+}
+
+/// Writes a file in place, and syncs it: for one that is moved to its own place then.
+///
+/// # Errors
+/// When it can't be written; what stands there then is part of it.
+pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create(true).write(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    if mutant("file_not_synced") { Ok(()) } else { file.sync_all() }
 }
 
 /// Whether `BACKOUT_MUTANT` names this mistake: the proofs must catch it. Release builds make none.

@@ -171,25 +171,13 @@ pub async fn run_noting(
 }
 
 fn spawn(line: &CommandLine, files: &OutputFiles) -> Result<Child, StartError> {
-    let mut command = match on_path(line) {
-        Some(found) => {
-            let mut command = Command::new(found);
-            command.arg0(&line.program);
-            command
-        }
-        None => Command::new(&line.program),
-    };
-    command
-        .args(&line.args)
-        .env_clear()
-        .envs(line.env.iter().map(|(k, v)| (k, v)))
-        .current_dir(&line.cwd);
-    command.stdin(if line.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(files.stdout.stdio(&line.program)?).stderr(files.stderr.stdio(&line.program)?);
-    command.process_group(0);
+    let mut found = on_path(line);
+    let mut command = command(line, files, found.as_deref())?;
     let mut tries = 0;
     loop {
         match command.spawn() {
+            // Nothing has started. What has no first line for it, or one that leads nowhere, the name may do for.
+            Err(_) if found.take().is_some() => command = self::command(line, files, None)?,
             // A file that was just written may still be open for writing in a process about to start.
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;
@@ -199,6 +187,25 @@ fn spawn(line: &CommandLine, files: &OutputFiles) -> Result<Child, StartError> {
             Ok(child) => return Ok(child),
         }
     }
+}
+
+/// The command, by the path that was found for its name.
+fn command(
+    line: &CommandLine,
+    files: &OutputFiles,
+    found: Option<&Path>,
+) -> Result<Command, StartError> {
+    let mut command = Command::new(found.unwrap_or(&line.program));
+    command
+        .arg0(&line.program)
+        .args(&line.args)
+        .env_clear()
+        .envs(line.env.iter().map(|(k, v)| (k, v)))
+        .current_dir(&line.cwd);
+    command.stdin(if line.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(files.stdout.stdio(&line.program)?).stderr(files.stderr.stdio(&line.program)?);
+    command.process_group(0);
+    Ok(command)
 }
 
 /// Where a name leads to by the `PATH` of the environment that the command is given. The standard library would look it
@@ -212,8 +219,11 @@ fn on_path(line: &CommandLine) -> Option<PathBuf> {
     let may_run = |path: &PathBuf| {
         path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
     };
-    // Relative ones, the empty one among them, mean the command's own folder.
-    std::env::split_paths(folders).map(|folder| line.cwd.join(folder).join(name)).find(may_run)
+    // Relative ones mean the command's own folder: the name is left to the system then.
+    std::env::split_paths(folders)
+        .take_while(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(may_run)
 }
 
 /// Says why a program could not be started.
@@ -284,12 +294,16 @@ mod tests {
             std::fs::write(&file, "#!/bin/sh\n").unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let found = |program: &str, path: &str| {
-            let env = [("PATH", "/nowhere"), ("PATH", path)];
+        let at = |folders: &[&str]| {
+            let folders = folders.iter().map(|folder| root.path().join(folder));
+            std::env::join_paths(folders).unwrap()
+        };
+        let found = |program: &str, path: std::ffi::OsString| {
+            let env = [("PATH".into(), "/nowhere".into()), ("PATH".into(), path)];
             on_path(&CommandLine {
                 program: program.into(),
                 args: Vec::new(),
-                env: env.map(|(name, value)| (name.into(), value.into())).to_vec(),
+                env: env.to_vec(),
                 cwd: root.path().to_owned(),
                 stdin: None,
                 timeout: Duration::from_secs(1),
@@ -298,9 +312,11 @@ mod tests {
                 output: Output::Pipe,
             })
         };
-        assert_eq!(found("tool", "plain:first:second"), Some(root.path().join("first/tool")));
-        assert_eq!(found("tool", "plain"), None);
-        assert_eq!(found("./tool", "first"), None, "a path is taken as it is");
-        assert_eq!(found("", "first"), None);
+        let first = Some(root.path().join("first/tool"));
+        assert_eq!(found("tool", at(&["plain", "first", "second"])), first);
+        assert_eq!(found("tool", at(&["plain"])), None);
+        assert_eq!(found("./tool", at(&["first"])), None, "a path is taken as it is");
+        assert_eq!(found("", at(&["first"])), None);
+        assert_eq!(found("tool", "first".into()), None, "what that means is for the system to say");
     }
 }

@@ -16,6 +16,7 @@ mod ssh;
 
 pub use atomic::{
     Prepared, create_private_dirs, read_bounded, remove_file_if_there, sync_dir, write_atomic,
+    write_synced,
 };
 pub use capture::Captured;
 pub(crate) use capture::{last_bytes, printable};

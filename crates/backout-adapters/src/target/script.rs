@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backout_core::ids::{EnvironmentKey, Unit, Version};
+use backout_core::ids::{Unit, Version};
 use backout_core::model::{Release, ScriptSpec, TargetSpec};
 use backout_core::ports::{
     AdapterError, Capabilities, ErrorClass, Farewell, GuardState, NamedText, Observed, Receipt,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::script_call::{Answer, CallContext, ScriptCall, ScriptHome};
 use super::{remote, script_remote};
-use crate::host::{Finished, Hosts, read_bounded, write_atomic};
+use crate::host::{Finished, Hosts, create_private_dirs, read_bounded, write_atomic};
 
 /// Asking what runs must not hold anybody up for as long as a deploy may take.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,11 +27,11 @@ const TAIL_BYTES: usize = 2048;
 /// What the ledger knows of scripts that are remembered nowhere else: an adopted one was never called.
 #[async_trait]
 pub trait ScriptHistory: Send + Sync {
-    /// Whether the script of this environment has printed a version when it was adopted.
+    /// Whether the script of this unit has printed a version when it was adopted.
     ///
     /// # Errors
     /// As the ledger.
-    async fn has_reported(&self, key: &EnvironmentKey) -> Result<bool, AdapterError>;
+    async fn has_reported(&self, unit: &Unit) -> Result<bool, AdapterError>;
 }
 
 /// What a [`ScriptTarget`] needs to know.
@@ -134,6 +134,10 @@ impl ScriptTarget {
                 None => call.run().await,
             };
         };
+        // From here on its looks are remembered, as where it is called on this machine.
+        create_private_dirs(&self.home.folder_of(&unit.key)).map_err(|e| {
+            AdapterError::transient(format!("failed to make a folder for {unit}: {e}"))
+        })?;
         let revert = revert
             .zip(deployment)
             .map(|(revert, number)| script_remote::way_back(unit, release, number, revert, cx))
@@ -161,7 +165,7 @@ impl ScriptTarget {
     async fn has_reported(&self, unit: &Unit) -> Result<bool, AdapterError> {
         match &self.options.history {
             _ if self.is_remembered(unit) => Ok(true),
-            Some(history) => history.has_reported(&unit.key).await,
+            Some(history) => history.has_reported(unit).await,
             None => Ok(false),
         }
     }

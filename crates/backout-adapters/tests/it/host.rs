@@ -38,6 +38,27 @@ async fn input_output_environment_and_folder_are_as_given() {
     assert_eq!(finished.stderr.last_text(100), "err");
 }
 
+/// As shells and `execvp` do it.
+#[tokio::test]
+async fn a_name_leads_past_what_cant_be_started() {
+    let world = World::new();
+    let start = async |program: &str| {
+        let path = format!("{0}/bad:{0}/good:/usr/bin:/bin", world.folder().display());
+        let env = vec![("PATH".into(), path.into())];
+        let program = program.into();
+        run(CommandLine { program, args: Vec::new(), env, ..line(&world, "") }).await
+    };
+    world.script("bad/tool", "exit 1");
+    world.write("bad/tool", "#!/nowhere/sh\n");
+    world.script("good/tool", "echo \"$0\" | tail -c 10");
+    world.script("good/plain", "");
+    world.write("good/plain", "echo no first line\n");
+    let said = async |program| start(program).await.unwrap().stdout.last_text(100);
+    assert_eq!(said("tool").await, "good/tool");
+    assert_eq!(said("plain").await, "no first line");
+    assert!(matches!(start("none").await, Err(StartError::Missing(_))));
+}
+
 #[tokio::test]
 async fn without_input_stdin_is_closed() {
     let world = World::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backout_adapters::host::procfs::ProcessId;
 use backout_adapters::target::{ScriptHistory, ScriptTarget};
-use backout_core::ids::{EnvironmentKey, Slot};
+use backout_core::ids::{Slot, Unit};
 use backout_core::model::ScriptSpec;
 use backout_core::ports::{AdapterError, ErrorClass, Running, StepCx, Target, TargetAction};
 use backout_testkit::fixtures::{step_cx, unit, version, with_secrets};
@@ -127,8 +127,8 @@ struct Adopted;
 
 #[async_trait::async_trait]
 impl ScriptHistory for Adopted {
-    async fn has_reported(&self, key: &EnvironmentKey) -> Result<bool, AdapterError> {
-        Ok(*key == unit(Slot::A).key)
+    async fn has_reported(&self, asked: &Unit) -> Result<bool, AdapterError> {
+        Ok(*asked == unit(Slot::A))
     }
 }
 

@@ -197,9 +197,9 @@ pub struct EnvironmentRecord {
     /// The last drill of each release, the newest [`DRILLS_MAX`](super::DRILLS_MAX).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub drills: BTreeMap<ReleaseId, DrillRecord>,
-    /// A script has printed a version before, so its silence can be believed.
-    #[serde(default)]
-    pub script_reports_version: bool,
+    /// Where scripts have printed a version when they were adopted, so that their silence can be believed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scripts_spoken: BTreeMap<ServiceName, BTreeSet<HostName>>,
 }
 
 impl EnvironmentRecord {
@@ -215,7 +215,7 @@ impl EnvironmentRecord {
             routed: false,
             begins_at: 0,
             drills: BTreeMap::new(),
-            script_reports_version: false,
+            scripts_spoken: BTreeMap::new(),
         }
     }
 

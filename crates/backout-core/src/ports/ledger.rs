@@ -27,6 +27,9 @@ pub struct Holder {
     pub activity: String,
     /// A person's rollback or down: only a person against a person is busy.
     pub person: bool,
+    /// It is about to go back, to stop, or to end what is there: its writes may use the space that is reserved for that.
+    #[serde(default)]
+    pub goes_back: bool,
 }
 
 /// The right to write to one environment.

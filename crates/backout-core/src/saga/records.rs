@@ -457,7 +457,7 @@ fn end_eject(state: &State, rows: &mut Opening, ending: &Ending) {
             environment.slots.clear();
         }
         environment.routed = false;
-        environment.script_reports_version = false;
+        environment.scripts_spoken.clear();
         environment.drills.clear();
         environment.begins_at = environment.next_number;
     }

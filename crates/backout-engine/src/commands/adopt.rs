@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backout_core::ids::{Slot, Version};
+use backout_core::ids::{HostName, ServiceName, Slot, Version};
 use backout_core::model::{Release, SlotRecord, SlotState, TargetKind};
 use backout_core::plan::Plan;
 use backout_core::ports::{Change, Running};
@@ -53,7 +53,7 @@ async fn run(
         )
         .into());
     }
-    let (version, runs) = version_now(cx, wish).await?;
+    let Adoptable { version, runs, spoken } = version_now(cx, wish).await?;
     let release = Arc::new(crate::release::build_running(cx, &version).await?);
     let environment = journal::environment(cx.ledger.as_ref(), &cx.key).await?;
     // After an eject numbers go on: each is given once.
@@ -64,8 +64,8 @@ async fn run(
     let row = &mut journal.rows.environment;
     row.live = Some(number);
     row.next_number = row.next_number.max(number + 1);
+    row.scripts_spoken = spoken;
     if runs {
-        row.script_reports_version = true;
         let mut record = SlotRecord {
             deployment: number,
             release: release.id.clone(),
@@ -97,8 +97,18 @@ fn plan(cx: &Context, wish: &AdoptWish, release: &Release, number: u64) -> Plan 
 }
 
 /// The version, and whether it was seen running by the target itself.
-async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), EngineError> {
+/// What is there to be adopted.
+struct Adoptable {
+    version: Version,
+    /// Something runs, as far as anybody can tell.
+    runs: bool,
+    /// Where a script has printed a version.
+    spoken: BTreeMap<ServiceName, BTreeSet<HostName>>,
+}
+
+async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<Adoptable, EngineError> {
     let mut versions: BTreeMap<String, Version> = BTreeMap::new();
+    let mut spoken: BTreeMap<ServiceName, BTreeSet<HostName>> = BTreeMap::new();
     let mut runs = false;
     if cx.target.capabilities().sees_foreign {
         for service in cx.services.keys() {
@@ -108,6 +118,9 @@ async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), 
                 let observed = cx.target.observe(&unit, Some(&draft)).await?;
                 runs |= observed.running == Running::Yes;
                 let Some(version) = observed.version else { continue };
+                if cx.policy.target == TargetKind::Script {
+                    spoken.entry(service.clone()).or_default().insert(unit.host.clone());
+                }
                 let known = versions.entry(service.to_string()).or_insert_with(|| version.clone());
                 if *known != version && wish.version.is_none() {
                     let message = format!(
@@ -121,10 +134,11 @@ async fn version_now(cx: &Context, wish: &AdoptWish) -> Result<(Version, bool), 
     }
     if let Some(version) = &wish.version {
         // Of a script that can't tell, the person who adopts it is believed.
-        return Ok((version.clone(), runs || cx.policy.target == TargetKind::Script));
+        let runs = runs || cx.policy.target == TargetKind::Script;
+        return Ok(Adoptable { version: version.clone(), runs, spoken });
     }
     match versions.into_values().next() {
-        Some(version) => Ok((version, true)),
+        Some(version) => Ok(Adoptable { version, runs: true, spoken }),
         None => {
             Err(Refused::new("which version runs can't be told", "say it with --version V").into())
         }

@@ -198,6 +198,7 @@ fn read_holder(what: &str, row: &Row) -> Result<Holder, LedgerError> {
                 boot_id,
                 activity: "unknown".to_owned(),
                 person: false,
+                goes_back: false,
             }
         }
     })

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use backout_core::ids::{AppName, EnvironmentKey, LedgerId, OperationId, ReleaseId, RequestId};
 use backout_core::model::{
-    ControllerBeat, Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, OperationKind,
-    ReadinessReport, Release, Request, RequestAnswer, RollbackRecord,
+    ControllerBeat, Deployment, DeploymentFilter, EnvironmentRecord, LiveHealth, ReadinessReport,
+    Release, Request, RequestAnswer, RollbackRecord,
 };
 use backout_core::plan::Plan;
 use backout_core::ports::audit::AuditVisitor;
@@ -27,20 +27,6 @@ impl<S: Store> LedgerOn<S> {
     }
 }
 
-impl<S: Store> LedgerOn<S> {
-    /// Whether there is room now for what failed for want of space. Whoever goes on with a rollback goes back, too.
-    async fn makes_room(&self, key: &EnvironmentKey, error: &LedgerError) -> bool {
-        if matches!(error, LedgerError::DiskFull(_)) {
-            let open = query::open_operation(&self.store, key).await;
-            if open.is_ok_and(|plan| plan.is_some_and(|plan| plan.kind == OperationKind::Rollback))
-            {
-                self.store.goes_back(key, true);
-            }
-        }
-        self.store.makes_room(error).await
-    }
-}
-
 #[async_trait]
 impl<S: Store> Ledger for LedgerOn<S> {
     async fn id(&self) -> Result<LedgerId, LedgerError> {
@@ -58,7 +44,7 @@ impl<S: Store> Ledger for LedgerOn<S> {
         loop {
             match lease::claim(&self.store, &self.terms(), key, holder).await {
                 Err(ClaimError::Ledger(_)) if self.once_more(&mut tries) => {}
-                Err(ClaimError::Ledger(error)) if self.makes_room(key, &error).await => {}
+                Err(ClaimError::Ledger(error)) if self.store.makes_room(&error).await => {}
                 result => return result,
             }
         }
@@ -92,8 +78,7 @@ impl<S: Store> Ledger for LedgerOn<S> {
         loop {
             match commit::commit(&self.store, lease, commits).await {
                 Err(AppendError::Unavailable(_)) if self.once_more(&mut tries) => {}
-                Err(AppendError::Unavailable(error))
-                    if self.makes_room(&lease.key, &error).await => {}
+                Err(AppendError::Unavailable(error)) if self.store.makes_room(&error).await => {}
                 result => return result,
             }
         }

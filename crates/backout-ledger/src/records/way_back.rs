@@ -6,7 +6,7 @@ use backout_core::saga::EntryKind;
 
 /// Whoever claims in order to go back, to stop or to end what is there.
 pub(super) fn is_of(holder: &Holder) -> bool {
-    holder.person
+    holder.goes_back
 }
 
 /// Whoever asks a living holder to go back.

@@ -47,6 +47,7 @@ impl World {
             boot_id: BOOT.to_owned(),
             activity: "deploy".to_owned(),
             person: false,
+            goes_back: false,
         }
     }
 

@@ -88,7 +88,9 @@ async fn goes_on_back(global: &Global) -> Result<bool, CommandError> {
 
 /// `recover`.
 pub async fn recover(global: &Global) -> Result<u8, CommandError> {
-    let session = open(global, "recover", goes_on_back(global).await?).await?;
+    let mut session = open(global, "recover", goes_on_back(global).await?).await?;
+    // It goes on with what others began, and makes way for a person who wants something else.
+    session.cx.holder.person = false;
     let open_operation = session
         .cx
         .ledger

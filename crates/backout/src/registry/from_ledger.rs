@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_adapters::target::ScriptHistory;
 use backout_adapters::target::process::ConfigBlobs;
-use backout_core::ids::EnvironmentKey;
+use backout_core::ids::Unit;
 use backout_core::model::{ConfigFile, FileKind, secret_values, unmask_secrets};
 use backout_core::ports::{AdapterError, ConfigFiles, Ledger, Secrets};
 
@@ -15,10 +15,11 @@ pub(super) struct LedgerHistory(pub(super) Arc<dyn Ledger>);
 
 #[async_trait]
 impl ScriptHistory for LedgerHistory {
-    async fn has_reported(&self, key: &EnvironmentKey) -> Result<bool, AdapterError> {
-        let row = self.0.environment(key).await;
+    async fn has_reported(&self, unit: &Unit) -> Result<bool, AdapterError> {
+        let row = self.0.environment(&unit.key).await;
         let row = row.map_err(|error| AdapterError::transient(error.to_string()))?;
-        Ok(row.is_some_and(|row| row.script_reports_version))
+        let hosts = row.as_ref().and_then(|row| row.scripts_spoken.get(&unit.service));
+        Ok(hosts.is_some_and(|hosts| hosts.contains(&unit.host)))
     }
 }
 

@@ -149,6 +149,17 @@ fn adopt_takes_the_version_from_status() {
     assert_eq!(world.read("runs-a").trim(), "v0");
 }
 
+/// Nobody has ever heard it speak: its silence says nothing, and what may well run is left alone.
+#[test]
+fn an_adopted_script_that_never_spoke_is_not_taken_for_dead() {
+    let world = world("");
+    world.run(&["adopt", "--version", "v0", "--yes"]).expect(0);
+    world.run(&["recover", "--yes"]);
+    assert!(changes(&world).is_empty(), "{:?}", changes(&world));
+    world.deploy("v1-bad").expect(10);
+    assert_eq!(changes(&world), ["deploy v1-bad a", "rollback v0 a"]);
+}
+
 #[test]
 fn a_canary_moves_traffic_in_stages() {
     let world = world(CANARY);

@@ -121,7 +121,8 @@ settle_guard() {
     read_guard
     [ -n "$g_token" ] || return 0
     if [ "$g_state" = reverting ] && is_watched; then refuse reverting "$g_deployment"; fi
-    if [ "$g_step" = "$step" ] && [ -z "$guard" ]; then
+    # Parts of a step are named STEP/PART.
+    if [ -z "$guard" ] && { [ "$g_step" = "$step" ] || [ "${step#"$g_step"/}" != "$step" ]; }; then
         case $g_state in
         reverting | reverted | failed) refuse taken_back "$g_time" ;;
         *) return 0 ;;

@@ -49,7 +49,7 @@ impl Starting<'_> {
     pub(super) async fn replace_some(
         &self,
         model: Model,
-        mut images: References,
+        images: References,
         batch: ReplicaBatch,
     ) -> Result<Receipt, AdapterError> {
         let members = self.members(&model)?;
@@ -61,7 +61,7 @@ impl Starting<'_> {
             )));
         };
         let shared = parts::shared(&model, &self.release.content.services, &members);
-        images.extend(self.references(&shared).await?);
+        let images = self.references(members.iter().chain(&shared), images).await?;
         let (together, _) = self.prepare(&model, &images, &members, &shared)?;
         let first = self.counted(name).await?.wanted.is_empty();
         if first && !shared.is_empty() {
@@ -163,7 +163,9 @@ impl Starting<'_> {
             for container in &wanted {
                 // Each start of it begins a new time.
                 let run = format!("{} {}", container.id, container.state.started_at);
-                let why = match fitness(container) {
+                // On the way back it may have waited for others, as for a database that comes up.
+                let fit = if self.restore { fitness_now(container) } else { fitness(container) };
+                let why = match fit {
                     Fitness::Ready => None,
                     Fitness::Unproven => {
                         let since = *since.entry(run).or_insert_with(Instant::now);
@@ -254,12 +256,20 @@ fn worst_first(mut all: Vec<Container>, many: usize) -> Vec<Container> {
     all
 }
 
+/// How one does; one that was started again so often has failed.
 fn fitness(container: &Container) -> Fitness {
+    if container.restart_count >= RESTARTS {
+        Fitness::Failed(words(container))
+    } else {
+        fitness_now(container)
+    }
+}
+
+/// The same whatever came before.
+fn fitness_now(container: &Container) -> Fitness {
     let health = container.state.health.as_ref().map(|health| health.status.as_str());
     match (container.state.status.as_str(), health) {
-        _ if container.is_given_up() || container.restart_count >= RESTARTS => {
-            Fitness::Failed(words(container))
-        }
+        _ if container.is_given_up() => Fitness::Failed(words(container)),
         ("running", Some("healthy")) => Fitness::Ready,
         ("running", Some("unhealthy")) => Fitness::Failed("it is unhealthy".to_owned()),
         ("running", Some("starting")) => Fitness::Starting,

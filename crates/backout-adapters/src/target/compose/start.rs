@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backout_core::ids::{Slot, Unit};
-use backout_core::model::{ComposeSpec, Release, ReplicaBatch};
+use backout_core::model::{Artifact, ComposeSpec, Release, ReplicaBatch};
 use backout_core::ports::{AdapterError, Observed, Receipt, Running, StepCx};
 
 use super::definition::{self, Definition};
@@ -50,18 +50,17 @@ pub(super) async fn start(
     // Each call of `docker` takes its time, and none of these needs another; resolving the files asks no engine.
     let engine = async {
         options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
-        Ok(tokio::join!(starting.may_start(), starting.references(&spec.services)))
+        tokio::try_join!(starting.may_start(), starting.kept_images())
     };
     let (engine, model) = tokio::join!(engine, starting.model());
     let (there, images) = engine?;
-    let there = there?;
     if let Some(batch) = batch {
-        return starting.replace_some(model?, images?, batch).await;
+        return starting.replace_some(model?, images, batch).await;
     }
     if starting.is_running(&there.seen) {
         return Ok(Receipt { message: "runs already".to_owned(), ..Receipt::default() });
     }
-    starting.run(model?, images?, there).await
+    starting.run(model?, images, there).await
 }
 
 /// Our reference to the image of a service of the compose file, and its digest.
@@ -99,14 +98,14 @@ impl Starting<'_> {
     async fn run(
         &self,
         model: Model,
-        mut images: References,
+        images: References,
         there: Standing,
     ) -> Result<Receipt, AdapterError> {
         let (options, spec) = (self.options, self.spec);
         let members = self.members(&model)?;
         let shared = parts::shared(&model, &self.release.content.services, &members);
         let (first, own) = (project(spec, Slot::A), project(spec, self.unit.slot));
-        images.extend(self.references(&shared).await?);
+        let images = self.references(members.iter().chain(&shared), images).await?;
         let (mut together, port) = self.prepare(&model, &images, &members, &shared)?;
         if let Some(down) = self.down(&members, &model, there.in_project) {
             self.mend(&together, &down, &shared).await?;
@@ -168,19 +167,41 @@ impl Starting<'_> {
         }
     }
 
-    /// Our reference to each service's image, which is in the engine by then.
-    pub(super) async fn references(&self, names: &[String]) -> Result<References, AdapterError> {
-        let mut all = References::new();
+    /// The image of a service of the compose file.
+    fn artifact(&self, name: &str) -> Option<&Artifact> {
+        let prefix = format!("{name}=");
+        self.release.content.artifacts.iter().find(|a| a.path.starts_with(&prefix))
+    }
+
+    /// Our references to the images of this unit that are in the engine. Only looks.
+    async fn kept_images(&self) -> Result<References, AdapterError> {
+        let mut kept = References::new();
+        for name in &self.spec.services {
+            let Some(artifact) = self.artifact(name) else { continue };
+            if let Some(reference) = self.options.images.kept(&artifact.digest).await? {
+                kept.insert(name.clone(), (reference, artifact.digest.clone()));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Our reference to each service's image, which is in the engine by then; `known`: those that are there already.
+    pub(super) async fn references(
+        &self,
+        names: impl Iterator<Item = &String>,
+        known: References,
+    ) -> Result<References, AdapterError> {
+        let mut all = known;
         for name in names {
-            let prefix = format!("{name}=");
-            let artifacts = self.release.content.artifacts.iter();
-            let artifact =
-                artifacts.clone().find(|a| a.path.starts_with(&prefix)).ok_or_else(|| {
-                    AdapterError::permanent(format!(
-                        "failed to start {}: the release has no image for service {name}",
-                        self.unit
-                    ))
-                })?;
+            if all.contains_key(name) {
+                continue;
+            }
+            let artifact = self.artifact(name).ok_or_else(|| {
+                AdapterError::permanent(format!(
+                    "failed to start {}: the release has no image for service {name}",
+                    self.unit
+                ))
+            })?;
             let reference = self.options.images.present(&artifact.path, &artifact.digest).await?;
             all.insert(name.clone(), (reference, artifact.digest.clone()));
         }

@@ -112,8 +112,7 @@ pub(super) async fn start(
     if let Err(error) = marked {
         step.warnings.push(format!("the tag {} does not follow: {error}", spec.last_stable));
     }
-    finished?
-        .put()
+    std::fs::rename(finished?, linked.home.note())
         .and_then(|()| sync_dir(parent))
         .map_err(|e| linked.failed("write the note beside", &e))?;
     Ok(Receipt {

@@ -7,7 +7,7 @@ use backout_core::ports::AdapterError;
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Git, Turn};
-use crate::host::Prepared;
+use crate::host::write_synced;
 
 const FORMAT: u32 = 1;
 /// Of a note that an older version would take for a half-done move by force.
@@ -102,11 +102,15 @@ impl Home {
         note.write_to(git, &self.note).await
     }
 
-    /// A note of this machine, on disk beside its place.
-    pub(super) fn prepare(&self, note: &Note) -> Result<Prepared<'_>, AdapterError> {
-        Prepared::new(&self.note, &note.bytes(&self.note)?, 0o600).map_err(|e| {
-            AdapterError::transient(format!("failed to write `{}`: {e}", self.note.display()))
-        })
+    /// A note of this machine, on disk in the folder beside its place. Whoever is killed before it is put there leaves
+    /// what the next one writes over.
+    pub(super) fn prepare(&self, note: &Note) -> Result<PathBuf, AdapterError> {
+        let path = self.folder.join("note");
+        let bytes = note.bytes(&path)?;
+        write_synced(&path, &bytes, 0o600).map_err(|e| {
+            AdapterError::transient(format!("failed to write `{}`: {e}", path.display()))
+        })?;
+        Ok(path)
     }
 
     /// For the time after a way back that the host goes alone: the note's own place, and where it waits.

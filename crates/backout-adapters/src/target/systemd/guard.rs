@@ -55,14 +55,19 @@ impl Side {
         let output = host.run(&command).await?;
         match output.ended {
             HostEnded::Exited(0) => Ok(Ended::As("done".to_owned())),
-            HostEnded::TimedOut => Ok(Ended::Late),
-            _ => {
+            // What asked the manager is gone, and the manager goes on.
+            HostEnded::TimedOut | HostEnded::Signalled(_) => Ok(Ended::Late),
+            HostEnded::Exited(_) => {
                 let state = self.state().await?;
                 if state.invocation != before.invocation || state.active == "failed" {
-                    return Ok(Ended::As("failed".to_owned()));
+                    let word = if state.is_down() { "failed" } else { "done" };
+                    return Ok(Ended::As(word.to_owned()));
                 }
                 let said = crate::host::printable(&output.stderr);
                 let said = said.trim();
+                if said.contains("canceled") {
+                    return Ok(Ended::As("canceled".to_owned()));
+                }
                 Err(AdapterError::permanent(format!("failed to start {name}: {said}")))
             }
         }

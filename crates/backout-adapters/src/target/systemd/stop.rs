@@ -41,7 +41,9 @@ impl Side {
         if let Some(other) = self.other_owner(&note) {
             return Err(AdapterError::permanent(format!("failed to stop {}: {other}", self.unit)));
         }
-        let ran = !state.is_down();
+        // Whoever had the turn before may have begun a start that the manager goes on with.
+        let state = self.patient_state().await?;
+        let ran = !state.is_down() || state.job != 0;
         if ran {
             self.end(until).await?;
         }

@@ -126,6 +126,11 @@ async fn a_script_there_is_told_what_one_here_is_told() {
     assert!(!env.contains("CALLERS_OWN"), "this machine's environment stays here");
     let seen = scripts.observe("v1").await;
     assert_eq!((seen.running, seen.version, seen.guard), (Running::Yes, Some(version("v1")), None));
+    // It has spoken, so its silence is believed, by the next process too.
+    let running = scripts.world.folder().join("running");
+    std::fs::rename(&running, scripts.world.folder().join("aside")).unwrap();
+    assert_eq!(scripts.observe("v1").await.running, Running::No);
+    std::fs::rename(scripts.world.folder().join("aside"), &running).unwrap();
     let release = scripts.release_of("v1");
     let (target, unit) = (scripts.script_target(), remote_unit(0));
     assert_eq!(target.obstacles(&unit, &release).await.unwrap(), Vec::<String>::new());

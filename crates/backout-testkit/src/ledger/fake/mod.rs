@@ -83,6 +83,7 @@ impl FakeLedger {
             boot_id: state.boot_id.clone(),
             activity: activity.to_owned(),
             person,
+            goes_back: person,
         }
     }
 

@@ -63,6 +63,7 @@ impl State {
                     boot_id: self.boot_id.clone(),
                     activity: "rollback".to_owned(),
                     person: true,
+                    goes_back: true,
                 };
                 self.grant(&lease.key, &thief);
             }
