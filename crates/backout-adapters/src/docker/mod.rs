@@ -253,14 +253,22 @@ impl Docker {
     /// # Errors
     /// Transient when it does not answer in time.
     pub(crate) async fn await_engine(&self, patience: Duration) -> Result<(), AdapterError> {
+        self.look_patiently(&["version", "--format", "{{.Server.Version}}"], patience).await?;
+        Ok(())
+    }
+
+    async fn look_patiently(
+        &self,
+        args: &[&str],
+        patience: Duration,
+    ) -> Result<Vec<u8>, AdapterError> {
         let end = Instant::now() + patience;
         loop {
-            match self.look(["version", "--format", "{{.Server.Version}}"]).await {
-                Ok(_) => return Ok(()),
+            match self.look(args.iter().copied()).await {
                 Err(error) if is_no_engine(&error.message) && Instant::now() < end => {
                     tokio::time::sleep(POLL).await;
                 }
-                Err(error) => return Err(error),
+                other => return other,
             }
         }
     }
@@ -276,11 +284,49 @@ impl Docker {
         );
         let listed = self.look(args).await?;
         let listed = String::from_utf8_lossy(&listed);
-        let ids: Vec<&str> = listed.split_whitespace().collect();
+        self.inspect(&listed.split_whitespace().collect::<Vec<_>>()).await
+    }
+
+    /// For each set of labels (`name=value`) the containers that have all of them, in any state. Each call takes its
+    /// time, so the engine is asked once which there are, and once for these. Waits for an engine that does not answer.
+    pub(crate) async fn containers_with<const N: usize>(
+        &self,
+        sets: [&[String]; N],
+        patience: Duration,
+    ) -> Result<[Vec<Container>; N], AdapterError> {
+        let labels: Vec<(&str, &str)> =
+            sets.iter().copied().flatten().filter_map(|label| label.split_once('=')).collect();
+        let columns = labels.iter().map(|(name, _)| format!("\t{{{{.Label \"{name}\"}}}}"));
+        let format = format!("{{{{.ID}}}}{}", columns.collect::<String>());
+        let args = ["ps", "--all", "--no-trunc", "--format", &format];
+        let listed = self.look_patiently(&args, patience).await?;
+        let listed = String::from_utf8_lossy(&listed);
+        let is_wanted = |values: &[&str]| {
+            let mut next = 0;
+            sets.iter().any(|set| {
+                let from = next;
+                next += set.len();
+                (from..next).all(|at| values.get(at) == Some(&labels[at].1))
+            })
+        };
+        let ids = listed.lines().filter_map(|line| {
+            let (id, values) = line.split_once('\t')?;
+            is_wanted(&values.split('\t').collect::<Vec<_>>()).then_some(id)
+        });
+        let all = self.inspect(&ids.collect::<Vec<_>>()).await?;
+        Ok(sets.map(|set| {
+            let has = |c: &Container, label: &String| {
+                label.split_once('=').is_some_and(|(name, value)| c.label(name) == Some(value))
+            };
+            all.iter().filter(|c| set.iter().all(|label| has(c, label))).cloned().collect()
+        }))
+    }
+
+    async fn inspect(&self, ids: &[&str]) -> Result<Vec<Container>, AdapterError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let call = Call::look(["inspect", "--type", "container"].iter().chain(&ids));
+        let call = Call::look(["inspect", "--type", "container"].iter().chain(ids));
         let words = "docker inspect".to_owned();
         let finished = self.run(call).await?;
         // One that went away between the two calls is named on stderr; the others are printed all the same.

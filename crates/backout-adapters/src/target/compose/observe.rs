@@ -1,5 +1,7 @@
 //! What really runs in a unit, from the engine alone.
 
+use std::time::Duration;
+
 use backout_core::ids::{ReleaseId, Slot, Unit, Version};
 use backout_core::model::{ComposeSpec, Release};
 use backout_core::ports::{AdapterError, Exit, Marker, Observed, OwnHealth, Running};
@@ -41,15 +43,19 @@ pub(super) struct Standing {
     pub seen: Observed,
 }
 
-/// As [`observe`], with what it was seen in.
+/// As [`observe`], with what it was seen in. Waits for an engine that is started again.
 pub(super) async fn standing(
     options: &ComposeTargetOptions,
     spec: &ComposeSpec,
     unit: &Unit,
     release: &Release,
+    patience: Duration,
 ) -> Result<Standing, AdapterError> {
-    let (in_project, labelled) =
-        tokio::try_join!(of_project(options, spec, unit.slot), labelled(options, unit))?;
+    let [mut in_project, labelled] = options
+        .docker
+        .containers_with([&[of_slot(spec, unit.slot)], &labels::of_unit(unit)], patience)
+        .await?;
+    in_project.retain(is_service);
     let ours = without_ejected(options, unit, labelled.clone());
     let seen = if ours.is_empty() {
         let foreign = foreign_in(options, unit, spec, in_project.clone());
@@ -109,10 +115,19 @@ pub(super) async fn of_project(
     spec: &ComposeSpec,
     slot: Slot,
 ) -> Result<Vec<Container>, AdapterError> {
-    let filter = format!("{}={}", labels::PROJECT, project(spec, slot));
-    let mut containers = options.docker.containers(&[filter]).await?;
-    containers.retain(|c| c.label(labels::ONE_OFF) != Some("True"));
+    let mut containers = options.docker.containers(&[of_slot(spec, slot)]).await?;
+    containers.retain(is_service);
     Ok(containers)
+}
+
+/// The label of all that compose makes for a slot.
+fn of_slot(spec: &ComposeSpec, slot: Slot) -> String {
+    format!("{}={}", labels::PROJECT, project(spec, slot))
+}
+
+/// Whether it is one of a service's, and no one-off command.
+fn is_service(container: &Container) -> bool {
+    container.label(labels::ONE_OFF) != Some("True")
 }
 
 /// What somebody else started as this unit: it stands in the first slot's project without a label of ours.

@@ -47,13 +47,14 @@ pub(super) async fn start(
     let until = Instant::now() + limit;
     let _lock = place.enter(limit / 2).await?;
     let starting = Starting { options, place, unit, release, spec, deployment, restore, cx, until };
-    // Each call of `docker` takes its time, and none of these needs another; resolving the files asks no engine.
+    // Each call of `docker` takes its time. Resolving the files asks no engine.
+    let patience = ENGINE_PATIENCE.min(limit / 2);
     let engine = async {
-        options.docker.await_engine(ENGINE_PATIENCE.min(limit / 2)).await?;
-        tokio::try_join!(starting.may_start(), starting.kept_images())
+        let there = starting.may_start(patience).await?;
+        Ok((there, starting.kept_images().await?))
     };
     let (engine, model) = tokio::join!(engine, starting.model());
-    let (there, images) = engine?;
+    let (there, images): (Standing, References) = engine?;
     if let Some(batch) = batch {
         return starting.replace_some(model?, images, batch).await;
     }
@@ -79,9 +80,9 @@ impl Starting<'_> {
 
     /// Whether the slot is free for this release: nobody else's, and empty where nothing replaces in place. What stands
     /// there.
-    async fn may_start(&self) -> Result<Standing, AdapterError> {
+    async fn may_start(&self, patience: Duration) -> Result<Standing, AdapterError> {
         let (options, unit) = (self.options, self.unit);
-        let there = observe::standing(options, self.spec, unit, self.release).await?;
+        let there = observe::standing(options, self.spec, unit, self.release, patience).await?;
         let others = |c: &&Container| labels::owner(c).is_some() && !labels::is_of(c, &unit.key);
         if let Some(other) = there.in_project.iter().find(others) {
             return Err(belongs_to_other(other, &project(self.spec, unit.slot)));
