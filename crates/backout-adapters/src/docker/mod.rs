@@ -16,6 +16,8 @@ use backout_core::ids::Unit;
 use backout_core::ports::{AdapterError, Host, StepCx};
 
 pub(crate) use container::Container;
+#[cfg(test)]
+pub(crate) use container::read;
 use remote::{Fence, Remote};
 
 use crate::host::{self, CommandLine, Ended, Finished, Output, StartError};

@@ -163,9 +163,7 @@ impl Starting<'_> {
             for container in &wanted {
                 // Each start of it begins a new time.
                 let run = format!("{} {}", container.id, container.state.started_at);
-                // On the way back it may have waited for others, as for a database that comes up.
-                let fit = if self.restore { fitness_now(container) } else { fitness(container) };
-                let why = match fit {
+                let why = match fitness(container) {
                     Fitness::Ready => None,
                     Fitness::Unproven => {
                         let since = *since.entry(run).or_insert_with(Instant::now);
@@ -174,6 +172,8 @@ impl Starting<'_> {
                     Fitness::Starting => Some(words(container)),
                     // It was so before, and waiting for it helps nobody.
                     Fitness::Failed(_) if self.restore && !self.has_made(container) => None,
+                    // It waited for others, as for a database that came up, and its own check passes since.
+                    Fitness::Failed(_) if self.restore && is_healthy(container) => None,
                     Fitness::Failed(why) if self.restore => Some(why),
                     Fitness::Failed(why) => return Err(self.failed(container, &why)),
                 };
@@ -256,20 +256,12 @@ fn worst_first(mut all: Vec<Container>, many: usize) -> Vec<Container> {
     all
 }
 
-/// How one does; one that was started again so often has failed.
 fn fitness(container: &Container) -> Fitness {
-    if container.restart_count >= RESTARTS {
-        Fitness::Failed(words(container))
-    } else {
-        fitness_now(container)
-    }
-}
-
-/// The same whatever came before.
-fn fitness_now(container: &Container) -> Fitness {
     let health = container.state.health.as_ref().map(|health| health.status.as_str());
     match (container.state.status.as_str(), health) {
-        _ if container.is_given_up() => Fitness::Failed(words(container)),
+        _ if container.is_given_up() || container.restart_count >= RESTARTS => {
+            Fitness::Failed(words(container))
+        }
         ("running", Some("healthy")) => Fitness::Ready,
         ("running", Some("unhealthy")) => Fitness::Failed("it is unhealthy".to_owned()),
         ("running", Some("starting")) => Fitness::Starting,
@@ -277,6 +269,12 @@ fn fitness_now(container: &Container) -> Fitness {
         ("running", _) => Fitness::Unproven,
         _ => Fitness::Starting,
     }
+}
+
+/// Whether it runs, and its own check passes now.
+fn is_healthy(container: &Container) -> bool {
+    let state = &container.state;
+    state.status == "running" && state.health.as_ref().is_some_and(|it| it.status == "healthy")
 }
 
 fn runs_long(container: &Container) -> bool {
@@ -294,5 +292,35 @@ fn words(container: &Container) -> String {
         ("running", Some(health)) => format!("its health is {}{restarts}", health.status),
         ("running", None) => format!("it runs{restarts}"),
         (status, _) => format!("it is {status} with code {}{restarts}", state.exit_code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(status: &str, health: Option<&str>, restarts: u32) -> Container {
+        let health = health.map(|status| serde_json::json!({ "Status": status }));
+        let value = serde_json::json!([{
+            "Id": "1", "RestartCount": restarts, "Config": {},
+            "State": { "Status": status, "ExitCode": 0, "Health": health },
+            "HostConfig": { "RestartPolicy": { "Name": "always", "MaximumRetryCount": 0 } },
+        }]);
+        crate::docker::read(value.to_string().as_bytes()).unwrap().remove(0)
+    }
+
+    #[test]
+    fn only_its_own_passing_check_outweighs_that_it_was_started_again_and_again() {
+        for (status, health, healthy) in [
+            ("running", Some("healthy"), true),
+            ("running", Some("starting"), false),
+            ("running", None, false),
+            ("restarting", Some("healthy"), false),
+        ] {
+            let container = container(status, health, RESTARTS);
+            assert!(matches!(fitness(&container), Fitness::Failed(_)), "{status} {health:?}");
+            assert_eq!(is_healthy(&container), healthy, "{status} {health:?}");
+        }
+        assert!(matches!(fitness(&container("running", Some("healthy"), 2)), Fitness::Ready));
     }
 }
