@@ -193,16 +193,17 @@ impl Git {
         }
     }
 
-    /// Runs a call that git may refuse, in which case it has said why to nobody; whether it was made.
+    /// Runs a call that git may refuse, in which case it has said why to nobody. `None`: it did; else whether the call
+    /// has printed anything.
     pub(crate) async fn attempt(
         &self,
         args: &[&str],
         timeout: Duration,
         turn: Option<&Turn>,
-    ) -> Result<bool, AdapterError> {
+    ) -> Result<Option<bool>, AdapterError> {
         let finished = self.run(args, timeout, turn).await?;
         match finished.ended {
-            Ended::Exited(code) => Ok(code == 0),
+            Ended::Exited(code) => Ok((code == 0).then(|| finished.stdout.total() > 0)),
             _ => Err(failed(args, &finished, Effect::Maybe)),
         }
     }

@@ -1,8 +1,11 @@
 //! A call that changes something and may outlive its caller: noted while it runs, and ended by whoever comes next.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -53,7 +56,8 @@ pub struct Leftover {
 /// A call that is about to start.
 #[derive(Debug, Clone)]
 pub struct Announced {
-    path: PathBuf,
+    /// The note, for as long as nobody has put another one into its place.
+    file: Arc<File>,
     words: String,
     token: String,
 }
@@ -67,16 +71,12 @@ impl Announced {
 
     /// Notes the process. Should that fail, the announcement finds it.
     pub fn note(&self, pid: u32) {
-        if let Some(process) = ProcessId::of(pid) {
-            let _ = self.write(Some(process));
+        let Some(process) = ProcessId::of(pid) else { return };
+        // In its place: replacing a young file makes file systems write it out, and its removal wait for that. It is
+        // longer than what stands there, and one call writes it: a caller that is killed has written all of it or nothing.
+        if let Ok(bytes) = record(Some(process), &self.words, &self.token) {
+            let _ = self.file.write_all_at(&bytes, 0);
         }
-    }
-
-    fn write(&self, process: Option<ProcessId>) -> io::Result<()> {
-        let (words, token) = (self.words.clone(), self.token.clone());
-        let caller = Some(ProcessId::current());
-        let record = Record { format: FORMAT, process, words, token, caller };
-        replace(&self.path, &serde_json::to_vec(&record)?)
     }
 }
 
@@ -96,9 +96,8 @@ impl Leftover {
         let us = ProcessId::current();
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         let token = format!("{}-{}-{call}", us.pid, us.start_ticks);
-        let announced = Announced { path: self.path.clone(), words: words.to_owned(), token };
-        announced.write(None)?;
-        Ok(announced)
+        let file = Arc::new(replace(&self.path, &record(None, words, &token)?)?);
+        Ok(Announced { file, words: words.to_owned(), token })
     }
 
     /// Whether a call is still at work whose caller is gone: what it is about can't be told before it is over.
@@ -145,13 +144,18 @@ impl Leftover {
     }
 }
 
+fn record(process: Option<ProcessId>, words: &str, token: &str) -> io::Result<Vec<u8>> {
+    let (words, token, caller) = (words.to_owned(), token.to_owned(), Some(ProcessId::current()));
+    Ok(serde_json::to_vec(&Record { format: FORMAT, process, words, token, caller })?)
+}
+
 /// Whole or not at all for whoever reads it, and not durable: a call does not outlive its machine, and waiting for the
 /// disk four times for each call is what a short one would take longest for.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut new = tempfile::Builder::new().prefix(".backout-").tempfile_in(folder)?;
     new.write_all(bytes)?;
-    new.persist(path).map(drop).map_err(|e| e.error)
+    new.persist(path).map_err(|e| e.error)
 }
 
 fn read(path: &Path) -> Option<Record> {

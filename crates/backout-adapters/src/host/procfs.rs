@@ -52,8 +52,13 @@ impl ProcessId {
     /// This process.
     #[must_use]
     pub fn current() -> Self {
+        static CURRENT: OnceLock<ProcessId> = OnceLock::new();
         let pid = std::process::id();
-        Self::of(pid).unwrap_or(Self { pid, start_ticks: 0, boot: boot().to_owned() })
+        let look =
+            || Self::of(pid).unwrap_or(Self { pid, start_ticks: 0, boot: boot().to_owned() });
+        let known = CURRENT.get_or_init(look);
+        // A fork of a process that was asked is another one.
+        if known.pid == pid { known.clone() } else { look() }
     }
 
     /// Whether it still runs.

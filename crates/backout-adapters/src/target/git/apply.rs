@@ -31,7 +31,10 @@ enum Gently {
     NotTried,
     /// Something is in the way, or its time has come to fail: then half of it may be made.
     Refused,
-    Moved,
+    Moved {
+        /// Changes that were in nobody's way are still there.
+        keeps: bool,
+    },
 }
 
 impl Step<'_> {
@@ -153,26 +156,24 @@ impl Step<'_> {
         }
         self.home.write(&self.git, &wanted.gentle()).await?;
         let commit = self.spec.commit.as_str();
-        let args = ["checkout", "--quiet", "--no-overwrite-ignore", "--detach", commit];
+        // Not quietly: it lists the changes that it keeps, and nothing else, on stdout (git-checkout(1), `--quiet`).
+        let args = ["checkout", "--no-overwrite-ignore", "--detach", commit];
         let moved = self.git.attempt(&args, self.left(), Some(&self.turn)).await?;
-        Ok(if moved { Gently::Moved } else { Gently::Refused })
+        Ok(moved.map_or(Gently::Refused, |keeps| Gently::Moved { keeps }))
     }
 
     /// What git has let be since it was in nobody's way is no part of the release all the same.
-    async fn settle(&mut self, gently: Gently, restore: bool) -> Result<(), AdapterError> {
+    async fn settle(&mut self, gently: Gently) -> Result<(), AdapterError> {
         let kept = async {
-            if gently == Gently::Moved { dirty::changed(&self.git).await } else { Ok(Vec::new()) }
+            match gently {
+                Gently::Moved { keeps: true } => dirty::changed(&self.git).await,
+                _ => Ok(Vec::new()),
+            }
         };
-        let marked = async { if restore { self.mark().await } else { Ok(()) } };
         // Git does not wait for files of a working tree: power may fail once the note says finished.
         let synced = self.git.sync(&self.turn, self.left());
-        let (kept, marked, synced) = tokio::join!(kept, marked, synced);
+        let (kept, synced) = tokio::join!(kept, synced);
         synced?;
-        if let Err(error) = marked {
-            // Users are back on the good release; a name for people must not hold that up.
-            self.warnings
-                .push(format!("the tag {} does not follow: {error}", self.spec.last_stable));
-        }
         let kept = kept?;
         if kept.is_empty() {
             return Ok(());
@@ -225,7 +226,7 @@ pub(super) async fn start(
     all: Wanted<'_>,
     cx: &StepCx,
 ) -> Result<Receipt, AdapterError> {
-    let Wanted { release, deployment, restore, .. } = all;
+    let Wanted { release, deployment, .. } = all;
     let spec = target.spec(unit, Some(release))?;
     let git_dir = target.git(unit, spec)?.git_dir_at_once().await?;
     let mut step = Step::begin(target, unit, spec, cx, Home::in_tree(&git_dir, unit)).await?;
@@ -250,7 +251,7 @@ pub(super) async fn start(
     }
     let gently = step.moves_gently(all, before.as_ref(), &wanted).await?;
     let note = match gently {
-        Gently::Moved => wanted,
+        Gently::Moved { .. } => wanted,
         Gently::NotTried | Gently::Refused => {
             let tried = (gently == Gently::Refused).then(|| wanted.gentle());
             let now = (tried.as_ref().or(before.as_ref()), gently);
@@ -262,11 +263,15 @@ pub(super) async fn start(
             moved.ok_or_else(|| no_commit(spec))?
         }
     };
-    step.settle(gently, restore).await?;
-    let tree = step.git.tree().to_owned();
-    step.after(release, deployment, &tree).await?;
-    step.push(restore).await?;
-    step.home.write(&step.git, &note.finished()).await?;
+    step.settle(gently).await?;
+    let (tree, finished) = (step.git.tree().to_owned(), note.finished());
+    match step.follow(&all, &tree, &finished).await? {
+        Some(prepared) => step.home.put(&prepared).map_err(|e| {
+            let note = step.home.note().display();
+            AdapterError::transient(format!("failed to write `{note}`: {e}"))
+        })?,
+        None => step.home.write(&step.git, &finished).await?,
+    }
     Ok(Receipt {
         message: format!("{} is checked out in {}", short(&spec.commit), spec.repository),
         warnings: step.warnings,

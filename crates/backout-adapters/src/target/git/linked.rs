@@ -100,21 +100,10 @@ pub(super) async fn start(
         step.warnings.extend(linked.moved_away(note)?);
     }
     linked.switch(&folder)?;
-    // While the command runs there is time for what users do not wait for.
-    let meanwhile = async {
-        let marked = if all.restore { step.mark().await } else { Ok(()) };
-        (marked, linked.home.prepare(&note.finished()))
-    };
-    let after = step.after(all.release, all.deployment, &folder);
-    let (ran, (marked, finished)) = tokio::join!(after, meanwhile);
-    ran?;
-    step.push(all.restore).await?;
-    if let Err(error) = marked {
-        step.warnings.push(format!("the tag {} does not follow: {error}", spec.last_stable));
+    if let Some(prepared) = step.follow(&all, &folder, &note.finished()).await? {
+        let put = linked.home.put(&prepared);
+        put.map_err(|e| linked.failed("write the note beside", &e))?;
     }
-    std::fs::rename(finished?, linked.home.note())
-        .and_then(|()| sync_dir(parent))
-        .map_err(|e| linked.failed("write the note beside", &e))?;
     Ok(Receipt {
         message: format!("`{}` leads to {}", spec_link(linked), short(&spec.commit)),
         warnings: step.warnings,

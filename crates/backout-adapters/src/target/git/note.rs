@@ -7,7 +7,7 @@ use backout_core::ports::AdapterError;
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Git, Turn};
-use crate::host::write_synced;
+use crate::host::{sync_dir, write_synced};
 
 const FORMAT: u32 = 1;
 /// Of a note that an older version would take for a half-done move by force.
@@ -111,6 +111,12 @@ impl Home {
             AdapterError::transient(format!("failed to write `{}`: {e}", path.display()))
         })?;
         Ok(path)
+    }
+
+    /// Puts what was prepared into its place, durably, with all that was done in the same folder before.
+    pub(super) fn put(&self, prepared: &Path) -> std::io::Result<()> {
+        std::fs::rename(prepared, &self.note)?;
+        sync_dir(self.note.parent().unwrap_or(Path::new("/")))
     }
 
     /// For the time after a way back that the host goes alone: the note's own place, and where it waits.

@@ -1,13 +1,15 @@
 //! One change of a working tree or a link, with what it needs at each turn.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backout_core::ids::Unit;
 use backout_core::model::{GitSpec, Release};
 use backout_core::ports::{AdapterError, StepCx};
+use tokio::task::JoinSet;
 
-use super::note::Home;
+use super::apply::Wanted;
+use super::note::{Home, Note};
 use super::{GitTarget, push};
 use crate::git::{Git, Turn};
 use crate::host::Ended;
@@ -55,7 +57,7 @@ impl<'a> Step<'a> {
     }
 
     /// Runs the command after the move in `folder`, with the contract of scripts.
-    pub(super) async fn after(
+    async fn after(
         &self,
         release: &Release,
         deployment: u64,
@@ -105,7 +107,44 @@ impl<'a> Step<'a> {
         }
     }
 
-    pub(super) async fn push(&mut self, restore: bool) -> Result<(), AdapterError> {
+    /// What follows a move: the command. While it runs there is time for what users do not wait for: the tag follows a
+    /// way back, and the last note is on disk beside its place, on this machine. That note is given back.
+    pub(super) async fn follow(
+        &mut self,
+        all: &Wanted<'_>,
+        folder: &Path,
+        note: &Note,
+    ) -> Result<Option<PathBuf>, AdapterError> {
+        let mut marking = JoinSet::new();
+        if all.restore {
+            let (target, git) = (self.target.clone(), self.git.clone());
+            let (unit, spec) = (self.unit.clone(), self.spec.clone());
+            marking.spawn(async move { target.mark_commit(&git, &unit, &spec).await });
+        }
+        let prepare = async {
+            let is_here = self.git.host().is_none();
+            is_here.then(|| self.home.prepare(note)).transpose()
+        };
+        let (ran, prepared) =
+            tokio::join!(self.after(all.release, all.deployment, folder), prepare);
+        // It ends before the turn does, whatever came of the command.
+        let marked = marking.join_next().await;
+        ran?;
+        self.push(all.restore).await?;
+        let failed = match marked {
+            Some(Ok(Err(error))) => Some(error.to_string()),
+            Some(Err(error)) => Some(error.to_string()),
+            Some(Ok(Ok(()))) | None => None,
+        };
+        if let Some(why) = failed {
+            // Users are back on the good release; a name for people must not hold that up.
+            let tag = &self.spec.last_stable;
+            self.warnings.push(format!("the tag {tag} does not follow: {why}"));
+        }
+        prepared
+    }
+
+    async fn push(&mut self, restore: bool) -> Result<(), AdapterError> {
         let Some(wanted) = &self.spec.push else { return Ok(()) };
         match push::push(&self.git, wanted, self.unit, &self.spec.commit, self.left(), &self.turn)
             .await
@@ -118,11 +157,6 @@ impl<'a> Step<'a> {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Names the commit for people.
-    pub(super) async fn mark(&self) -> Result<(), AdapterError> {
-        self.target.mark_commit(&self.git, self.unit, self.spec).await
     }
 }
 

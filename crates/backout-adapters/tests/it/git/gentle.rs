@@ -65,6 +65,39 @@ async fn changes_that_git_lets_be_are_set_aside_all_the_same() {
     assert_eq!(repository.read("staged.txt"), "never committed");
 }
 
+/// Git tells of changes that it keeps, of whatever kind: only then is looked for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_any_kind_that_git_lets_be_is_set_aside() {
+    let repository = two_alike().await;
+    let path = repository.tree().join("same.txt");
+    let mut number = 1;
+    for kind in ["staged", "staged and put back", "deleted", "executable", "out of the index"] {
+        match kind {
+            "deleted" => std::fs::remove_file(&path).unwrap(),
+            "executable" => {
+                use std::os::unix::fs::PermissionsExt as _;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            "out of the index" => {
+                repository.git(&["rm", "--quiet", "--cached", "same.txt"]);
+            }
+            _ => {
+                repository.write("same.txt", "changed by hand");
+                repository.git(&["add", "same.txt"]);
+                if kind == "staged and put back" {
+                    repository.write("same.txt", "of every version");
+                }
+            }
+        }
+        number += 1;
+        let wanted = repository.release(if number % 2 == 0 { "w2" } else { "w1" }).await;
+        let receipt = repository.start(&wanted, number).await;
+        assert!(receipt.warnings[0].contains("same.txt"), "{kind}: {receipt:?}");
+        assert_eq!(repository.git(&["status", "--porcelain", "-uno"]), "", "{kind}");
+        assert_eq!(repository.read("same.txt"), "of every version", "{kind}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_git_refuses_to_write_over_are_set_aside() {
     let repository = two_alike().await;
