@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use zbus::{MatchRule, MessageStream, OwnedObjectPath, message};
 
-use super::{Fault, MANAGER, Manager, NAME, PATH, UnitState};
+use super::{Fault, MANAGER, Manager, NAME, PATH, PATIENCE, UnitState, patiently};
 
 /// Between two looks while no signal comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -87,13 +87,18 @@ impl Manager {
         }
     }
 
-    /// Listens for the ends of jobs: before one is asked for.
+    /// Listens for the ends of jobs: before one is asked for, so that nothing was changed where that fails. The manager
+    /// may be busy with itself for a while.
     pub(crate) async fn listen(&self) -> Result<Ends, Fault> {
+        patiently(PATIENCE, || self.subscribe()).await.map_err(Fault::before_asking)
+    }
+
+    async fn subscribe(&self) -> Result<Ends, Fault> {
         // The manager only tells those who have asked to be told.
         match self.call(PATH, MANAGER, "Subscribe", &()).await {
             Ok(_) => {}
             Err(Fault::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
-            Err(fault) => return Err(fault.before_asking()),
+            Err(fault) => return Err(fault),
         }
         let connection = self.connect().await?;
         let rule = MatchRule::builder()
@@ -108,7 +113,7 @@ impl Manager {
             Ok(stream) => Ok(Ends(stream)),
             Err(error) => {
                 self.disconnect().await;
-                Err(Fault::of(error).before_asking())
+                Err(Fault::of(error))
             }
         }
     }

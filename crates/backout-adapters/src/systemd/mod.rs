@@ -141,7 +141,7 @@ impl Manager {
         answer
     }
 
-    /// Asks for something that changes nothing, again where there is no answer.
+    /// Asks for what may be asked twice, again where there is no answer.
     async fn look<B>(
         &self,
         path: &str,
@@ -153,20 +153,7 @@ impl Manager {
     where
         B: serde::Serialize + DynamicType + Sync,
     {
-        let end = Instant::now() + patience;
-        // A connection that was lost since the last question is no failure of this one.
-        let mut again = true;
-        loop {
-            match self.call(path, interface, method, body).await {
-                Err(Fault::Lost(_) | Fault::Away(_)) if again || Instant::now() < end => {
-                    if !again {
-                        tokio::time::sleep(POLL).await;
-                    }
-                    again = false;
-                }
-                answer => return answer,
-            }
-        }
+        patiently(patience, || self.call(path, interface, method, body)).await
     }
 
     /// What is known of a unit, loaded or not.
@@ -261,6 +248,27 @@ impl fmt::Debug for Manager {
             .field("bus", &self.bus)
             .field("host", &host)
             .finish_non_exhaustive()
+    }
+}
+
+/// Does it again while the manager is away, or was lost in the middle: only what is the same twice as once.
+async fn patiently<T, F>(patience: Duration, attempt: impl Fn() -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let end = Instant::now() + patience;
+    // A connection that was lost since the last question is no failure of this one.
+    let mut again = true;
+    loop {
+        match attempt().await {
+            Err(Fault::Lost(_) | Fault::Away(_)) if again || Instant::now() < end => {
+                if !again {
+                    tokio::time::sleep(POLL).await;
+                }
+                again = false;
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -115,6 +115,11 @@ impl UnitState {
         matches!(self.active.as_str(), "inactive" | "failed")
     }
 
+    /// Somebody has asked the manager to end it, and it ends.
+    pub(crate) fn is_being_stopped(&self) -> bool {
+        self.active == "deactivating" && self.job != 0
+    }
+
     /// The manager has given up, because it was started too often. Its own word for that stands only where nothing else
     /// was wrong before.
     pub(crate) fn hit_start_limit(&self) -> bool {

@@ -73,7 +73,7 @@ impl Side {
         }
         let layout = layout?;
         if !whole? {
-            self.make(&layout, Some(&turn)).await?;
+            self.make(&layout, &turn).await?;
         }
         let note = Note { port: self.port(same).await?, folder: layout.folder.clone(), ..note };
         let turn = match wanted.revert {
@@ -163,7 +163,7 @@ impl Side {
             to: (leads != Some(layout.folder.as_path())).then(|| layout.folder.clone()),
         };
         let written = self.files.begin(&self.place, point, turn);
-        let (written, prepared) = tokio::join!(written, self.prepare(state));
+        let (written, prepared) = tokio::join!(written, self.ready(state));
         written?;
         let (warnings, ends) = prepared?;
         let ended = match (&self.host, &turn.revert) {
@@ -193,7 +193,7 @@ impl Side {
     }
 
     /// Files that came back with the release, or that somebody has written, are read before the start and not some day.
-    async fn prepare(&self, state: &UnitState) -> Result<(Vec<String>, Ends), AdapterError> {
+    async fn ready(&self, state: &UnitState) -> Result<(Vec<String>, Ends), AdapterError> {
         let mut warnings = Vec::new();
         let fault = |fault: Fault| {
             let doing = format!("prepare {}", self.place.name);
@@ -303,5 +303,6 @@ impl Side {
 
 /// It runs, or its manager is about to start it again.
 fn runs(note: &Note, state: &UnitState, leads: Option<&Path>) -> bool {
-    note.finished && leads == Some(note.folder.as_path()) && !state.is_down()
+    let goes_on = !state.is_down() && !state.is_being_stopped();
+    note.finished && leads == Some(note.folder.as_path()) && goes_on
 }

@@ -7,3 +7,4 @@ mod relay;
 mod remote;
 mod slots;
 mod suite;
+mod turns;
