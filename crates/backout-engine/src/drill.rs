@@ -7,7 +7,7 @@ use backout_core::model::{
     DrillRecord, Health, OperationKind, ReadinessCheck, Release, Service, Severity,
 };
 use backout_core::plan::{Action, Step};
-use backout_core::ports::{Observed, ProbeSubject, Receipt, Rehearsal, SampleOutcome};
+use backout_core::ports::{Observed, ProbeSubject, Receipt, Rehearsal, SampleOutcome, StepCx};
 use backout_core::saga::{StepPhase, StepState};
 use serde_json::json;
 use tokio::time::Instant;
@@ -34,7 +34,12 @@ pub(crate) fn is_only_ended(journal: &Journal) -> bool {
 }
 
 /// Rehearses; whatever comes of it is the result.
-pub(crate) async fn rehearse(cx: &Context, journal: &Journal, action: &Action) -> Receipt {
+pub(crate) async fn rehearse(
+    cx: &Context,
+    journal: &Journal,
+    action: &Action,
+    step: &StepCx,
+) -> Receipt {
     let Action::Rehearse { slot, release: id, deployment, beside } = action else {
         return Receipt::default();
     };
@@ -64,7 +69,7 @@ pub(crate) async fn rehearse(cx: &Context, journal: &Journal, action: &Action) -
             return interrupted();
         }
     } else {
-        look(cx, &release, *slot, &mut shown).await;
+        look(cx, &release, *slot, &mut shown, step).await;
     }
     let record = DrillRecord {
         operation: journal.plan.operation.clone(),
@@ -112,10 +117,10 @@ fn looked(shown: &mut Shown, checks: &[ReadinessCheck]) {
 }
 
 /// What can be rehearsed without touching what runs.
-async fn look(cx: &Context, release: &Release, slot: Slot, shown: &mut Shown) {
+async fn look(cx: &Context, release: &Release, slot: Slot, shown: &mut Shown, step: &StepCx) {
     for service in release.content.services.keys() {
         for unit in situation::units(cx, service, slot) {
-            match cx.target.rehearse(&unit, release).await {
+            match cx.target.rehearse(&unit, release, step).await {
                 Ok(Rehearsal { rehearsed, left_out }) => {
                     shown.rehearsed.extend(rehearsed);
                     shown.left_out.extend(left_out);

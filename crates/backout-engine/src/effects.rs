@@ -17,6 +17,7 @@ use crate::faults::stop;
 use crate::gate;
 use crate::jobs;
 use crate::journal::Journal;
+use crate::pins;
 use crate::sides::{self, Sides, Wanted};
 use crate::situation;
 
@@ -83,13 +84,7 @@ pub(crate) async fn apply(
 ) -> Result<Receipt, AdapterError> {
     match action {
         Action::Snapshot => snapshot(cx).await,
-        Action::PinArtifacts { release } => {
-            let release = situation::release(cx, release).await.map_err(|e| unavailable(&e))?;
-            for artifact in release.content.artifacts.iter().filter(|artifact| artifact.kept) {
-                cx.artifacts.pin(&artifact.path, &artifact.digest).await?;
-            }
-            Ok(Receipt::default())
-        }
+        Action::PinArtifacts { release } => pins::pin(cx, &journal.plan, release, step).await,
         Action::EnsureRouter => router(cx)?.ensure(step).await,
         Action::Start { .. } if crate::drill::is_only_ended(journal) => {
             let message = "left out: the drill was interrupted".to_owned();
@@ -106,10 +101,12 @@ pub(crate) async fn apply(
         Action::RemoveRoute => router(cx)?.remove(step.epoch).await,
         Action::Watch { .. } => Ok(Receipt::default()),
         Action::RestoreConfig { release } => restore_config(cx, &journal.plan, release).await,
-        Action::Prune => prune(cx, journal).await,
+        Action::Prune => prune(cx, journal, step).await,
         Action::KeepEvidence { .. } => Ok(crate::incident::keep(cx, journal, action).await),
-        Action::LetGo { slot, release } => crate::commands::eject::let_go(cx, *slot, release).await,
-        Action::Rehearse { .. } => Ok(crate::drill::rehearse(cx, journal, action).await),
+        Action::LetGo { slot, release } => {
+            crate::commands::eject::let_go(cx, *slot, release, step).await
+        }
+        Action::Rehearse { .. } => Ok(crate::drill::rehearse(cx, journal, action, step).await),
     }
 }
 
@@ -195,9 +192,9 @@ async fn restore_config(
 }
 
 /// Keeps what the newest `keep` stable releases and every slot need; forgets the rest of our copies.
-async fn prune(cx: &Context, journal: &Journal) -> Result<Receipt, AdapterError> {
+async fn prune(cx: &Context, journal: &Journal, step: &StepCx) -> Result<Receipt, AdapterError> {
     let needed = crate::readiness::needed_artifacts(cx, None).await.map_err(|e| unavailable(&e))?;
-    let removed = cx.artifacts.prune(&needed).await?;
+    let removed = cx.artifacts.prune(&needed, step).await?;
     crate::incident::tidy(cx).await;
     // The bake is over: a deploy prunes as its last step.
     let warnings = mark_stable(cx, journal).await.err().map(|error| error.to_string());

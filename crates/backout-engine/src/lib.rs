@@ -21,6 +21,7 @@ mod keeper;
 mod live_at;
 mod mixed;
 mod partial;
+mod pins;
 mod readiness;
 mod release;
 mod safety;

@@ -123,10 +123,20 @@ impl Target for MixedTarget {
         &self,
         unit: &Unit,
         release: &Release,
-        act: bool,
+        act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
         let origin = self.origin(unit, release).await?;
         self.inner.farewell(unit, origin.as_deref().unwrap_or(release), act).await
+    }
+
+    async fn prepare(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        cx: &StepCx,
+    ) -> Result<(), AdapterError> {
+        let origin = self.origin(unit, release).await?;
+        self.inner.prepare(unit, origin.as_deref().unwrap_or(release), cx).await
     }
 
     async fn not_beside(
@@ -138,9 +148,14 @@ impl Target for MixedTarget {
         self.inner.not_beside(unit, origin.as_deref().unwrap_or(release)).await
     }
 
-    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+    async fn rehearse(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        cx: &StepCx,
+    ) -> Result<Rehearsal, AdapterError> {
         let origin = self.origin(unit, release).await?;
-        self.inner.rehearse(unit, origin.as_deref().unwrap_or(release)).await
+        self.inner.rehearse(unit, origin.as_deref().unwrap_or(release), cx).await
     }
 
     async fn evidence(

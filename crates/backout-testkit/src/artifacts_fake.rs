@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use backout_core::ids::hex;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 use sha2::{Digest, Sha256};
 
 use crate::faults::FaultPlan;
@@ -154,7 +154,11 @@ impl ArtifactStore for FakeArtifacts {
         .await
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        _cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         self.faulty("prune", true, |state| {
             let gone: Vec<_> =
                 state.kept.keys().filter(|digest| !keep.contains(digest)).cloned().collect();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ports::{ArtifactStore, ErrorClass};
 
+use crate::fixtures::step_cx;
+
 /// A store and the disk it reads from, empty at first.
 #[async_trait]
 pub trait ArtifactBench: Send + Sync {
@@ -96,7 +98,7 @@ async fn damage_is_seen_and_mended(bench: &dyn ArtifactBench) {
 
 async fn prune_keeps_what_it_must(bench: &dyn ArtifactBench) {
     let store = bench.store();
-    store.prune(&[]).await.expect("begin empty");
+    store.prune(&[], &step_cx("prune")).await.expect("begin empty");
     let mut digests = Vec::new();
     for (path, bytes) in [("p1", b"1"), ("p2", b"2"), ("p3", b"3")] {
         bench.put(path, bytes, false).await;
@@ -106,12 +108,15 @@ async fn prune_keeps_what_it_must(bench: &dyn ArtifactBench) {
     }
     let mut gone = vec![digests[0].clone(), digests[2].clone()];
     gone.sort();
-    let mut removed = store.prune(&digests[1..2]).await.expect("pruned");
+    let mut removed = store.prune(&digests[1..2], &step_cx("prune")).await.expect("pruned");
     removed.sort();
     assert_eq!(removed, gone);
     store.verify(&digests[1]).await.expect("kept");
     store.verify(&digests[0]).await.expect_err("gone");
-    assert!(store.prune(&digests).await.expect("again").is_empty(), "nothing is left to remove");
+    assert!(
+        store.prune(&digests, &step_cx("prune")).await.expect("again").is_empty(),
+        "nothing is left to remove"
+    );
 }
 
 async fn bad_paths_are_permanent(bench: &dyn ArtifactBench) {

@@ -104,6 +104,12 @@ impl FakeTarget {
         self.state().calls.clone()
     }
 
+    /// Units that were prepared, in order.
+    #[must_use]
+    pub fn prepared(&self) -> Vec<Unit> {
+        self.state().prepared.clone()
+    }
+
     /// Effects as short texts: `start web@local#a v2`.
     #[must_use]
     pub fn story(&self) -> Vec<String> {
@@ -222,6 +228,19 @@ impl Target for FakeTarget {
             return Err(fault.answer("observe").await);
         }
         Ok(self.state().units.get(unit).cloned().unwrap_or_else(Observed::nothing))
+    }
+
+    async fn prepare(
+        &self,
+        unit: &Unit,
+        _release: &Release,
+        _cx: &StepCx,
+    ) -> Result<(), AdapterError> {
+        if let Some(fault) = self.faults.next("prepare", false) {
+            return Err(fault.answer("prepare").await);
+        }
+        self.state().prepared.push(unit.clone());
+        Ok(())
     }
 
     async fn apply(&self, action: &TargetAction, cx: &StepCx) -> Result<Receipt, AdapterError> {

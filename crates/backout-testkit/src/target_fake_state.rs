@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub obstacles: BTreeMap<Unit, Vec<String>>,
     pub next_pid: u32,
     pub most_at_once: usize,
+    /// Units that were prepared, in order.
+    pub prepared: Vec<Unit>,
     /// What runs again once the host has taken the guarded change of a unit back.
     pub back_to: BTreeMap<Unit, Option<Arc<Release>>>,
 }
@@ -53,6 +55,7 @@ impl State {
             obstacles: BTreeMap::new(),
             next_pid: 1000,
             most_at_once: 0,
+            prepared: Vec::new(),
             back_to: BTreeMap::new(),
         }
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -273,7 +273,11 @@ impl ArtifactStore for FileArtifacts {
         blocking(move || this.verify_now(&digest)).await
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        _cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let lock = self.locked().await?;
         let (this, keep) = (self.clone(), keep.to_vec());
         blocking(move || {

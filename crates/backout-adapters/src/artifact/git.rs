@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use backout_core::ids::EnvironmentKey;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, ErrorClass};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, ErrorClass, StepCx};
 
 use crate::git::{Git, LOOK, Worktrees, is_commit_id};
 
@@ -127,7 +127,11 @@ impl ArtifactStore for GitArtifacts {
         }
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        _cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let mut removed = Vec::new();
         let commits: Vec<String> = keep
             .iter()

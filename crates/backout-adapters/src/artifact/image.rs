@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, LedgerId, hex};
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
@@ -468,7 +468,11 @@ impl ArtifactStore for ImageArtifacts {
         .with_hint("pull it again by its digest, or keep copies with `artifacts: { keep: copy }`"))
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        _cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let tags = ["image", "ls", "--no-trunc", "--format", "{{.Tag}}", &self.repository];
         let listed = self.docker.look(tags).await?;
         let mut known: std::collections::BTreeSet<String> = String::from_utf8_lossy(&listed)

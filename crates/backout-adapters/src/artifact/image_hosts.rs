@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -111,11 +111,15 @@ impl ArtifactStore for HostImages {
     }
 
     /// What a host that can't be reached still keeps goes with a later call.
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let there = self.reachable().await?;
         let pruned = self.each(&there, |engine| {
-            let keep = keep.to_vec();
-            async move { engine.prune(&keep).await }
+            let (keep, cx) = (keep.to_vec(), cx.clone());
+            async move { engine.prune(&keep, &cx).await }
         });
         let mut removed = BTreeSet::new();
         for answer in pruned.await {

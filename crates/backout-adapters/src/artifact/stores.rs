@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 
 use super::FileArtifacts;
 
@@ -43,10 +43,14 @@ impl ArtifactStore for AllArtifacts {
         self.of(digest).verify(digest).await
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
-        let mut removed = self.files.prune(keep).await?;
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
+        let mut removed = self.files.prune(keep, cx).await?;
         for (_, store) in &self.others {
-            removed.extend(store.prune(keep).await?);
+            removed.extend(store.prune(keep, cx).await?);
         }
         Ok(removed)
     }

@@ -296,7 +296,12 @@ impl Target for ScriptTarget {
         }
     }
 
-    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+    async fn rehearse(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        _cx: &StepCx,
+    ) -> Result<Rehearsal, AdapterError> {
         let Some(spec) = self.spec(unit, Some(release))? else { return Ok(Rehearsal::default()) };
         match self.hosts.of(unit)? {
             Some(host) => script_remote::rehearse(host.as_ref(), spec).await,
@@ -308,9 +313,9 @@ impl Target for ScriptTarget {
         &self,
         unit: &Unit,
         _release: &Release,
-        act: bool,
+        act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
-        self.home.farewell(unit, act)
+        self.home.farewell(unit, act.is_some())
     }
 
     async fn evidence(

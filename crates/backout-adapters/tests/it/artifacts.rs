@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ports::{ArtifactStore, ErrorClass};
 use backout_testkit::artifacts_suite::{ArtifactBench, check_artifact_store};
+use backout_testkit::fixtures::step_cx;
 
 use crate::world::World;
 
@@ -123,7 +124,9 @@ async fn what_a_killed_process_left_behind_is_swept() {
     std::fs::create_dir_all(folder.join(".new-half/content")).unwrap();
     std::fs::create_dir_all(folder.join(".old-half")).unwrap();
     std::fs::create_dir_all(folder.join("notes-of-a-person")).unwrap();
-    assert!(store.prune(std::slice::from_ref(&digest)).await.unwrap().is_empty());
+    assert!(
+        store.prune(std::slice::from_ref(&digest), &step_cx("prune")).await.unwrap().is_empty()
+    );
     assert!(!folder.join(".new-half").exists() && !folder.join(".old-half").exists());
     assert!(folder.join("notes-of-a-person").exists(), "only what is ours is removed");
     store.verify(&digest).await.unwrap();

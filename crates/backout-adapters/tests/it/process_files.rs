@@ -73,7 +73,7 @@ async fn a_missing_or_damaged_copy_starts_nothing() {
     std::fs::write(&kept, "#!/bin/sh\nexec sleep 599\n").unwrap();
     let error = start(&world.target(), Slot::A, &release, 1).await.unwrap_err();
     assert!(error.class == ErrorClass::Permanent && error.to_string().contains("bytes"), "{error}");
-    world.artifacts().prune(&[]).await.unwrap();
+    world.artifacts().prune(&[], &step_cx("prune")).await.unwrap();
     let error = start(&world.target(), Slot::A, &release, 1).await.unwrap_err();
     assert!(
         error.class == ErrorClass::Permanent && error.to_string().contains("missing"),

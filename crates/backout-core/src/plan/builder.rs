@@ -102,7 +102,10 @@ impl<'a> Builder<'a> {
         if !kept.is_empty() {
             let words = (kept.join(", "), "copied by content, kept for the way back".to_owned());
             let action = Action::PinArtifacts { release: release.id.clone() };
-            self.push("pin_artifacts", "-", Phase::Code, words, action, None, 60 * MARGIN_MS);
+            // A large release takes its time over a slow link.
+            let is_sent = self.hosts.iter().any(|host| !host.is_local());
+            let limit_ms = if is_sent { 360 * MARGIN_MS } else { 60 * MARGIN_MS };
+            self.push("pin_artifacts", "-", Phase::Code, words, action, None, limit_ms);
         }
     }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::error::AdapterError;
+use super::step_cx::StepCx;
 
 /// Digest of a file or folder: `sha256:` and hex digits over content, names and modes.
 pub type ArtifactDigest = String;
@@ -28,9 +29,14 @@ pub trait ArtifactStore: Send + Sync {
     /// Permanent with what is wrong.
     async fn verify(&self, digest: &str) -> Result<(), AdapterError>;
 
-    /// Forgets copies that are not in `keep`, and returns what was removed.
+    /// Forgets copies that are not in `keep`, and returns what was removed. Where there is a fence it is passed with the
+    /// epoch of `cx`.
     ///
     /// # Errors
     /// Transient when something could not be removed.
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError>;
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError>;
 }

@@ -349,17 +349,37 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
+    /// Brings what a start of `release` in `unit` needs to where it will run, so that the start itself need not wait for
+    /// it. Nothing that runs changes. Idempotent; what came over before goes on from there.
+    ///
+    /// # Errors
+    /// Transient when it could not be brought in whole now.
+    async fn prepare(
+        &self,
+        _unit: &Unit,
+        _release: &Release,
+        _cx: &StepCx,
+    ) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
     /// Tries as much of a start of `release` in `unit` as touches nothing that runs, and leaves nothing behind.
     ///
     /// # Errors
     /// Permanent with what would fail.
-    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+    async fn rehearse(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        _cx: &StepCx,
+    ) -> Result<Rehearsal, AdapterError> {
         let version = &release.content.version;
         let left_out = vec![format!("{version} was not started as {}", unit.service)];
         Ok(Rehearsal { rehearsed: Vec::new(), left_out })
     }
 
-    /// What goes and what stays when Backout lets the unit go; with `act` it is removed. What runs goes on. Idempotent.
+    /// What goes and what stays when Backout lets the unit go; with `act`, the step that does it, it is removed. What
+    /// runs goes on. Idempotent.
     ///
     /// # Errors
     /// Transient when it can't be told or done now.
@@ -367,7 +387,7 @@ pub trait Target: Send + Sync {
         &self,
         unit: &Unit,
         _release: &Release,
-        _act: bool,
+        _act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
         let stays = vec![format!("{} goes on as it is", unit.service)];
         Ok(Farewell { stays, ..Farewell::default() })

@@ -3,7 +3,7 @@
 use backout_core::ids::{ReleaseId, Slot};
 use backout_core::model::RouterPolicy;
 use backout_core::plan::{Live, Plan, plan_eject};
-use backout_core::ports::{AdapterError, Farewell, Receipt, Running};
+use backout_core::ports::{AdapterError, Farewell, Receipt, Running, StepCx};
 
 use super::claim::{claim, give_back, ours_alone};
 use super::rollback::begin;
@@ -67,7 +67,7 @@ async fn prepare(cx: &Context) -> Result<PreparedEject, EngineError> {
         Some(live) => (live.release.clone(), live.slot),
         None => (newest.release, newest.slot),
     };
-    let farewell = farewell(cx, (&release, slot), false).await?;
+    let farewell = farewell(cx, (&release, slot), None).await?;
     let marked = marked(cx, &release).await?;
     let pcx = plan_context(cx, environment.next_number, None, false, Vec::new());
     let plan = plan_eject(&pcx, live.clone(), (&release, slot));
@@ -110,7 +110,7 @@ async fn refuse_own_router(cx: &Context, routed: bool, live: &Live) -> Result<()
 async fn farewell(
     cx: &Context,
     (release, slot): (&ReleaseId, Slot),
-    act: bool,
+    act: Option<&StepCx>,
 ) -> Result<Farewell, EngineError> {
     let release = situation::release(cx, release).await?;
     let mut all = Farewell::default();
@@ -169,16 +169,18 @@ pub(crate) async fn let_go(
     cx: &Context,
     slot: Slot,
     release: &ReleaseId,
+    step: &StepCx,
 ) -> Result<Receipt, AdapterError> {
     let failed = |error: &dyn std::fmt::Display| AdapterError::transient(error.to_string());
-    let farewell = farewell(cx, (release, slot), true).await.map_err(|error| match error {
-        EngineError::Failed(message) => AdapterError::transient(message),
-        other => failed(&other),
-    })?;
+    let farewell =
+        farewell(cx, (release, slot), Some(step)).await.map_err(|error| match error {
+            EngineError::Failed(message) => AdapterError::transient(message),
+            other => failed(&other),
+        })?;
     // Programs that go on run from their copies.
     let runs = if farewell.keeps_copies { Some(release) } else { None };
     let keep = needed_artifacts(cx, Some((&cx.key, runs))).await.map_err(|error| failed(&error))?;
-    let removed = cx.artifacts.prune(&keep).await?;
+    let removed = cx.artifacts.prune(&keep, step).await?;
     Ok(Receipt {
         message: match removed.len() {
             1 => "1 copy or reference removed".to_owned(),

@@ -67,6 +67,27 @@ async fn a_mixed_outcome_is_no_success_and_goes_back_on_the_hosts_that_had_it() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_hosts_need_is_on_all_of_them_before_any_of_them_changes() {
+    let world = world(5, 2).await;
+    // What fails once is tried again, and what is there then is no work.
+    world.target.faults().fail("prepare", 3, Fault::Transient);
+    world.deploy("v1").await.unwrap();
+    let mut prepared: Vec<String> =
+        world.target.prepared().iter().map(|unit| unit.host.to_string()).collect();
+    assert_eq!(prepared.len(), 4 + 5, "the others were not left out for it: {prepared:?}");
+    prepared.sort();
+    prepared.dedup();
+    assert_eq!(prepared.len(), 5);
+    world.target.faults().fail("prepare", 10 + 4, Fault::Permanent);
+    let outcome = world.deploy("v2").await.unwrap();
+    let Outcome::Ended { ending, .. } = &outcome else { panic!("{outcome:?}") };
+    assert!(matches!(ending, Ending::NothingChanged { .. }), "{outcome:?}");
+    assert_eq!(started(&world, "v2"), [""; 0]);
+    assert_eq!(world.running(), ["v1"]);
+    world.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_fails_its_checks_is_the_last_one() {
     let world = world(5, 10).await;
     world.deploy("v1").await.unwrap();

@@ -220,9 +220,9 @@ impl Target for ComposeTarget {
         &self,
         unit: &Unit,
         release: &Release,
-        act: bool,
+        act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
-        farewell::farewell(self.of(unit)?, unit, release, act).await
+        farewell::farewell(self.of(unit)?, unit, release, act.is_some()).await
     }
 
     async fn evidence(

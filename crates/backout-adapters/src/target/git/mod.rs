@@ -270,7 +270,12 @@ impl Target for GitTarget {
         }
     }
 
-    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
+    async fn rehearse(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        _cx: &StepCx,
+    ) -> Result<Rehearsal, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
         let git = self.live_git(unit, spec)?;
         let home = self.home(&git, unit, spec).await?;
@@ -281,12 +286,12 @@ impl Target for GitTarget {
         &self,
         unit: &Unit,
         release: &Release,
-        act: bool,
+        act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
         let spec = self.spec(unit, Some(release))?;
         let git = self.git(unit, spec)?;
         let home = self.home(&git, unit, spec).await?;
-        let mut farewell = farewell::farewell(&git, &home, unit, spec, act).await?;
+        let mut farewell = farewell::farewell(&git, &home, unit, spec, act.is_some()).await?;
         if let Some(linked) = self.linked(unit, spec)? {
             let shown = linked.link.display();
             farewell.stays.push(format!("`{shown}` stays, and the worktree that it leads to"));

@@ -160,7 +160,7 @@ impl Target for ProcessTarget {
         &self,
         unit: &Unit,
         _release: &Release,
-        _act: bool,
+        _act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
         refuse_other_host(unit)?;
         let (folder, unit) = (slot::SlotFolder::of(&self.options.state_dir, unit), unit.clone());

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, HostName, Slot, Unit};
 use backout_core::model::{Service, SystemdSpec, TargetSpec};
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, ErrorClass, StepCx};
 
-use super::files::{Files as _, RemoteFiles};
+use super::files::{Files as _, RemoteFiles, Turn};
 use super::folders;
 use super::place::Place;
 use super::there::Others;
@@ -53,15 +53,16 @@ impl SystemdArtifacts {
         Self { others: Others::new(hosts), ..self }
     }
 
-    /// Folders of releases below a folder, each with the links that lead there.
-    fn folders(&self, base: &Path) -> Vec<(PathBuf, Vec<PathBuf>)> {
-        let mut folders: Vec<(PathBuf, Vec<PathBuf>)> = Vec::new();
+    /// The sides below a folder that have their releases in one folder, with one of their units.
+    fn folders(&self, base: &Path) -> Vec<(Unit, Vec<Place>)> {
+        let mut folders: Vec<(Unit, Vec<Place>)> = Vec::new();
         for (unit, spec) in &self.units {
             for slot in Slot::BOTH {
                 let place = Place::of(base, spec, &Unit { slot, ..unit.clone() });
-                match folders.iter_mut().find(|(releases, _)| *releases == place.releases) {
-                    Some((_, links)) => links.push(place.link),
-                    None => folders.push((place.releases, vec![place.link])),
+                let same = |held: &&mut (Unit, Vec<Place>)| held.1[0].releases == place.releases;
+                match folders.iter_mut().find(same) {
+                    Some((_, places)) => places.push(place),
+                    None => folders.push((unit.clone(), vec![place])),
                 }
             }
         }
@@ -69,14 +70,15 @@ impl SystemdArtifacts {
     }
 
     /// On all hosts, also where one of them can't be reached: what is left there goes the next time.
-    async fn prune_there(&self, keep: &[ArtifactDigest]) -> Result<(), AdapterError> {
+    async fn prune_there(&self, keep: &[ArtifactDigest], cx: &StepCx) -> Result<(), AdapterError> {
         let mut outcome = Ok(());
         for host in self.others.hosts.all() {
             let pruned = async {
                 let there = self.others.ask(Arc::clone(host)).await?;
                 let files = RemoteFiles { host: Arc::clone(host) };
-                for (releases, links) in self.folders(&there.folder) {
-                    files.prune(&releases, &links, keep).await?;
+                for (unit, places) in self.folders(&there.folder) {
+                    let unit = Unit { host: host.name().clone(), ..unit };
+                    files.prune(&places, keep, &Turn::of(&unit, cx)).await?;
                 }
                 Ok(())
             };
@@ -100,12 +102,22 @@ impl ArtifactStore for SystemdArtifacts {
         self.files.verify(digest).await
     }
 
-    async fn prune(&self, keep: &[ArtifactDigest]) -> Result<Vec<ArtifactDigest>, AdapterError> {
-        let removed = self.files.prune(keep).await?;
-        for (releases, links) in self.folders(&self.folder) {
-            folders::prune(&releases, &links, keep).await?;
+    async fn prune(
+        &self,
+        keep: &[ArtifactDigest],
+        cx: &StepCx,
+    ) -> Result<Vec<ArtifactDigest>, AdapterError> {
+        // First where somebody with a newer lease is known: nothing of theirs goes here either then.
+        let there = self.prune_there(keep, cx).await;
+        if there.as_ref().is_err_and(|error| error.class == ErrorClass::Permanent) {
+            return there.map(|()| Vec::new());
         }
-        self.prune_there(keep).await?;
+        let removed = self.files.prune(keep, cx).await?;
+        for (_, places) in self.folders(&self.folder) {
+            let links: Vec<PathBuf> = places.iter().map(|place| place.link.clone()).collect();
+            folders::prune(&places[0].releases, &links, keep).await?;
+        }
+        there?;
         Ok(removed)
     }
 }

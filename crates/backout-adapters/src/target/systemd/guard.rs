@@ -9,10 +9,12 @@ use backout_core::model::{Release, SystemdBus};
 use backout_core::ports::{AdapterError, Host, HostCommand, HostEnded, HostRevert, Revert, Secret};
 
 use super::Side;
-use super::files::Turn;
+use super::files::{RemoteFiles, Turn};
 use super::link::{temporary, text_for};
 use super::note::{Found, Note};
 use crate::systemd::{Ended, UnitState};
+
+const NOTE_BYTES: u64 = 64 << 10;
 
 /// UNIT MANAGER: failures of another release must not keep this one from starting.
 const RESTART: &str = r#"systemctl "$2" --no-ask-password reset-failed -- "$1" 2> /dev/null
@@ -58,15 +60,20 @@ impl Side {
             // What asked the manager is gone, and the manager goes on.
             HostEnded::TimedOut | HostEnded::Signalled(_) => Ok(Ended::Late),
             HostEnded::Exited(_) => {
-                let state = self.state().await?;
+                let said = crate::host::printable(&output.stderr);
+                let said = said.trim();
+                // What the unit is like then is somebody else's doing.
+                if says_canceled(said) {
+                    return Ok(Ended::As("canceled".to_owned()));
+                }
+                let state = self.patient_state().await?;
                 if state.invocation != before.invocation || state.active == "failed" {
                     let word = if state.is_down() { "failed" } else { "done" };
                     return Ok(Ended::As(word.to_owned()));
                 }
-                let said = crate::host::printable(&output.stderr);
-                let said = said.trim();
-                if said.contains("canceled") {
-                    return Ok(Ended::As("canceled".to_owned()));
+                // It was turned away by a manager that replaces itself, and that goes on with the job.
+                if state.job != 0 {
+                    return Ok(Ended::Late);
                 }
                 Err(AdapterError::permanent(format!("failed to start {name}: {said}")))
             }
@@ -118,6 +125,25 @@ impl Side {
         commands
     }
 
+    /// The deployment that the old release ran for: a try of this start that was cut off has noted the new one already.
+    async fn deployment_of(
+        &self,
+        old: &Release,
+        wanted: &Note,
+        found: &Found,
+    ) -> Result<Option<u64>, AdapterError> {
+        let ran_as = old.runs_as(&self.unit.service);
+        let of = |note: &Note| (note.release == *ran_as).then_some(note.deployment);
+        match (&found.note, &self.host) {
+            (Some(note), Some(host)) if note.deployment == wanted.deployment => {
+                let path = self.place.back().0.display().to_string();
+                let kept = host.read(&path, NOTE_BYTES).await?;
+                Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref().and_then(of))
+            }
+            (note, _) => Ok(note.as_ref().and_then(of)),
+        }
+    }
+
     async fn to_release(
         &self,
         old: &Release,
@@ -137,25 +163,23 @@ impl Side {
             ))
             .with_hint("leave `ssh.confirm` out for this one deploy"));
         }
-        let held =
-            found.note.as_ref().filter(|note| note.release == *old.runs_as(&self.unit.service));
-        let folder = back.lay_out(old, Some(turn)).await?;
+        let deployment = self.deployment_of(old, wanted, found).await?;
+        let folder = back.lay_out(old, turn).await?;
         let note = Note {
             release: old.runs_as(&self.unit.service).clone(),
             version: old.content.version_of(&self.unit.service).clone(),
-            deployment: held.map_or(wanted.deployment, |note| note.deployment),
+            deployment: deployment.unwrap_or(wanted.deployment),
             folder: folder.clone(),
             port: back.fixed_port(),
             finished: true,
             ..wanted.clone()
         };
+        if let Some(host) = &self.host {
+            let files = RemoteFiles { host: Arc::clone(host) };
+            files.keep_back(place, note.bytes()?, back.variables(&note), turn).await?;
+        }
         let (kept_note, kept_variables) = place.back();
         let shown = |path: &Path| path.display().to_string();
-        if let Some(host) = &self.host {
-            let variables = back.variables(&note);
-            host.write_atomic(&shown(&kept_variables), variables.as_bytes(), 0o644).await?;
-            host.write_atomic(&shown(&kept_note), &note.bytes()?, 0o644).await?;
-        }
         let mut commands = self.lead(&folder);
         let (from, to) = (shown(&kept_variables), shown(&place.variables));
         commands.push(words(["cp", "--", &from, &to]));
@@ -163,5 +187,22 @@ impl Side {
         let (from, to) = (shown(&kept_note), shown(&place.note));
         commands.push(words(["mv", "-fT", "--", &from, &to]));
         Ok((commands, back.spec.timeout_ms))
+    }
+}
+
+/// Whether `systemctl` says that the manager was asked for something else meanwhile.
+fn says_canceled(said: &str) -> bool {
+    said.lines().any(|line| line.starts_with("Job for ") && line.ends_with(" canceled."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canceled_job_is_told_from_a_unit_of_that_name() {
+        assert!(says_canceled("Warning: its files changed.\nJob for shop.service canceled."));
+        assert!(!says_canceled("Job for canceled.service failed because a timeout was exceeded."));
+        assert!(!says_canceled("Failed to restart canceled.service: Unit not found."));
     }
 }

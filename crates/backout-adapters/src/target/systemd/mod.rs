@@ -304,15 +304,29 @@ impl Target for SystemdTarget {
         self.known_side(unit, Some(release)).await?.restorable(release).await
     }
 
-    async fn rehearse(&self, unit: &Unit, release: &Release) -> Result<Rehearsal, AdapterError> {
-        self.known_side(unit, Some(release)).await?.rehearse(release).await
+    async fn prepare(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        cx: &StepCx,
+    ) -> Result<(), AdapterError> {
+        self.known_side(unit, Some(release)).await?.prepare(release, cx).await
+    }
+
+    async fn rehearse(
+        &self,
+        unit: &Unit,
+        release: &Release,
+        cx: &StepCx,
+    ) -> Result<Rehearsal, AdapterError> {
+        self.known_side(unit, Some(release)).await?.rehearse(release, cx).await
     }
 
     async fn farewell(
         &self,
         unit: &Unit,
         release: &Release,
-        act: bool,
+        act: Option<&StepCx>,
     ) -> Result<Farewell, AdapterError> {
         match self.side(unit, Some(release)).await? {
             Some(side) => side.farewell(act).await,

@@ -36,7 +36,7 @@ impl Side {
     pub(super) async fn lay_out(
         &self,
         release: &Release,
-        turn: Option<&Turn>,
+        turn: &Turn,
     ) -> Result<PathBuf, AdapterError> {
         let layout = self.layout(release)?;
         // What is there needs no writing, also where nothing can be written any more.
@@ -47,11 +47,7 @@ impl Side {
     }
 
     /// Makes a folder that is not whole.
-    pub(super) async fn make(
-        &self,
-        layout: &Layout,
-        turn: Option<&Turn>,
-    ) -> Result<(), AdapterError> {
+    pub(super) async fn make(&self, layout: &Layout, turn: &Turn) -> Result<(), AdapterError> {
         // What is about to be copied must be what was kept.
         for piece in &layout.pieces {
             self.options.artifacts.verify(&piece.digest).await?;

@@ -6,6 +6,7 @@ use backout_adapters::artifact::{ImageArtifacts, Keep};
 use backout_core::ids::{LedgerId, Slot};
 use backout_core::ports::{ArtifactStore, ErrorClass};
 use backout_testkit::docker::Registry;
+use backout_testkit::fixtures::step_cx;
 
 use super::bench::Bench;
 
@@ -50,7 +51,10 @@ async fn a_copy_survives_everything_and_is_loaded_when_it_is_needed() {
     bench.start(Slot::A, &release, 1).await.unwrap();
     assert_eq!(bench.answer(Slot::A, &release).await, "v1");
     bench.stop(Slot::A, &release).await;
-    assert_eq!(bench.images().prune(&[]).await.unwrap(), *from_ref(&artifact.digest));
+    assert_eq!(
+        bench.images().prune(&[], &step_cx("prune")).await.unwrap(),
+        *from_ref(&artifact.digest)
+    );
     let left = std::fs::read_dir(bench.state_dir().join("images")).unwrap().count();
     assert_eq!(left, 0, "the copy goes with the last that needs it");
 }
@@ -68,14 +72,20 @@ async fn prune_takes_only_our_own_and_only_what_nobody_needs() {
     let images = bench.images();
     // Twice is once.
     images.pin(&old.path, &old.digest).await.unwrap();
-    assert_eq!(images.prune(&[old.digest.clone(), new.digest.clone()]).await.unwrap(), [""; 0]);
-    assert_eq!(images.prune(from_ref(&new.digest)).await.unwrap(), *from_ref(&old.digest));
+    assert_eq!(
+        images.prune(&[old.digest.clone(), new.digest.clone()], &step_cx("prune")).await.unwrap(),
+        [""; 0]
+    );
+    assert_eq!(
+        images.prune(from_ref(&new.digest), &step_cx("prune")).await.unwrap(),
+        *from_ref(&old.digest)
+    );
     assert!(images.verify(&old.digest).await.is_err());
     images.verify(&new.digest).await.unwrap();
     others.verify(&old.digest).await.unwrap();
     bench.engine.expect(&["image", "inspect", &bench.image("v1")]);
-    assert_eq!(images.prune(from_ref(&new.digest)).await.unwrap(), [""; 0]);
-    others.prune(&[]).await.unwrap();
+    assert_eq!(images.prune(from_ref(&new.digest), &step_cx("prune")).await.unwrap(), [""; 0]);
+    others.prune(&[], &step_cx("prune")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backout_core::model::Severity;
 use backout_core::ports::{ArtifactStore, ErrorClass, Running};
+use backout_testkit::fixtures::step_cx;
 
 use super::linked::Site;
 
@@ -165,7 +166,7 @@ async fn only_clean_worktrees_that_nobody_needs_are_removed() {
     let foreign = repository.beside("live/releases/shop.production/somebody-elses");
     std::fs::create_dir(&foreign).unwrap();
     let keep = vec![kept.content.artifacts[0].digest.clone()];
-    site.artifacts().prune(&keep).await.unwrap();
+    site.artifacts().prune(&keep, &step_cx("prune")).await.unwrap();
     assert!(!site.worktree(plain).exists(), "what git ignores can be built again");
     for there in [dirty, grown, live, kept] {
         assert!(site.worktree(there).exists());
@@ -176,7 +177,7 @@ async fn only_clean_worktrees_that_nobody_needs_are_removed() {
     assert!(!listed.contains(&*gone.file_name().unwrap().to_string_lossy()), "{listed}");
     // Cleaned up by its owner, it goes with the next one.
     std::fs::remove_file(site.worktree(grown).join("upload")).unwrap();
-    site.artifacts().prune(&keep).await.unwrap();
+    site.artifacts().prune(&keep, &step_cx("prune")).await.unwrap();
     assert!(!site.worktree(grown).exists() && site.worktree(dirty).exists());
 }
 

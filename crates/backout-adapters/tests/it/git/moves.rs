@@ -2,7 +2,7 @@
 
 use backout_core::model::{GitMove, GitPush, GitSpec};
 use backout_core::ports::{ArtifactStore, Running, Target};
-use backout_testkit::fixtures::unit;
+use backout_testkit::fixtures::{step_cx, unit};
 use backout_testkit::target_suite::check_target;
 
 use super::world::{Repository, run_git, with_files};
@@ -115,8 +115,13 @@ async fn commits_are_kept_though_history_is_rewritten() {
     repository.start(&v2, 1).await;
     assert_eq!(repository.read("app.txt"), "v2");
 
-    assert!(artifacts.prune(std::slice::from_ref(&digest)).await.unwrap().is_empty());
-    assert_eq!(artifacts.prune(&[]).await.unwrap(), std::slice::from_ref(&digest));
+    assert!(
+        artifacts.prune(std::slice::from_ref(&digest), &step_cx("prune")).await.unwrap().is_empty()
+    );
+    assert_eq!(
+        artifacts.prune(&[], &step_cx("prune")).await.unwrap(),
+        std::slice::from_ref(&digest)
+    );
     let error = artifacts.verify(&digest).await.unwrap_err();
     assert!(error.message.contains("is not kept"), "{error}");
 }

@@ -210,7 +210,7 @@ async fn a_host_that_is_away_says_nothing_against_the_commits_of_the_others() {
     both.verify(digest).await.unwrap();
     let nobody = on(std::slice::from_ref(&gone)).verify(digest).await.unwrap_err();
     assert!(nobody.message.contains("failed to reach host1"), "{nobody}");
-    assert_eq!(both.prune(&[]).await.unwrap(), std::slice::from_ref(digest));
+    assert_eq!(both.prune(&[], &step_cx("prune")).await.unwrap(), std::slice::from_ref(digest));
     assert!(both.verify(digest).await.unwrap_err().message.contains("is not kept"));
 }
 

@@ -118,6 +118,24 @@ async fn the_next_change_ends_the_guard_of_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_guarded_step_leaves_its_guard_alone() {
+    let world = World::new();
+    world.run(&guarded("echo one >> log", "start-1", LATER, BACK)).await;
+    world.run(&change("echo part >> log", "start-1/back")).await;
+    assert_eq!(state(&world).await, GuardState::Armed);
+    assert_eq!(watchers(&world), 1);
+    // A name that only begins like it is another step's.
+    world.run(&change("echo other >> log", "start-10/back")).await;
+    assert_eq!(world.guard().await, None);
+    // What was taken back meanwhile takes no part any more.
+    world.run(&guarded("echo two >> log", "start-2", SOON, BACK)).await;
+    until_state(&world, is_reverted).await;
+    let error = world.host.run(&change("echo late >> log", "start-2/back")).await.unwrap_err();
+    assert!(error.message.contains("took the change back"), "{error}");
+    assert_eq!(world.read("log"), "one\npart\nother\ntwo\nway back\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_that_fails_is_said_with_its_words() {
     let world = World::new();
     world.run(&guarded("true", "1", SOON, "echo no such release >&2; exit 3")).await;

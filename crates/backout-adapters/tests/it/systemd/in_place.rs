@@ -6,6 +6,7 @@ use std::path::Path;
 use backout_core::ids::Slot;
 use backout_core::model::{Severity, TargetSpec};
 use backout_core::ports::{ArtifactStore, ErrorClass, PartsOf, Running, Target};
+use backout_testkit::fixtures::step_cx;
 
 use super::bench::{Bench, web};
 
@@ -70,12 +71,12 @@ async fn folders_go_with_the_copies_they_were_made_from() {
     let second = bench.link(Slot::A).canonicalize().unwrap();
     let keep =
         |release: &backout_core::model::Release| vec![release.content.artifacts[0].digest.clone()];
-    bench.artifacts().prune(&[keep(&v1), keep(&v2)].concat()).await.unwrap();
+    bench.artifacts().prune(&[keep(&v1), keep(&v2)].concat(), &step_cx("prune")).await.unwrap();
     assert!(first.is_dir() && second.is_dir());
     // What runs is never taken away, whatever is asked for.
-    bench.artifacts().prune(&keep(&v1)).await.unwrap();
+    bench.artifacts().prune(&keep(&v1), &step_cx("prune")).await.unwrap();
     assert!(first.is_dir() && second.is_dir());
-    bench.artifacts().prune(&keep(&v2)).await.unwrap();
+    bench.artifacts().prune(&keep(&v2), &step_cx("prune")).await.unwrap();
     assert!(!first.exists() && second.is_dir());
     let error = bench.start(Slot::A, &v1, 3).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Permanent, "{error}");
@@ -90,14 +91,18 @@ async fn a_drill_and_a_farewell_leave_what_runs_alone() {
     bench.start(Slot::A, &v2, 2).await.unwrap();
     let before = bench.until(Slot::A, &v2, |seen| seen.running == Running::Yes).await;
     let (target, unit) = (bench.target(), bench.unit(Slot::A));
-    let rehearsal = target.rehearse(&unit, &v1).await.unwrap();
+    let rehearsal = target.rehearse(&unit, &v1, &step_cx("rehearse")).await.unwrap();
     assert!(rehearsal.rehearsed[0].contains("each file whole"), "{rehearsal:?}");
     assert!(rehearsal.left_out[0].contains("was not started"), "{rehearsal:?}");
-    let told = target.farewell(&unit, &v2, false).await.unwrap();
+    let told = target.farewell(&unit, &v2, None).await.unwrap();
     assert!(told.stays[0].contains("runs v2") && !told.keeps_copies, "{told:?}");
     assert_eq!(bench.observe(Slot::A, &v2).await.pid, before.pid);
-    assert_eq!(target.farewell(&unit, &v2, true).await.unwrap(), told);
-    assert_eq!(target.farewell(&unit, &v2, true).await.unwrap().removed, [""; 0], "twice is once");
+    assert_eq!(target.farewell(&unit, &v2, Some(&step_cx("farewell"))).await.unwrap(), told);
+    assert_eq!(
+        target.farewell(&unit, &v2, Some(&step_cx("farewell"))).await.unwrap().removed,
+        [""; 0],
+        "twice is once"
+    );
     let pid = bench.machine.property(&bench.name(Slot::A), "MainPID");
     assert_eq!(Some(pid), before.pid.map(|pid| pid.to_string()), "it runs on");
     assert!(bench.link(Slot::A).join("serve").exists());

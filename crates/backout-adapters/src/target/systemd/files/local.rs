@@ -112,7 +112,7 @@ impl Files for LocalFiles {
         remove_file_if_there(&place.note).map_err(|e| writing(&e))
     }
 
-    async fn forget(&self, place: &Place) -> Result<(), AdapterError> {
+    async fn forget(&self, place: &Place, _turn: &Turn) -> Result<(), AdapterError> {
         remove_file_if_there(&place.note)
             .and_then(|()| remove_file_if_there(&place.lock()))
             .map_err(|e| writing(&e))
@@ -140,7 +140,7 @@ impl Files for LocalFiles {
         blocking(move || Ok(folders::is_whole(&layout.kept, &layout.folder))).await
     }
 
-    async fn lay_out(&self, layout: &Layout, _turn: Option<&Turn>) -> Result<(), AdapterError> {
+    async fn lay_out(&self, layout: &Layout, _turn: &Turn) -> Result<(), AdapterError> {
         folders::lay_out(layout).await
     }
 
@@ -150,11 +150,13 @@ impl Files for LocalFiles {
 
     async fn prune(
         &self,
-        releases: &Path,
-        links: &[PathBuf],
+        places: &[Place],
         keep: &[String],
+        _turn: &Turn,
     ) -> Result<(), AdapterError> {
-        folders::prune(releases, links, keep).await
+        let Some(place) = places.first() else { return Ok(()) };
+        let links: Vec<PathBuf> = places.iter().map(|place| place.link.clone()).collect();
+        folders::prune(&place.releases, &links, keep).await
     }
 }
 

@@ -83,7 +83,7 @@ impl Turn {
     }
 
     /// A part of the step that nothing is taken for but itself.
-    fn part(&self, name: &str) -> Self {
+    pub(super) fn part(&self, name: &str) -> Self {
         Self { step: format!("{}/{name}", self.step), revert: None, ..self.clone() }
     }
 
@@ -134,7 +134,7 @@ pub(super) trait Files: Send + Sync {
     ) -> Result<(), AdapterError>;
 
     /// Forgets the note, and what else is only ours.
-    async fn forget(&self, place: &Place) -> Result<(), AdapterError>;
+    async fn forget(&self, place: &Place, turn: &Turn) -> Result<(), AdapterError>;
 
     /// Files of the manager's; `None`: it is not there.
     async fn definitions(&self, paths: &[String]) -> Result<Vec<Option<Definition>>, AdapterError>;
@@ -143,16 +143,17 @@ pub(super) trait Files: Send + Sync {
     async fn is_whole(&self, layout: &Layout) -> Result<bool, AdapterError>;
 
     /// Makes the folder hold them. The kept copies are known to be good.
-    async fn lay_out(&self, layout: &Layout, turn: Option<&Turn>) -> Result<(), AdapterError>;
+    async fn lay_out(&self, layout: &Layout, turn: &Turn) -> Result<(), AdapterError>;
 
     /// Whether the folder is there at all.
     async fn has_folder(&self, folder: &Path) -> Result<bool, AdapterError>;
 
-    /// Removes folders of ours that hold anything but what is in `keep`, and none to which a link leads.
+    /// Removes folders of ours that hold anything but what is in `keep`, and none to which a link leads. All places have
+    /// their releases in one folder.
     async fn prune(
         &self,
-        releases: &Path,
-        links: &[PathBuf],
+        places: &[Place],
         keep: &[String],
+        turn: &Turn,
     ) -> Result<(), AdapterError>;
 }

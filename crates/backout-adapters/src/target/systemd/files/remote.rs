@@ -10,7 +10,7 @@ use backout_core::ports::{AdapterError, Host, HostCommand, HostEnded, HostOutput
 
 use super::manifest::{entries, is_listed, sums};
 use super::send::send;
-use super::texts::{BEGIN, COMPARE, LABELS, LEAVE, LOOK, NOTE, READ, REMOVE};
+use super::texts::{BEGIN, COMPARE, KEEP, LABELS, LEAVE, LOOK, NOTE, READ, REMOVE, TIDY};
 use super::{Definition, Files, Held, Layout, LinkAfter, Point, Seen, Turn};
 use crate::target::systemd::blocking;
 use crate::target::systemd::folders::{Label, is_needed};
@@ -19,8 +19,8 @@ use crate::target::systemd::place::{Place, no_link};
 
 const QUICK: Duration = Duration::from_secs(60);
 /// Reading a large release there takes its time.
-const SLOW: Duration = Duration::from_secs(600);
-const SMALL: usize = 256 << 10;
+pub(super) const SLOW: Duration = Duration::from_secs(600);
+pub(super) const SMALL: usize = 256 << 10;
 /// Listings of large folders.
 const LARGE: usize = 64 << 20;
 /// The code for a folder that is not there.
@@ -60,6 +60,20 @@ impl RemoteFiles {
     ) -> Result<HostOutput, AdapterError> {
         let output = self.run(text, args, turn, (None, SMALL, QUICK)).await?;
         self.succeeded(doing, output, turn.is_some())
+    }
+
+    /// Writes what the way back of a guarded start puts into its places.
+    pub(in super::super) async fn keep_back(
+        &self,
+        place: &Place,
+        note: Vec<u8>,
+        variables: String,
+        turn: &Turn,
+    ) -> Result<(), AdapterError> {
+        let (kept_note, kept_variables) = place.back();
+        let args = [word(&kept_note), text(&note), word(&kept_variables), variables];
+        let turn = turn.part("back");
+        self.must("keep what a way back needs", KEEP, &args, Some(&turn)).await.map(drop)
     }
 
     pub(super) fn succeeded(
@@ -176,9 +190,10 @@ impl Files for RemoteFiles {
         self.must("leave the link", LEAVE, &args, Some(turn)).await.map(drop)
     }
 
-    async fn forget(&self, place: &Place) -> Result<(), AdapterError> {
-        let note = [word(&place.note)];
-        self.must("forget what runs", r#"rm -f -- "$1""#, &note, None).await.map(drop)
+    async fn forget(&self, place: &Place, turn: &Turn) -> Result<(), AdapterError> {
+        let (turn, (note, variables)) = (turn.part("forget"), place.back());
+        let going = [word(&place.note), word(&note), word(&variables)];
+        self.must("forget what runs", r#"rm -f -- "$@""#, &going, Some(&turn)).await.map(drop)
     }
 
     async fn definitions(&self, paths: &[String]) -> Result<Vec<Option<Definition>>, AdapterError> {
@@ -220,7 +235,7 @@ impl Files for RemoteFiles {
         }
     }
 
-    async fn lay_out(&self, layout: &Layout, turn: Option<&Turn>) -> Result<(), AdapterError> {
+    async fn lay_out(&self, layout: &Layout, turn: &Turn) -> Result<(), AdapterError> {
         send(self, layout, turn).await?;
         if self.is_whole(layout).await? {
             return Ok(());
@@ -239,12 +254,13 @@ impl Files for RemoteFiles {
 
     async fn prune(
         &self,
-        releases: &Path,
-        links: &[PathBuf],
+        places: &[Place],
         keep: &[String],
+        turn: &Turn,
     ) -> Result<(), AdapterError> {
-        let all = std::iter::once(releases).chain(links.iter().map(PathBuf::as_path));
-        let args: Vec<String> = all.map(word).collect();
+        let Some(releases) = places.first().map(|place| &place.releases) else { return Ok(()) };
+        let links: Vec<String> = places.iter().map(|place| word(&place.link)).collect();
+        let args: Vec<String> = std::iter::once(word(releases)).chain(links.clone()).collect();
         let output = self.run(LABELS, &args, None, (None, LARGE, QUICK)).await?;
         if output.ended == HostEnded::Exited(MISSING) {
             return Ok(());
@@ -252,19 +268,77 @@ impl Files for RemoteFiles {
         let output = self.succeeded("look at the releases", output, false)?;
         let mut rest = output.stdout.as_slice();
         let mut used = Vec::new();
-        for link in links {
-            used.push(whole(link, Path::new(&text(field(&mut rest)?))));
+        for place in places {
+            used.push(whole(&place.link, Path::new(&text(field(&mut rest)?))));
         }
-        let mut going = vec![word(releases)];
         while !rest.is_empty() {
             let (name, label) = (text(field(&mut rest)?), field(&mut rest)?);
             let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".json"));
             let Some(name) = name else { continue };
             let needed = is_needed(serde_json::from_slice::<Label>(label), keep);
-            if !needed && !used.contains(&releases.join(name)) {
-                going.push(name.to_owned());
+            if needed || used.contains(&releases.join(name)) {
+                continue;
             }
+            let args = [vec![word(releases), name.to_owned()], links.clone()].concat();
+            let turn = turn.part(&format!("remove-{name}"));
+            let output = self.run(REMOVE, &args, Some(&turn), (None, SMALL, SLOW)).await?;
+            self.succeeded("remove a release", output, true)?;
         }
-        self.must("prune release folders", REMOVE, &going, None).await.map(drop)
+        let back = places.iter().flat_map(|place| <[_; 2]>::from(place.back()));
+        let args: Vec<String> =
+            std::iter::once(word(releases)).chain(back.map(|path| word(&path))).collect();
+        let turn = turn.part("tidy");
+        self.must("tidy the releases up", TIDY, &args, Some(&turn)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    use backout_core::ids::hex;
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// To root nothing is closed.
+    const NOBODY: u32 = 65534;
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Compares as a login that may not read what is closed.
+    fn compare(folder: &Path, data: &str) -> Option<i32> {
+        let mut command = Command::new("sh");
+        command.args(["-c", COMPARE, "sh"]).arg(folder).arg("1").current_dir("/");
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let line = format!("{}  ./data\n", hex(&Sha256::digest(data)));
+        // It hangs up where there is no folder.
+        let _ = child.stdin.take().unwrap().write_all(line.as_bytes());
+        child.wait().unwrap().code()
+    }
+
+    #[test]
+    fn what_a_program_has_closed_beside_the_release_keeps_it_from_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        mode(root.path(), 0o755);
+        let (data, closed) = (root.path().join("data"), root.path().join("closed"));
+        std::fs::write(&data, "data").unwrap();
+        mode(&data, 0o644);
+        std::fs::create_dir(&closed).unwrap();
+        mode(&closed, if rustix::process::geteuid().is_root() { 0o700 } else { 0 });
+        let codes =
+            [(root.path(), "data"), (root.path(), "dada"), (&root.path().join("no"), "data")]
+                .map(|(folder, data)| compare(folder, data));
+        mode(&closed, 0o700);
+        assert_eq!(codes, [Some(0), Some(1), Some(MISSING)]);
     }
 }

@@ -40,7 +40,7 @@ case $2 in
 back) ln -sfn -- "$3" "$4"; mv -fT -- "$4" "$1" ;;
 removed) rm -f -- "$1" ;;
 esac
-rm -f -- "$5"
+rm -f -- "$5" "$5.new" "$6.new" "$4"
 sync -- "$folder" 2> /dev/null || sync
 rm -f -- "$6"
 sync -- "$folder" 2> /dev/null || sync"#;
@@ -63,6 +63,16 @@ cd -- "$1" 2> /dev/null || exit 3
 # What a program has made there for itself may be closed to us: it does not count, and what counts and is not listed is missing.
 find . -mindepth 1 -printf '%y %m %P\0%l\0' 2> /dev/null || :
 [ "$2" = 0 ] || exec sha256sum --status -c -"#;
+
+/// RELEASES PACKED PIECE: how many whole pieces of a packed file are there, and the sum of them all.
+pub(super) const ROOM: &str = r#"
+set -e
+mkdir -p -- "$1"
+size=0
+if [ -f "$2" ]; then size=$(wc -c < "$2"); fi
+pieces=$((size / $3))
+echo "$pieces"
+[ "$pieces" -eq 0 ] || head -c "$((pieces * $3))" -- "$2" | sha256sum"#;
 
 /// FOLDER LABEL ITS-TEXT PACKED NEW: a folder that is there already keeps what a program has written into it.
 pub(super) const UNPACK: &str = r#"
@@ -97,14 +107,65 @@ for label in .*.json; do
     printf '\0'
 done"#;
 
-/// RELEASES NAMES…: folders that go, with what was begun long ago and never finished.
+/// RELEASES NAME LINKS…: a folder that goes, unless a link leads there by now.
 pub(super) const REMOVE: &str = r#"
 cd -- "$1" || exit 1
+name=$2
+shift 2
+for link; do if [ "$link" -ef "$name" ]; then exit 0; fi; done
+rm -rf -- ".old-$name"
+if [ -e "$name" ]; then mv -T -- "$name" ".old-$name" || exit 1; fi
+rm -f -- ".$name.json"
+rm -rf -- ".old-$name""#;
+
+/// RELEASES FILES…: files that go, with what was begun among the releases long ago and never finished.
+pub(super) const TIDY: &str = r#"
+cd -- "$1" || exit 1
 shift
-for name; do
-    rm -rf -- ".old-$name"
-    if [ -e "$name" ]; then mv -T -- "$name" ".old-$name" || exit 1; fi
-    rm -f -- ".$name.json"
-    rm -rf -- ".old-$name"
-done
-find . -mindepth 1 -maxdepth 1 \( -name '.new-*' -o -name '.old-*' \) -mmin +1440 -exec rm -rf -- {} +"#;
+rm -f -- "$@"
+find . -mindepth 1 -maxdepth 1 \( -name '.new-*' -o -name '.old-*' -o -name '.*.json.new' \) -mmin +1440 \
+    -exec rm -rf -- {} +"#;
+
+/// NOTE ITS-TEXT VARIABLES ITS-TEXT: what a way back puts into their places.
+pub(super) const KEEP: &str = r#"
+set -e
+printf '%s' "$2" > "$1.new"
+printf '%s' "$4" > "$3.new"
+chmod 644 -- "$1.new" "$3.new"
+sync -- "$1.new" "$3.new" 2> /dev/null || sync
+mv -fT -- "$1.new" "$1"
+mv -fT -- "$3.new" "$3"
+sync -- "${1%/*}" 2> /dev/null || sync"#;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    fn run(text: &str, args: &[&Path]) -> i32 {
+        let mut command = Command::new("sh");
+        command.args(["-c", text, "sh"]).args(args);
+        command.status().unwrap().code().unwrap()
+    }
+
+    #[test]
+    fn a_folder_to_which_a_link_leads_by_now_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let releases = root.path().join("releases");
+        let link = root.path().join("current");
+        for name in ["live", "old"] {
+            std::fs::create_dir_all(releases.join(name)).unwrap();
+            std::fs::write(releases.join(format!(".{name}.json")), "{}").unwrap();
+        }
+        std::os::unix::fs::symlink("releases/live", &link).unwrap();
+        let gone = root.path().join("never-there");
+        for name in ["live", "old", "missing"] {
+            assert_eq!(run(REMOVE, &[&releases, Path::new(name), &gone, &link]), 0, "{name}");
+        }
+        assert!(releases.join("live").is_dir() && releases.join(".live.json").exists());
+        let left = std::fs::read_dir(&releases).unwrap().count();
+        assert_eq!(left, 2, "the folder and its label");
+    }
+}

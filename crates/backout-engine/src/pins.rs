@@ -1,0 +1,47 @@
+//! What a release needs is kept, and brought to where it will run, before anything that runs is changed.
+
+use backout_core::ids::{ReleaseId, Unit};
+use backout_core::plan::{Action, Plan};
+use backout_core::ports::{AdapterError, Receipt, StepCx};
+use futures_util::stream::{self, StreamExt as _};
+
+use crate::context::Context;
+use crate::situation;
+
+/// Keeps the artifacts of a release, then prepares the units in which this plan starts it, some hosts at a time. Each
+/// host is tried, also after another one failed: what came over stays there.
+pub(crate) async fn pin(
+    cx: &Context,
+    plan: &Plan,
+    id: &ReleaseId,
+    step: &StepCx,
+) -> Result<Receipt, AdapterError> {
+    let release = situation::release(cx, id)
+        .await
+        .map_err(|error| AdapterError::transient(error.to_string()))?;
+    for artifact in release.content.artifacts.iter().filter(|artifact| artifact.kept) {
+        cx.artifacts.pin(&artifact.path, &artifact.digest).await?;
+    }
+    let prepare = |unit: Unit| {
+        let release = &release;
+        async move { cx.target.prepare(&unit, release, step).await }
+    };
+    let at_once = cx.policy.hosts.at_once.max(1);
+    let prepared: Vec<Result<(), AdapterError>> =
+        stream::iter(units(cx, plan, id)).map(prepare).buffer_unordered(at_once).collect().await;
+    prepared.into_iter().collect::<Result<(), _>>().map(|()| Receipt::default())
+}
+
+/// Where the plan starts the release, one slot of each.
+fn units(cx: &Context, plan: &Plan, id: &ReleaseId) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    for step in &plan.steps {
+        let Action::Start { service, host, slot, release, .. } = &step.action else { continue };
+        let (service, host) = (service.clone(), host.clone());
+        let unit = Unit { key: cx.key.clone(), service, host, slot: *slot };
+        if release == id && !units.contains(&unit) {
+            units.push(unit);
+        }
+    }
+    units
+}
