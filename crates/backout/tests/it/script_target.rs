@@ -10,6 +10,7 @@ const SCRIPT: &str = r#"#!/bin/sh
 echo "$*|$BACKOUT_VERSION|from=$BACKOUT_FROM_VERSION|$BACKOUT_SLOT|$BACKOUT_APP/$BACKOUT_ENVIRONMENT/$BACKOUT_SERVICE|#$BACKOUT_DEPLOYMENT" >> calls
 env | grep -E '^(BACKOUT_|DEPLOYMENT_ID|COMMIT_SHA|PREVIOUS_COMMIT|BUILD_ID|CALLER)' | sort > "env-$1"
 [ -e "hang-$1" ] && sleep 30
+[ -e "slow-$1" ] && sleep 12
 code=$(cat "fail-$1" 2> /dev/null) && exit "$code"
 case "$1" in
   deploy|rollback) echo "$BACKOUT_VERSION" > "runs-$BACKOUT_SLOT" ;;
@@ -82,6 +83,17 @@ fn recreate_deploys_in_place_and_goes_back_by_rollback() {
     world.rollback(&["--force"]).expect(0);
     assert_eq!(changes(&world), ["rollback v1 a"]);
     assert_eq!(world.read("runs-a").trim(), "v1");
+}
+
+/// Where no line changes, somebody who reads along learns that it goes on.
+#[test]
+fn a_step_that_takes_its_time_is_told() {
+    let world = world("");
+    world.write("slow-deploy", "");
+    let ran = world.deploy("v1").expect(0);
+    let told: Vec<&str> =
+        ran.stderr.lines().filter(|line| line.contains("...     start ")).collect();
+    assert!(told.len() == 1 && told[0].contains("start shop@local 1"), "{}", ran.stderr);
 }
 
 #[test]

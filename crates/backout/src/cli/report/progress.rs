@@ -16,8 +16,10 @@ use tokio::task::JoinHandle;
 
 use super::{question, words};
 
-/// Elsewhere than on a terminal a watch is told this often, and when its verdict changes.
+/// Elsewhere than on a terminal a watch is told this often, and when its verdict changes; so is a step that takes long.
 const PLAIN_PERIOD: Duration = Duration::from_secs(10);
+/// How often a terminal is told how long a step takes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Follows an engine's events until they end.
 pub struct Progress {
@@ -33,11 +35,16 @@ impl Progress {
         let over = Arc::new(Notify::new());
         let told = over.clone();
         let task = tokio::spawn(async move {
+            let mut clock = tokio::time::interval(TICK);
             loop {
                 let event = tokio::select! {
                     biased;
                     event = receiver.recv() => event,
                     () = told.notified() => break,
+                    _ = clock.tick() => {
+                        printer.tick();
+                        continue;
+                    }
                 };
                 match event {
                     Ok(event) => printer.print(&event),
@@ -62,7 +69,15 @@ struct Printer {
     verbose: bool,
     plan: Option<Box<Plan>>,
     last_watch: Option<(Instant, String, Level)>,
-    step_began: Option<Instant>,
+    /// Steps under way, the oldest first: those of several hosts are at the same time.
+    running: Vec<Running>,
+    /// When one of them was told last.
+    told: Option<Instant>,
+}
+
+struct Running {
+    what: String,
+    began: Instant,
 }
 
 impl Printer {
@@ -72,7 +87,7 @@ impl Printer {
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        Self { bar, verbose, plan: None, last_watch: None, step_began: None }
+        Self { bar, verbose, plan: None, last_watch: None, running: Vec::new(), told: None }
     }
 
     fn line(&self, text: &str) {
@@ -138,19 +153,43 @@ impl Printer {
 
     fn step(&mut self, name: &str, subject: &str, mark: StepMark, message: &str) {
         let detail = if message.is_empty() { String::new() } else { format!(": {message}") };
-        let took = self.step_began.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(0));
-        let took = took.map(|ms| format!(" [{}]", words::duration(ms))).unwrap_or_default();
         let who = if subject.contains('@') { format!(" {subject}") } else { String::new() };
+        let what = format!("{name}{who}");
+        let at = self.running.iter().position(|running| running.what == what);
+        let ended = at.map(|at| self.running.remove(at));
+        let took = ended.map(|running| format!(" [{}]", since(running.began))).unwrap_or_default();
         match mark {
             StepMark::Started => {
-                self.step_began = Some(Instant::now());
-                self.last_watch = None;
-                self.changing(format!("{name}{who}{detail}"));
+                self.changing(format!("{what}{detail}"));
+                self.running.push(Running { what, began: Instant::now() });
+                (self.last_watch, self.told) = (None, None);
             }
             StepMark::Done => self.line(&format!("  ok      {name}{who}{detail}{took}")),
             StepMark::Adopted => self.line(&format!("  ok      {name}{who}: was done already")),
             StepMark::Failed => self.line(&format!("  failed  {name}{who}{detail}{took}")),
             StepMark::Skipped => self.line(&format!("  skipped {name}{who}")),
+        }
+    }
+
+    /// A step that takes its time is told, unless its watch does that.
+    fn tick(&mut self) {
+        let Some(oldest) = self.running.first().filter(|_| self.last_watch.is_none()) else {
+            return;
+        };
+        let names: Vec<&str> = self.running.iter().map(|running| running.what.as_str()).collect();
+        let text = match names[..] {
+            [one] => format!("{one} {}", since(oldest.began)),
+            [one, ..] => format!("{one} and {} more {}", names.len() - 1, since(oldest.began)),
+            [] => return,
+        };
+        let is_due = self.told.unwrap_or(oldest.began).elapsed() >= PLAIN_PERIOD;
+        if self.bar.is_some() {
+            if oldest.began.elapsed() >= TICK {
+                self.changing(text);
+            }
+        } else if is_due {
+            self.told = Some(Instant::now());
+            self.line(&format!("  ...     {text}"));
         }
     }
 
@@ -173,6 +212,10 @@ impl Printer {
             self.line(&format!("  ...     {text}"));
         }
     }
+}
+
+fn since(at: Instant) -> String {
+    words::duration(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 fn headline(plan: &Plan, resumed: bool) -> String {
