@@ -8,8 +8,9 @@ use futures_util::stream::{self, StreamExt as _};
 use crate::context::Context;
 use crate::situation;
 
-/// Keeps the artifacts of a release, then prepares the units in which this plan starts it, some hosts at a time. Each
-/// host is tried, also after another one failed: what came over stays there.
+/// Keeps the artifacts of a release, then prepares the units in which this plan starts it, some hosts at a time and those
+/// of a host one after the other: what one has brought there another one may need too. Each host is tried, also after
+/// another one failed: what came over stays there.
 pub(crate) async fn pin(
     cx: &Context,
     plan: &Plan,
@@ -22,26 +23,36 @@ pub(crate) async fn pin(
     for artifact in release.content.artifacts.iter().filter(|artifact| artifact.kept) {
         cx.artifacts.pin(&artifact.path, &artifact.digest).await?;
     }
-    let prepare = |unit: Unit| {
+    let prepare = |units: Vec<Unit>| {
         let release = &release;
-        async move { cx.target.prepare(&unit, release, step).await }
+        async move {
+            for unit in &units {
+                cx.target.prepare(unit, release, step).await?;
+            }
+            Ok(())
+        }
     };
     let at_once = cx.policy.hosts.at_once.max(1);
     let prepared: Vec<Result<(), AdapterError>> =
-        stream::iter(units(cx, plan, id)).map(prepare).buffer_unordered(at_once).collect().await;
+        stream::iter(by_host(cx, plan, id)).map(prepare).buffer_unordered(at_once).collect().await;
     prepared.into_iter().collect::<Result<(), _>>().map(|()| Receipt::default())
 }
 
-/// Where the plan starts the release, one slot of each.
-fn units(cx: &Context, plan: &Plan, id: &ReleaseId) -> Vec<Unit> {
-    let mut units: Vec<Unit> = Vec::new();
+/// Where the plan starts the release, host by host.
+fn by_host(cx: &Context, plan: &Plan, id: &ReleaseId) -> Vec<Vec<Unit>> {
+    let mut hosts: Vec<Vec<Unit>> = Vec::new();
     for step in &plan.steps {
         let Action::Start { service, host, slot, release, .. } = &step.action else { continue };
         let (service, host) = (service.clone(), host.clone());
         let unit = Unit { key: cx.key.clone(), service, host, slot: *slot };
-        if release == id && !units.contains(&unit) {
-            units.push(unit);
+        if release != id {
+            continue;
+        }
+        match hosts.iter_mut().find(|units| units[0].host == unit.host) {
+            Some(units) if units.contains(&unit) => {}
+            Some(units) => units.push(unit),
+            None => hosts.push(vec![unit]),
         }
     }
-    units
+    hosts
 }

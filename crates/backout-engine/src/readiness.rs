@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backout_core::ids::{EnvironmentKey, ReleaseId, ServiceName, Slot};
+use backout_core::ids::{EnvironmentKey, HostName, ReleaseId, ServiceName, Slot, Unit};
 use backout_core::model::{
     ConfigFile, Deployment, DeploymentFilter, DeploymentStatus, EnvValue, EnvironmentRecord,
     FileKind, ReadinessCheck, ReadinessReport, Release, Severity, TargetSpec, secret_values,
 };
-use backout_core::ports::{ArtifactDigest, LedgerError, Running};
+use backout_core::ports::{AdapterError, ArtifactDigest, ErrorClass, LedgerError, Running};
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::context::Context;
 use crate::situation;
@@ -99,17 +100,49 @@ pub(crate) async fn way_back_checks(
     Ok(checks)
 }
 
-/// What the target itself has to say, each of its checks once for each service it fails for.
+/// What the target itself has to say of each service, on all hosts.
 async fn target_checks(cx: &Context, release: &Release, slot: Slot) -> Vec<ReadinessCheck> {
     let mut checks: Vec<ReadinessCheck> = Vec::new();
     for service in release.content.services.keys() {
-        let unit = situation::unit(cx, service, slot);
-        match cx.target.restorable(&unit, release).await {
-            Ok(found) => checks.extend(found),
-            Err(error) => checks.push(check("target_ready", Severity::Error, error.to_string())),
-        }
+        let ask = |unit: Unit| async move {
+            let found = cx.target.restorable(&unit, release).await;
+            (unit.host, found)
+        };
+        let units = stream::iter(situation::units(cx, service, slot));
+        let asked = units.map(ask).buffered(cx.policy.hosts.at_once.max(1)).collect().await;
+        checks.extend(of_all_hosts(asked));
     }
     checks
+}
+
+/// A check that passes is told once, what is wrong for each host that it is wrong on. A host that does not answer says
+/// nothing against a way back, since its own step will tell; but for all of them nothing is proven then.
+fn of_all_hosts(
+    asked: Vec<(HostName, Result<Vec<ReadinessCheck>, AdapterError>)>,
+) -> Vec<ReadinessCheck> {
+    let answers = asked.iter().any(|(_, found)| found.is_ok());
+    let several = asked.len() > 1;
+    let (mut passing, mut others): (Vec<ReadinessCheck>, _) = (Vec::new(), Vec::new());
+    for (host, found) in asked {
+        let found = found.unwrap_or_else(|error| {
+            let is_away = answers && !host.is_local() && error.class == ErrorClass::Transient;
+            let status = if is_away { Severity::Warning } else { Severity::Error };
+            vec![check("target_ready", status, error.to_string())]
+        });
+        for mut check in found {
+            if check.status != Severity::Pass {
+                if several && !check.message.contains(host.as_str()) {
+                    check.message = format!("{host}: {}", check.message);
+                }
+                others.push(check);
+            } else if !passing.iter().any(|told| told.name == check.name) {
+                passing.push(check);
+            }
+        }
+    }
+    passing.retain(|passed| !others.iter().any(|other| other.name == passed.name));
+    passing.append(&mut others);
+    passing
 }
 
 async fn artifact_check(cx: &Context, release: &Release) -> ReadinessCheck {

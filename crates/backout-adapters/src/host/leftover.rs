@@ -16,6 +16,8 @@ use super::group::end_processes;
 use super::procfs::{self, ProcessId};
 
 const FORMAT: u32 = 1;
+/// Of a call's words, which are for people.
+const WORDS_MAX: usize = 500;
 
 /// Carried by an announced call, so that it is found although its caller could not note it any more.
 const VARIABLE: &str = "BACKOUT_CALL";
@@ -96,8 +98,10 @@ impl Leftover {
         let us = ProcessId::current();
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         let token = format!("{}-{}-{call}", us.pid, us.start_ticks);
-        let file = Arc::new(replace(&self.path, &record(None, words, &token)?)?);
-        Ok(Announced { file, words: words.to_owned(), token })
+        // What is noted in place must be written at once, and files are written page by page.
+        let words: String = words.chars().take(WORDS_MAX).collect();
+        let file = Arc::new(replace(&self.path, &record(None, &words, &token)?)?);
+        Ok(Announced { file, words, token })
     }
 
     /// Whether a call is still at work whose caller is gone: what it is about can't be told before it is over.

@@ -31,4 +31,5 @@ pub use leftover::{Announced, Leftover};
 pub use local::{LocalHost, LocalOptions};
 pub use lock::FileLock;
 pub use ports::{free_port, is_free_port};
+pub(crate) use ssh::is_fenced;
 pub use ssh::{SshHost, SshOptions, close_connections};

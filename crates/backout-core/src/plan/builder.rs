@@ -3,7 +3,7 @@
 use super::situation::{PlanContext, Side, Situation};
 use super::step::{Action, Nature, Phase, RevertStep, Step, TrafficStep, WatchMode};
 use crate::ids::{HostName, ServiceName, Slot};
-use crate::model::{Release, ReplicaBatch, RouterPolicy, Service};
+use crate::model::{Release, ReplicaBatch, RouterPolicy, Service, TargetSpec};
 
 /// Tries of an effect before its step counts as failed.
 const EFFECT_ATTEMPTS: u32 = 4;
@@ -11,6 +11,8 @@ const EFFECT_ATTEMPTS: u32 = 4;
 const WATCH_ATTEMPTS: u32 = 12;
 /// Beyond the adapter's own limit, milliseconds.
 const MARGIN_MS: u64 = 10_000;
+/// A large release takes its time over a slow link.
+const SEND_MS: u64 = 3_600_000;
 
 /// Collects the steps of a plan.
 pub(super) struct Builder<'a> {
@@ -87,10 +89,6 @@ impl<'a> Builder<'a> {
         call_ms.map_or(grace_ms, |call_ms| grace_ms.max(call_ms + MARGIN_MS))
     }
 
-    fn start_timeout_ms(service: &Service) -> u64 {
-        service.target.call_limit_ms().map_or(3 * MARGIN_MS, |limit_ms| limit_ms + MARGIN_MS)
-    }
-
     pub(super) fn snapshot(&mut self) {
         let words = ("config on disk".to_owned(), "a copy of it in the ledger".to_owned());
         self.push("snapshot", "-", Phase::Config, words, Action::Snapshot, None, 6 * MARGIN_MS);
@@ -102,9 +100,8 @@ impl<'a> Builder<'a> {
         if !kept.is_empty() {
             let words = (kept.join(", "), "copied by content, kept for the way back".to_owned());
             let action = Action::PinArtifacts { release: release.id.clone() };
-            // A large release takes its time over a slow link.
             let is_sent = self.hosts.iter().any(|host| !host.is_local());
-            let limit_ms = if is_sent { 360 * MARGIN_MS } else { 60 * MARGIN_MS };
+            let limit_ms = if is_sent { SEND_MS } else { 60 * MARGIN_MS };
             self.push("pin_artifacts", "-", Phase::Code, words, action, None, limit_ms);
         }
     }
@@ -182,7 +179,7 @@ impl<'a> Builder<'a> {
             words,
             action,
             Some(undo),
-            Self::start_timeout_ms(service),
+            start_timeout_ms(service, host),
         );
     }
 
@@ -452,4 +449,12 @@ impl<'a> Builder<'a> {
             .into_iter()
             .filter_map(|name| release.content.services.get(&name))
     }
+}
+
+fn start_timeout_ms(service: &Service, host: &HostName) -> u64 {
+    let limit_ms =
+        service.target.call_limit_ms().map_or(3 * MARGIN_MS, |limit_ms| limit_ms + MARGIN_MS);
+    // What is missing there is sent before the start, which has a limit of its own.
+    let is_sent = !host.is_local() && matches!(service.target, TargetSpec::Systemd(_));
+    if is_sent { limit_ms + SEND_MS } else { limit_ms }
 }

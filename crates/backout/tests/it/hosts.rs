@@ -130,6 +130,69 @@ fn a_host_that_hears_nothing_goes_back_by_itself_and_all_follow() {
     assert_eq!(fleet.world.row(2)["rejected"], false, "{told}");
 }
 
+/// Wherever the link of one host breaks in a deploy or a rollback, and stays away until the command is over.
+#[test]
+fn a_link_that_breaks_anywhere_ends_with_one_release_on_all_hosts() {
+    let mut fleet = Fleet::new(2, "", "");
+    // Before anybody has connected.
+    let relay = fleet.servers.relay(0);
+    fleet.deploy("v1").expect(0);
+    let bytes_of = |args: &[&str]| {
+        let before = relay.passed();
+        fleet.run(args).expect(0);
+        relay.passed() - before
+    };
+    let back = ["rollback", "--force", "--yes"];
+    let deploy_bytes = bytes_of(&["deploy", "--version", "v2", "--yes"]);
+    let back_bytes = bytes_of(&back);
+    for part in 1..7 {
+        let is_deploy = part % 2 == 1;
+        let version = format!("w{part}");
+        let deploy = ["deploy", "--version", &version, "--yes"];
+        let (args, bytes) =
+            if is_deploy { (&deploy[..], deploy_bytes) } else { (&back[..], back_bytes) };
+        relay.cut_after(bytes * part / 7);
+        let ran = fleet.run(args);
+        assert!(relay.is_cut(), "{part}: {}", ran.stderr);
+        assert!(
+            matches!(ran.code, Some(0 | 1 | 4 | 10 | 11 | 12)),
+            "{part}: {:?} {}",
+            ran.code,
+            ran.stderr
+        );
+        relay.restore();
+        let recovered = fleet.run(&["recover", "--yes"]);
+        assert!(matches!(recovered.code, Some(0 | 10)), "{part}: {}", recovered.stderr);
+        let runs = fleet.runs();
+        assert_eq!(runs[0], runs[1], "{part}: {}", ran.stderr);
+        let status = fleet.world.status();
+        assert_eq!(
+            (&status["version"], &status["operation"]),
+            (&runs[0].as_str().into(), &serde_json::Value::Null),
+            "{part}: {status:#}"
+        );
+        // What comes next finds nothing in its way.
+        fleet.deploy(&format!("x{part}")).expect(0);
+    }
+}
+
+#[test]
+fn a_host_whose_key_changed_is_not_talked_to_and_the_others_go_back() {
+    let mut fleet = Fleet::new(2, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.servers.change_host_key(1);
+    let ran = fleet.deploy("v2");
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(matches!(ran.code, Some(4 | 10)), "{:?} {told}", ran.code);
+    assert!(told.contains("host key is another one than the one that is known"), "{told}");
+    assert!(told.contains("ssh-keygen"), "{told}");
+    assert_eq!(fleet.runs(), all("v1", 2));
+    assert_eq!(fleet.changes(1), ["deploy v1"], "it was told nothing");
+    assert_eq!(fleet.world.status()["version"], "v1");
+    let ran = fleet.run(&["doctor"]).expect(1);
+    assert!(ran.stdout.contains("failed to reach host1"), "{}", ran.stdout);
+}
+
 #[test]
 fn other_hosts_need_a_ledger_that_others_can_read() {
     let fleet = Fleet::new(1, "", "");

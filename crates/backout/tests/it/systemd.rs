@@ -3,6 +3,7 @@
 mod controller;
 mod deploys;
 mod faults;
+mod host_services;
 mod hosts;
 
 use std::sync::Arc;

@@ -11,6 +11,14 @@ use jiff::Timestamp;
 use super::channel::Answer;
 use crate::host::{Captured, printable};
 
+/// What a host says to somebody whose lease is over.
+const NEWER_LEASE: &str = "somebody with a newer lease";
+
+/// Whether a host has refused a change since it knows a newer lease.
+pub(crate) fn is_fenced(error: &AdapterError) -> bool {
+    error.message.contains(NEWER_LEASE)
+}
+
 /// The code with which the helper refuses.
 const REFUSED: i32 = 94;
 /// `timeout` ended it.
@@ -57,7 +65,7 @@ pub(super) fn refusal(host: &HostName, answer: &Answer) -> Option<AdapterError> 
         "directory" => permanent(format!("`{detail}` is not a file")),
         "unreadable" => permanent(format!("`{detail}` may not be read by the login")),
         "long" => permanent(format!("the file is longer than it may be: {detail} bytes")),
-        "epoch" => permanent(format!("somebody with a newer lease (epoch {detail}) works there")),
+        "epoch" => permanent(format!("{NEWER_LEASE} (epoch {detail}) works there")),
         "taken_back" => permanent(format!(
             "it took the change back by itself at {}", time(&detail)
         )),

@@ -19,6 +19,7 @@ use backout_core::ports::{
 };
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
+pub(crate) use answer::is_fenced;
 use answer::{Effect, guard_of, output_of, refusal};
 use channel::{Answer, Failed, exchange, words};
 use link::Link;

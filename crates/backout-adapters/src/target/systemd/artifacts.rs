@@ -6,14 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backout_core::ids::{EnvironmentKey, HostName, Slot, Unit};
 use backout_core::model::{Service, SystemdSpec, TargetSpec};
-use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, ErrorClass, StepCx};
+use backout_core::ports::{AdapterError, ArtifactDigest, ArtifactStore, StepCx};
 
 use super::files::{Files as _, RemoteFiles, Turn};
 use super::folders;
 use super::place::Place;
 use super::there::Others;
 use crate::artifact::FileArtifacts;
-use crate::host::Hosts;
+use crate::host::{Hosts, is_fenced};
 
 /// Keeps artifacts as [`FileArtifacts`] does, and prunes release folders together with the copies they were made from.
 pub struct SystemdArtifacts {
@@ -71,7 +71,7 @@ impl SystemdArtifacts {
 
     /// On all hosts, also where one of them can't be reached: what is left there goes the next time.
     async fn prune_there(&self, keep: &[ArtifactDigest], cx: &StepCx) -> Result<(), AdapterError> {
-        let mut outcome = Ok(());
+        let mut outcome: Result<(), AdapterError> = Ok(());
         for host in self.others.hosts.all() {
             let pruned = async {
                 let there = self.others.ask(Arc::clone(host)).await?;
@@ -82,7 +82,10 @@ impl SystemdArtifacts {
                 }
                 Ok(())
             };
-            outcome = pruned.await.and(outcome);
+            match pruned.await {
+                Err(fenced) if is_fenced(&fenced) => return Err(fenced),
+                pruned => outcome = outcome.and(pruned),
+            }
         }
         outcome
     }
@@ -109,7 +112,9 @@ impl ArtifactStore for SystemdArtifacts {
     ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         // First where somebody with a newer lease is known: nothing of theirs goes here either then.
         let there = self.prune_there(keep, cx).await;
-        if there.as_ref().is_err_and(|error| error.class == ErrorClass::Permanent) {
+        if let Err(fenced) = &there
+            && is_fenced(fenced)
+        {
             return there.map(|()| Vec::new());
         }
         let removed = self.files.prune(keep, cx).await?;

@@ -37,7 +37,7 @@ impl Side {
         Ok(rehearsal)
     }
 
-    /// The unit, its link and the release behind it need nobody; the note and older releases go.
+    /// The unit, its link and the release behind it need nobody; the note goes, and releases that nobody runs do.
     pub(super) async fn farewell(&self, act: Option<&StepCx>) -> Result<Farewell, AdapterError> {
         let place = &self.place;
         let Some(note) = self.note().await? else { return Ok(Farewell::default()) };
@@ -46,8 +46,7 @@ impl Side {
         }
         if let Some(cx) = act {
             let turn = Turn::of(&self.unit, cx);
-            let places = [place.clone(), self.in_slot(self.unit.slot.other()).place];
-            self.files.prune(&places, &[], &turn).await?;
+            // Releases go with the copies that they were made from, where the links of all services are known.
             self.files.forget(place, &turn).await?;
         }
         Ok(Farewell {

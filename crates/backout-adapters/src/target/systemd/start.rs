@@ -33,7 +33,6 @@ impl Side {
         cx: &StepCx,
     ) -> Result<Receipt, AdapterError> {
         let limit = Duration::from_millis(self.spec.timeout_ms).min(cx.timeout);
-        let until = Instant::now() + limit;
         let turn = Turn::of(&self.unit, cx);
         if !self.files.is_known(&self.place) {
             self.usable_state().await?;
@@ -83,6 +82,8 @@ impl Side {
             }
             None => turn,
         };
+        // What had to be brought here first was no part of the start.
+        let until = Instant::now() + limit;
         let (ended, warnings) =
             self.switch_and_restart(&note, &layout, leads.as_deref(), &state, &turn, until).await?;
         let finished = Note { finished: true, ..note.clone() }.bytes()?;

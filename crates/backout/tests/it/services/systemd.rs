@@ -101,3 +101,32 @@ fn a_unit_that_is_not_named_is_not_touched() {
     assert_eq!(units.pid("web"), web);
     assert_eq!(versions(&units.world), "api v1, web v1");
 }
+
+/// Releases of all services stand in one folder.
+#[test]
+fn eject_leaves_each_unit_what_it_runs() {
+    let units = Units::new();
+    units.world.deployed("v1");
+    units.world.script("program", &format!("{PROGRAM}# The second.\n"));
+    deploy_alone(&units.world, "v2", &["api"]).expect(0);
+    let before = [units.pid("web"), units.pid("api")];
+    let leads = |service: &str| {
+        let link = units.world.folder().join(format!("current-{service}"));
+        std::fs::read_to_string(link.join("program")).unwrap_or_default()
+    };
+    assert_ne!(leads("web"), leads("api"));
+    units.world.run(&["eject", "--yes"]).expect(0);
+    assert_eq!([units.pid("web"), units.pid("api")], before);
+    for (service, pid) in ["web", "api"].iter().zip(before) {
+        assert!(leads(service).starts_with("#!/bin/sh"), "{service} has nothing to start any more");
+        units.machine.expect(&["restart", &units.unit(service)]);
+        assert_ne!(units.pid(service), pid);
+        assert_eq!(units.machine.property(&units.unit(service), "ActiveState"), "active");
+    }
+    // Only what runs is left.
+    let releases = units.world.folder().join("releases");
+    let environment = std::fs::read_dir(releases).unwrap().next().unwrap().unwrap().path();
+    let names = std::fs::read_dir(environment).unwrap().map(|entry| entry.unwrap().file_name());
+    let folders = names.filter(|name| !name.to_string_lossy().starts_with('.')).count();
+    assert_eq!(folders, 2);
+}

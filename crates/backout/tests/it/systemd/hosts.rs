@@ -113,6 +113,17 @@ fn units_of_two_hosts_are_brought_there_and_back() {
     fleet.run(&["recover", "--yes"]).expect(0);
     fleet.all_run("v1");
 
+    // The same with the first one, which is asked first for whatever is about all of them.
+    fleet.deploy("v2").expect(0);
+    fleet.servers.stop(0);
+    let ran = fleet.run(&["rollback", "--force", "--yes"]).expect(12);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(told.contains("host0") && told.contains("done on 1 of 2"), "{told}");
+    assert_eq!([fleet.runs(0), fleet.runs(1)], ["v2", "v1"]);
+    fleet.servers.start_again(0);
+    fleet.run(&["recover", "--yes"]).expect(0);
+    fleet.all_run("v1");
+
     // Killed in the middle, with the release begun on one of them at least.
     let deploying = fleet.world.spawn(&["deploy", "--version", "v2", "--yes", "--local-ledger"]);
     wait_until("one has it", || fleet.runs(0) == "v2" || fleet.runs(1) == "v2");
@@ -126,6 +137,41 @@ fn units_of_two_hosts_are_brought_there_and_back() {
     fleet.all_run(&live);
     fleet.run(&["down", "--yes"]).expect(0);
     assert_eq!([fleet.runs(0), fleet.runs(1)], ["", ""]);
+}
+
+#[test]
+fn a_release_that_does_not_arrive_everywhere_changes_nothing_anywhere() {
+    let mut fleet = Fleet::new("", "");
+    fleet.deploy("v1").expect(0);
+    fleet.servers.stop(1);
+    let ran = fleet.deploy("v2").expect(1);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(told.contains("failed to reach host1"), "{told}");
+    fleet.all_run("v1");
+    assert_eq!(fleet.world.status()["version"], "v1");
+    fleet.servers.start_again(1);
+    fleet.deploy("v2").expect(0);
+    fleet.all_run("v2");
+}
+
+#[test]
+fn a_unit_file_that_was_changed_on_any_host_is_told() {
+    let fleet = Fleet::new("", "");
+    fleet.deploy("v1").expect(0);
+    fleet.deploy("v2").expect(0);
+    let ready = || {
+        let status = fleet.run(&["status", "--check", "--format", "json"]).json();
+        status["environments"][0]["rollback_readiness"].clone()
+    };
+    let before = ready();
+    assert_eq!(before["ready"], true, "{before:#}");
+    let link = fleet.servers.home(1).join("shop/current");
+    let text = format!("[Service]\nExecStart={}/serve --other\n", link.display());
+    fleet.machines[1].install(&fleet.unit, &text);
+    let after = ready();
+    assert_eq!(after["ready"], false, "{after:#}");
+    let told = after.to_string();
+    assert!(told.contains("host1") && !told.contains("host0:/"), "{after:#}");
 }
 
 #[test]

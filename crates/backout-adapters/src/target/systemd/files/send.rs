@@ -33,7 +33,9 @@ pub(super) async fn send(
 ) -> Result<(), AdapterError> {
     let name = layout.folder.file_name().unwrap_or_default().to_string_lossy();
     let releases = word(layout.folder.parent().unwrap_or(&layout.folder));
-    let (packed, new) = (format!("{releases}/.new-{name}.tar"), format!("{releases}/.new-{name}"));
+    // Another service may have the same release to send.
+    let new = format!("{releases}/.new-{name}.{}", turn.unit.service);
+    let packed = format!("{new}.tar");
     // Each is a step of its own: what an older try left at work is ended, and never taken for this one.
     let room = turn.part("room");
     let args = [releases, packed.clone(), PIECE.to_string()];
