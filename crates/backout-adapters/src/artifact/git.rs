@@ -17,6 +17,7 @@ pub struct GitArtifacts {
     repositories: Vec<(PathBuf, Git)>,
     worktrees: Vec<(PathBuf, Worktrees)>,
     prefix: String,
+    key: EnvironmentKey,
 }
 
 impl GitArtifacts {
@@ -24,7 +25,7 @@ impl GitArtifacts {
     #[must_use]
     pub fn new(key: &EnvironmentKey, repositories: Vec<(PathBuf, Git)>) -> Self {
         let prefix = format!("refs/backout/{}/{}/keep", key.app, key.environment);
-        Self { repositories, worktrees: Vec::new(), prefix }
+        Self { repositories, worktrees: Vec::new(), prefix, key: key.clone() }
     }
 
     /// Makes a worktree of each commit that is kept, too, and removes it with the commit; by the path of its repository.
@@ -130,7 +131,7 @@ impl ArtifactStore for GitArtifacts {
     async fn prune(
         &self,
         keep: &[ArtifactDigest],
-        _cx: &StepCx,
+        cx: &StepCx,
     ) -> Result<Vec<ArtifactDigest>, AdapterError> {
         let mut removed = Vec::new();
         let commits: Vec<String> = keep
@@ -151,6 +152,7 @@ impl ArtifactStore for GitArtifacts {
                 Err(error) if is_away(git, &error) => continue,
                 Err(error) => return Err(error),
             };
+            let turn = git.turn_there(&self.key, "backout-prune", cx);
             for reference in all.lines() {
                 let Some(commit) = reference.rsplit('/').next().filter(|name| is_commit_id(name))
                 else {
@@ -160,7 +162,7 @@ impl ArtifactStore for GitArtifacts {
                 if keep.contains(&digest) {
                     continue;
                 }
-                git.change(&["update-ref", "-d", reference], LOOK, None).await?;
+                git.change(&["update-ref", "-d", reference], LOOK, turn.as_ref()).await?;
                 removed.push(digest);
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backout_core::ids::Unit;
+use backout_core::ids::{EnvironmentKey, ServiceName, Slot, Unit};
 use backout_core::ports::{
     AdapterError, Host, HostChange, HostCommand, HostRevert, Secret, StepCx,
 };
@@ -28,6 +28,17 @@ pub(crate) enum Turn {
     /// The host sees to it by itself.
     There(Box<HostChange>),
 }
+
+/// FILE TEXT: for its owner only, whole or not at all.
+const WRITE: &str = r#"
+set -e
+umask 077
+folder=${1%/*}
+mkdir -p -- "$folder"
+printf '%s' "$2" > "$1.new"
+sync -- "$1.new" 2> /dev/null || sync
+mv -f -- "$1.new" "$1"
+sync -- "$folder" 2> /dev/null || sync"#;
 
 impl Turn {
     pub(super) fn leftover(&self) -> Option<&Leftover> {
@@ -135,6 +146,15 @@ impl Git {
         Ok(Turn::Here { leftover, _lock: lock })
     }
 
+    /// The turn of something that is about no service of its own, where it is on another host.
+    pub(crate) fn turn_there(&self, key: &EnvironmentKey, what: &str, cx: &StepCx) -> Option<Turn> {
+        let host = self.host.as_ref()?.name().clone();
+        let service = ServiceName::new(what).ok()?;
+        let unit = Unit { key: key.clone(), service, host, slot: Slot::A };
+        let (step, epoch) = (cx.step_id.clone(), cx.epoch);
+        Some(Turn::There(Box::new(HostChange { unit, step, epoch, revert: None })))
+    }
+
     /// Arms the guard of what comes next in this turn.
     pub(crate) async fn arm(&self, turn: &Turn, revert: HostRevert) -> Result<(), AdapterError> {
         let (Some(host), Some(change)) = (&self.host, turn.change()) else {
@@ -162,12 +182,19 @@ impl Git {
     }
 
     /// Replaces a file, for its owner only.
-    pub(crate) async fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-        if let Some(host) = &self.host {
-            return host.write_atomic(&path.display().to_string(), bytes, 0o600).await;
+    pub(crate) async fn write_file(
+        &self,
+        path: &Path,
+        text: &str,
+        turn: &Turn,
+    ) -> Result<(), AdapterError> {
+        if self.host.is_some() {
+            let shown = path.display().to_string();
+            let argv = ["sh", "-c", WRITE, "sh", &shown, text];
+            return self.there_does(&format!("write `{shown}`"), &argv, LOOK, Some(turn)).await;
         }
         let made = path.parent().map_or(Ok(()), create_private_dirs);
-        made.and_then(|()| write_atomic(path, bytes, 0o600)).map_err(|e| {
+        made.and_then(|()| write_atomic(path, text.as_bytes(), 0o600)).map_err(|e| {
             AdapterError::transient(format!("failed to write `{}`: {e}", path.display()))
         })
     }
@@ -224,14 +251,21 @@ impl Git {
         timeout: Duration,
         turn: Option<&Turn>,
     ) -> Result<(), AdapterError> {
+        self.there_does(&format!("run `{}`", argv.join(" ")), argv, timeout, turn).await
+    }
+
+    async fn there_does(
+        &self,
+        doing: &str,
+        argv: &[&str],
+        timeout: Duration,
+        turn: Option<&Turn>,
+    ) -> Result<(), AdapterError> {
         let ran = self.program(argv, BTreeMap::new(), timeout, turn).await?;
+        let said = || ran.stderr.last_text(300);
         match ran.ended {
             Ended::Exited(0) => Ok(()),
-            _ => Err(AdapterError::transient(format!(
-                "failed to run `{}`: {}",
-                argv.join(" "),
-                ran.stderr.last_text(300)
-            ))),
+            _ => Err(AdapterError::transient(format!("failed to {doing}: {}", said()))),
         }
     }
 

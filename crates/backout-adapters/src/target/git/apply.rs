@@ -137,6 +137,7 @@ impl Step<'_> {
             cx: self.cx,
             before,
             first,
+            turn: &self.turn,
         };
         let way_back = back.plan(self.spec, wanted, revert).await?;
         self.git.arm(&self.turn, way_back).await
@@ -154,7 +155,7 @@ impl Step<'_> {
         if !simple || all.revert.is_some() || !before.is_some_and(|note| note.finished) {
             return Ok(Gently::NotTried);
         }
-        self.home.write(&self.git, &wanted.gentle()).await?;
+        self.home.write(&self.git, &wanted.gentle(), &self.turn).await?;
         let commit = self.spec.commit.as_str();
         // Not quietly: it lists the changes that it keeps, and nothing else, on stdout (git-checkout(1), `--quiet`).
         let args = ["checkout", "--no-overwrite-ignore", "--detach", commit];
@@ -214,7 +215,7 @@ impl Step<'_> {
         }
         self.move_untracked_away(seen.head.as_deref()).await?;
         let note = Note { before: first, ..wanted.clone() };
-        self.home.write(&self.git, &note).await?;
+        self.home.write(&self.git, &note, &self.turn).await?;
         self.check_out().await?;
         Ok(Some(note))
     }
@@ -258,7 +259,7 @@ pub(super) async fn start(
             let moved = step.moves_anyway(&git_dir, all, now, &wanted).await?;
             if let (None, Some(before)) = (&moved, before.as_ref().filter(|_| tried.is_some())) {
                 // Nothing can have been moved to a commit that is not there.
-                step.home.write(&step.git, before).await?;
+                step.home.write(&step.git, before, &step.turn).await?;
             }
             moved.ok_or_else(|| no_commit(spec))?
         }
@@ -270,7 +271,7 @@ pub(super) async fn start(
             let note = step.home.note().display();
             AdapterError::transient(format!("failed to write `{note}`: {e}"))
         })?,
-        None => step.home.write(&step.git, &finished).await?,
+        None => step.home.write(&step.git, &finished, &step.turn).await?,
     }
     Ok(Receipt {
         message: format!("{} is checked out in {}", short(&spec.commit), spec.repository),

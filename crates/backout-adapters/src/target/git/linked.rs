@@ -94,7 +94,7 @@ pub(super) async fn start(
     let note = Note { before: first, ..wanted };
     if before.as_ref().is_none_or(|note| !note.finished) {
         // What there was before is known to nobody else. Later, link and note together tell how far it got.
-        step.home.write(&step.git, &note).await?;
+        step.home.write(&step.git, &note, &step.turn).await?;
     }
     if let Some(note) = before.as_ref().filter(|note| note.finished) {
         step.warnings.extend(linked.moved_away(note)?);

@@ -98,16 +98,21 @@ impl Home {
         Ok(Some(note))
     }
 
-    pub(super) async fn write(&self, git: &Git, note: &Note) -> Result<(), AdapterError> {
-        note.write_to(git, &self.note).await
+    pub(super) async fn write(
+        &self,
+        git: &Git,
+        note: &Note,
+        turn: &Turn,
+    ) -> Result<(), AdapterError> {
+        git.write_file(&self.note, &note.text(&self.note)?, turn).await
     }
 
     /// A note of this machine, on disk in the folder beside its place. Whoever is killed before it is put there leaves
     /// what the next one writes over.
     pub(super) fn prepare(&self, note: &Note) -> Result<PathBuf, AdapterError> {
         let path = self.folder.join("note");
-        let bytes = note.bytes(&path)?;
-        write_synced(&path, &bytes, 0o600).map_err(|e| {
+        let text = note.text(&path)?;
+        write_synced(&path, text.as_bytes(), 0o600).map_err(|e| {
             AdapterError::transient(format!("failed to write `{}`: {e}", path.display()))
         })?;
         Ok(path)
@@ -124,10 +129,26 @@ impl Home {
         &self,
         git: &Git,
         note: &Note,
+        turn: &Turn,
     ) -> Result<(PathBuf, PathBuf), AdapterError> {
-        let aside = self.note.with_extension("back.json");
-        note.write_to(git, &aside).await?;
+        let aside = self.aside();
+        git.write_file(&aside, &note.text(&aside)?, turn).await?;
         Ok((self.note.clone(), aside))
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.note.with_extension("back.json")
+    }
+
+    /// What a try of the same start that was cut off has written aside, if it is of this release.
+    pub(super) async fn read_aside(
+        &self,
+        git: &Git,
+        release: &ReleaseId,
+    ) -> Result<Option<Note>, AdapterError> {
+        let bytes = git.read_file(&self.aside(), MAX_BYTES).await?;
+        let note = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(note.filter(|note: &Note| note.release == *release))
     }
 
     pub(super) async fn remove(&self, git: &Git, turn: Option<&Turn>) -> Result<(), AdapterError> {
@@ -169,14 +190,10 @@ impl Note {
         Self { format: FORMAT, finished: true, gentle: false, ..self.clone() }
     }
 
-    fn bytes(&self, path: &Path) -> Result<Vec<u8>, AdapterError> {
-        serde_json::to_vec_pretty(self).map_err(|e| {
+    fn text(&self, path: &Path) -> Result<String, AdapterError> {
+        serde_json::to_string_pretty(self).map_err(|e| {
             AdapterError::permanent(format!("failed to write `{}`: {e}", path.display()))
         })
-    }
-
-    async fn write_to(&self, git: &Git, path: &Path) -> Result<(), AdapterError> {
-        git.write_file(path, &self.bytes(path)?).await
     }
 
     /// Says so if another environment or ledger manages the working tree.

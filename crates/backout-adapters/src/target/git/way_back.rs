@@ -10,7 +10,7 @@ use backout_core::ports::{AdapterError, HostRevert, Revert, Secret, StepCx};
 
 use super::apply::{STALE_LOCKS, Wanted};
 use super::note::{Home, Note};
-use crate::git::Git;
+use crate::git::{Git, Turn};
 use crate::target::{CallContext, call_environment};
 
 /// The arguments of git that bring back what was checked out before the first deployment: a branch or a commit.
@@ -37,6 +37,7 @@ pub(super) struct Back<'a> {
     pub before: Option<&'a Note>,
     /// What was checked out before the first deployment.
     pub first: Option<&'a String>,
+    pub turn: &'a Turn,
 }
 
 impl Back<'_> {
@@ -116,10 +117,17 @@ impl Back<'_> {
         if !spec.post_checkout.is_empty() {
             commands.push(spec.post_checkout.clone());
         }
-        let same = self.before.filter(|note| note.release == old.id);
-        let deployment = same.map_or(wanted.deployment, |note| note.deployment);
+        let same = match self.before {
+            Some(note) if note.release == old.id => Some(note.deployment),
+            // A try of this start that was cut off has noted the new one already.
+            Some(note) if note.deployment == wanted.deployment => {
+                self.home.read_aside(self.git, &old.id).await?.map(|note| note.deployment)
+            }
+            _ => None,
+        };
+        let deployment = same.unwrap_or(wanted.deployment);
         let note = Note::new(unit, self.ledger, old, &spec.commit, deployment);
-        let (to, from) = self.home.write_aside(self.git, &note.finished()).await?;
+        let (to, from) = self.home.write_aside(self.git, &note.finished(), self.turn).await?;
         let words = ["mv", "-f", "--"].map(str::to_owned).into_iter();
         commands.push(words.chain([from, to].map(|path| path.display().to_string())).collect());
 

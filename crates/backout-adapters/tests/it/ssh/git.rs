@@ -192,6 +192,37 @@ async fn a_tree_there_is_moved_set_aside_and_pinned_as_one_here() {
     assert!(trees.git(&["for-each-ref"]).contains("set-aside"));
 }
 
+/// Somebody who was stopped for long goes on while another one has the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_lease_changes_nothing_in_a_tree_there() {
+    let trees = Trees::new();
+    trees.world.write("code", "");
+    let (v1, v2) = (trees.release_of("v1").await, trees.release_of("v2").await);
+    let digest = &v2.content.artifacts[0].digest;
+    trees.artifacts().pin("tree", digest).await.unwrap();
+    let newer = StepCx { epoch: 7, ..step_cx("newer") };
+    let start = |release: &Arc<Release>, number: u64| TargetAction::Start {
+        unit: remote_unit(0),
+        release: release.clone(),
+        deployment: number,
+        restore: false,
+        revert: None,
+        batch: None,
+    };
+    trees.git_target().apply(&start(&v1, 1), &newer).await.unwrap();
+    let note = || trees.git(&["rev-parse", "--absolute-git-dir"]);
+    let note = std::path::Path::new(&note()).join("backout/web.json");
+    let before = std::fs::read_to_string(&note).unwrap();
+    let older = StepCx { epoch: 6, ..step_cx("older") };
+    let error = trees.git_target().apply(&start(&v2, 2), &older).await.unwrap_err();
+    assert!(error.message.contains("newer lease"), "{error}");
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), before);
+    let error = trees.artifacts().prune(&[], &older).await.unwrap_err();
+    assert!(error.message.contains("newer lease"), "{error}");
+    trees.artifacts().verify(digest).await.unwrap();
+    assert_eq!(trees.app(), "v1");
+}
+
 /// Of several hosts one is always down: the others can be brought back all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_away_says_nothing_against_the_commits_of_the_others() {
