@@ -102,6 +102,14 @@ words!(/** How something does. */ Health {
     /** Nobody knows: no fresh sample. */ Unknown = "unknown",
 });
 
+impl Health {
+    /// The worse of both. A failure that was seen counts for more than what could not be seen.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        if [self, other].contains(&Health::Failing) { Health::Failing } else { self.max(other) }
+    }
+}
+
 impl From<backout_judge::Cause> for Trigger {
     fn from(cause: backout_judge::Cause) -> Self {
         use backout_judge::Cause;

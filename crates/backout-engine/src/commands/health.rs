@@ -134,11 +134,6 @@ fn limits(sample: &Sample, thresholds: &Thresholds) -> (Health, Vec<String>) {
     (worst, words)
 }
 
-/// A failure that was seen counts for more than what could not be seen.
-fn worse(a: Health, b: Health) -> Health {
-    if a == Health::Failing || b == Health::Failing { Health::Failing } else { a.max(b) }
-}
-
 pub(crate) async fn probe_live(
     cx: &Context,
     environment: &EnvironmentRecord,
@@ -159,11 +154,11 @@ pub(crate) async fn probe_live(
             if !unit.host.is_local() {
                 report.hosts.insert(situation::who(&unit), health);
             }
-            worst = worse(worst, health);
+            worst = worst.worse(health);
             report.findings.extend(found);
         }
         report.services.insert(service.name.to_string(), worst);
-        report.health = worse(report.health, worst);
+        report.health = report.health.worse(worst);
     }
     Ok(Some(report))
 }
@@ -177,7 +172,7 @@ pub(crate) async fn probe_service(
 ) -> Health {
     let mut worst = Health::Healthy;
     for (_, health, found) in probe_units(cx, live, release, service).await {
-        worst = worse(worst, health);
+        worst = worst.worse(health);
         findings.extend(found);
     }
     worst
@@ -238,7 +233,7 @@ async fn probe_unit(
             let who = situation::who(&unit);
             findings.push(format!("{who} {}: {finding}", plan.probe.name()));
         }
-        worst = worse(worst, health);
+        worst = worst.worse(health);
     }
     (unit, worst, findings)
 }
@@ -298,7 +293,7 @@ mod tests {
         let nothing =
             judge_check(Err(ProbeError("why".to_owned())), None, &Thresholds::default(), 1);
         assert_eq!(nothing, (Health::Unknown, "why".to_owned()));
-        assert_eq!(worse(Health::Unknown, Health::Failing), Health::Failing);
-        assert_eq!(worse(Health::Unknown, Health::Healthy), Health::Unknown);
+        assert_eq!(Health::Unknown.worse(Health::Failing), Health::Failing);
+        assert_eq!(Health::Unknown.worse(Health::Healthy), Health::Unknown);
     }
 }

@@ -597,7 +597,7 @@ async fn keep_health(cx: &Context, journal: &Journal, watcher: &Watcher) {
     if services.is_empty() {
         return;
     }
-    let overall = services.values().copied().max().unwrap_or(Health::Unknown);
+    let overall = services.values().copied().reduce(Health::worse).unwrap_or(Health::Unknown);
     let fresh_for_ms = u64::try_from(cx.fresh_for(true).as_millis()).unwrap_or(60_000).max(5_000);
     let hosts = watcher.health_by_host(arm);
     let health = LiveHealth { overall, services, hosts, checked_at: cx.now(), fresh_for_ms };

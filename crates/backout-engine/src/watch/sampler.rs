@@ -235,7 +235,7 @@ impl Watcher {
         let mut services = BTreeMap::new();
         for (_, unit, _, health) in self.health.iter().filter(|(a, ..)| *a == arm) {
             let worst = services.entry(unit.service.to_string()).or_insert(*health);
-            *worst = (*worst).max(*health);
+            *worst = worst.worse(*health);
         }
         // A job that had not ended well would have ended the operation.
         let sides = self.sides.iter().filter(|side| side.arm == arm);
@@ -253,7 +253,7 @@ impl Watcher {
         let remote = |(a, unit, ..): &&(Arm, Unit, _, _)| *a == arm && !unit.host.is_local();
         for (_, unit, _, health) in self.health.iter().filter(remote) {
             let worst = hosts.entry(situation::who(unit)).or_insert(*health);
-            *worst = (*worst).max(*health);
+            *worst = worst.worse(*health);
         }
         hosts
     }

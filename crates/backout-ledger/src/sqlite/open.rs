@@ -84,6 +84,11 @@ async fn open_for_reading(state: &Path) -> Result<Opened, OpenError> {
         folder::check(state)?;
     }
     let file = state.join(LEDGER_FILE);
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if foreign && std::fs::File::open(&file).is_err_and(|error| denied(&error)) {
+        // It says whose it is, which helps more than what may not be done.
+        folder::check(state)?;
+    }
     if find(&file)?.is_none() {
         return Err(OpenError::NotFound(state.to_owned()));
     }
