@@ -104,6 +104,34 @@ fn killed_in_the_middle_of_a_wave_it_goes_back_on_every_host() {
     assert_eq!(fleet.runs(), all("v1", 3));
 }
 
+/// The caller hangs for longer than its lease lasts, and goes on when another one has taken it all back.
+#[test]
+fn a_caller_that_slept_through_its_lease_changes_no_host_any_more() {
+    let fleet = Fleet::new(2, "", "");
+    fleet.deploy("v1").expect(0);
+    fleet.put(1, "hang-deploy", "");
+    let deploying = fleet.deploying("v2");
+    wait_until("host1 is at it", || {
+        fleet.file(0, "runs").trim() == "v2" && fleet.changes(1).len() == 2
+    });
+    deploying.signal(rustix::process::Signal::STOP);
+    fleet.remove(1, "hang-deploy");
+    // It claims the next epoch once the term is over.
+    fleet.run(&["rollback", "--force", "--reason", "it does not answer", "--yes"]).expect(0);
+    assert_eq!(fleet.runs(), all("v1", 2));
+    let calls: Vec<_> = (0..2).map(|index| fleet.changes(index)).collect();
+    deploying.signal(rustix::process::Signal::CONT);
+    let ran = deploying.wait();
+    assert_ne!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!((0..2).map(|index| fleet.changes(index)).collect::<Vec<_>>(), calls);
+    assert_eq!(fleet.runs(), all("v1", 2));
+    let status = fleet.world.status();
+    assert_eq!(
+        (&status["version"], &status["operation"]),
+        (&"v1".into(), &serde_json::Value::Null)
+    );
+}
+
 #[test]
 fn a_host_that_hears_nothing_goes_back_by_itself_and_all_follow() {
     let mut fleet = Fleet::new(2, "", "");
