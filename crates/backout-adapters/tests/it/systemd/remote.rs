@@ -79,6 +79,12 @@ async fn a_release_goes_over_whole_and_is_found_there_when_it_comes_back() {
     // What somebody has changed there is mended, and what the program wrote stays.
     std::fs::remove_file(there.join("serve")).unwrap();
     std::fs::write(there.join("serve"), "garbage").unwrap();
+    // Folders, where a file and a link were.
+    for name in ["large", "link"] {
+        std::fs::remove_file(there.join(name)).unwrap();
+        std::fs::create_dir(there.join(name)).unwrap();
+        std::fs::write(there.join(name).join("data"), "data").unwrap();
+    }
     std::fs::write(there.join("own.log"), "the program's own").unwrap();
     let inode = |name: &str| {
         use std::os::unix::fs::MetadataExt as _;
@@ -88,6 +94,7 @@ async fn a_release_goes_over_whole_and_is_found_there_when_it_comes_back() {
     let back = bench.until(Slot::A, &v1, |seen| seen.running == Running::Yes).await;
     assert_eq!((back.deployment, back.restarts), (Some(3), 0));
     assert_eq!(std::fs::read_to_string(there.join("own.log")).unwrap(), "the program's own");
+    assert_eq!(std::fs::read_link(there.join("link")).unwrap().to_str(), Some("serve"));
     // What is whole is not sent again.
     let before = inode("large");
     bench.start(Slot::A, &v2, 4).await.unwrap();
@@ -221,7 +228,8 @@ async fn what_came_over_of_something_else_is_not_built_upon() {
     bench.start(Slot::A, &v1, 1).await.unwrap();
     let folder = bench.link(Slot::A).canonicalize().unwrap();
     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-    let packed = folder.with_file_name(format!(".new-{name}.tar"));
+    let service = bench.unit(Slot::A).service;
+    let packed = folder.with_file_name(format!(".new-{name}.{service}.tar"));
     for size in [5 << 20, 30 << 20] {
         std::fs::remove_file(folder.join("large")).unwrap();
         std::fs::write(&packed, vec![1; size]).unwrap();

@@ -6,6 +6,8 @@ mod packed;
 mod remote;
 mod send;
 mod texts;
+#[cfg(test)]
+mod there_tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -24,7 +24,11 @@ pub(super) const SMALL: usize = 256 << 10;
 /// Listings of large folders.
 const LARGE: usize = 64 << 20;
 /// The code for a folder that is not there.
-const MISSING: i32 = 3;
+pub(super) const MISSING: i32 = 3;
+/// The code for a tool that is not there, or can't do what it must.
+const LACKS: i32 = 4;
+/// The code with which a shell says that there is no such program.
+const NOT_FOUND: i32 = 127;
 
 /// Another host's.
 pub(in super::super) struct RemoteFiles {
@@ -88,6 +92,9 @@ impl RemoteFiles {
         Err(match output.ended {
             HostEnded::Exited(0) if !output.cut => return Ok(output),
             HostEnded::Exited(0) => AdapterError::permanent(failed("it is too much at once")),
+            HostEnded::Exited(code) if code == NOT_FOUND || is_unknown_option(&said) => {
+                self.lacks(doing, &format!("a tool, or an option of it: {said}"))
+            }
             // What is written may be written again.
             HostEnded::Exited(_) => AdapterError::transient(failed(&said))
                 .with_hint("the login must own the folder of the link there, and have room in it"),
@@ -95,6 +102,17 @@ impl RemoteFiles {
             _ => AdapterError::transient(failed("it was ended in the middle")),
         })
     }
+
+    fn lacks(&self, doing: &str, what: &str) -> AdapterError {
+        let host = self.host.name();
+        AdapterError::permanent(format!("failed to {doing} on {host}: {host} lacks {what}"))
+            .with_hint("install coreutils, findutils and tar there, or busybox 1.34 or later")
+    }
+}
+
+/// Whether a tool, such as an old busybox's, can't be told what it was told.
+fn is_unknown_option(said: &str) -> bool {
+    ["unrecognized option", "invalid option", "unrecognized:"].iter().any(|it| said.contains(it))
 }
 
 pub(super) fn word(path: &Path) -> String {
@@ -217,21 +235,24 @@ impl Files for RemoteFiles {
 
     async fn is_whole(&self, layout: &Layout) -> Result<bool, AdapterError> {
         let kept = layout.kept.clone();
-        let (entries, lines) = blocking(move || {
+        let (entries, sums) = blocking(move || {
             let entries = entries(&kept).map_err(|e| {
                 AdapterError::permanent(format!("failed to read a kept artifact: {e}"))
             })?;
-            let lines = sums(&entries);
-            Ok((entries, lines))
+            let sums = sums(&entries);
+            Ok((entries, sums))
         })
         .await?;
-        let count = lines.iter().filter(|byte| **byte == b'\n').count().to_string();
-        let args = [word(&layout.folder), count];
-        let output = self.run(COMPARE, &args, None, (Some(lines), LARGE, SLOW)).await?;
+        let args = [word(&layout.folder), sums.odd.to_string(), sums.plain.to_string()];
+        let output = self.run(COMPARE, &args, None, (Some(sums.lines), LARGE, SLOW)).await?;
+        let doing = "compare the release's files";
         match output.ended {
             HostEnded::Exited(0) if !output.cut => Ok(is_listed(&entries, &output.stdout)),
             HostEnded::Exited(1 | MISSING) => Ok(false),
-            _ => self.succeeded("compare the release's files", output, false).map(|_| false),
+            HostEnded::Exited(LACKS) => {
+                Err(self.lacks(doing, &crate::host::printable(&output.stderr)))
+            }
+            _ => self.succeeded(doing, output, false).map(|_| false),
         }
     }
 
@@ -289,56 +310,5 @@ impl Files for RemoteFiles {
             std::iter::once(word(releases)).chain(back.map(|path| word(&path))).collect();
         let turn = turn.part("tidy");
         self.must("tidy the releases up", TIDY, &args, Some(&turn)).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::os::unix::process::CommandExt as _;
-    use std::process::{Command, Stdio};
-
-    use backout_core::ids::hex;
-    use sha2::{Digest as _, Sha256};
-
-    use super::*;
-
-    /// To root nothing is closed.
-    const NOBODY: u32 = 65534;
-
-    fn mode(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    }
-
-    /// Compares as a login that may not read what is closed.
-    fn compare(folder: &Path, data: &str) -> Option<i32> {
-        let mut command = Command::new("sh");
-        command.args(["-c", COMPARE, "sh"]).arg(folder).arg("1").current_dir("/");
-        if rustix::process::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let line = format!("{}  ./data\n", hex(&Sha256::digest(data)));
-        // It hangs up where there is no folder.
-        let _ = child.stdin.take().unwrap().write_all(line.as_bytes());
-        child.wait().unwrap().code()
-    }
-
-    #[test]
-    fn what_a_program_has_closed_beside_the_release_keeps_it_from_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        mode(root.path(), 0o755);
-        let (data, closed) = (root.path().join("data"), root.path().join("closed"));
-        std::fs::write(&data, "data").unwrap();
-        mode(&data, 0o644);
-        std::fs::create_dir(&closed).unwrap();
-        mode(&closed, if rustix::process::geteuid().is_root() { 0o700 } else { 0 });
-        let codes =
-            [(root.path(), "data"), (root.path(), "dada"), (&root.path().join("no"), "data")]
-                .map(|(folder, data)| compare(folder, data));
-        mode(&closed, 0o700);
-        assert_eq!(codes, [Some(0), Some(1), Some(MISSING)]);
     }
 }

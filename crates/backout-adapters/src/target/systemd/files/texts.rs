@@ -57,12 +57,39 @@ for file; do
     fi
 done"#;
 
-/// FOLDER FILES: a listing; the sums of FILES files come in, and the code says whether they are right.
+/// FOLDER ODD PLAIN: a listing; ODD and PLAIN sums of files come in, and the code says whether they are right.
 pub(super) const COMPARE: &str = r#"
 cd -- "$1" 2> /dev/null || exit 3
+lacks() { printf '%s' "$1" >&2; exit 4; }
+for tool in find readlink sha256sum; do command -v "$tool" > /dev/null || lacks "\`$tool\`"; done
 # What a program has made there for itself may be closed to us: it does not count, and what counts and is not listed is missing.
-find . -mindepth 1 -printf '%y %m %P\0%l\0' 2> /dev/null || :
-[ "$2" = 0 ] || exec sha256sum --status -c -"#;
+if find / -prune -printf '' 2> /dev/null; then
+    find . -mindepth 1 -printf '%y %m %P\0%l\0' 2> /dev/null || :
+else
+    # That of busybox finds modes, and prints none. These two are all that a release has.
+    find / -prune -perm 444 -exec true {} + 2> /dev/null || lacks 'a `find` with `-perm` and `-exec … +`'
+    list='for at; do
+        text=
+        if [ -L "$at" ]; then text=$(readlink -- "$at"; echo .); text=${text%??}; fi
+        printf "%s %s\0%s\0" "$0" "${at#./}" "$text"
+    done'
+    find . -mindepth 1 -type d -exec sh -c "$list" 'd 755' {} + -o -type l -exec sh -c "$list" 'l 777' {} + \
+        -o -type f -perm 444 -exec sh -c "$list" 'f 444' {} + \
+        -o -type f -perm 555 -exec sh -c "$list" 'f 555' {} + 2> /dev/null || :
+fi
+odd=$2
+while [ "$odd" -gt 0 ]; do
+    IFS= read -r line || exit 1
+    name=$(printf '%b.' "${line#* }")
+    name=./${name%.}
+    [ -f "$name" ] && sum=$(sha256sum < "$name") && [ "${sum%% *}" = "${line%% *}" ] || exit 1
+    odd=$((odd - 1))
+done
+if [ "$3" = 0 ] || sha256sum -c - > /dev/null 2>&1; then exit 0; fi
+# The sum of nothing is known.
+printf '%s  /dev/null\n' e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 |
+    sha256sum -c - > /dev/null 2>&1 || lacks 'a `sha256sum` with `-c`'
+exit 1"#;
 
 /// RELEASES PACKED PIECE: how many whole pieces of a packed file are there, and the sum of them all.
 pub(super) const ROOM: &str = r#"
@@ -86,7 +113,30 @@ chmod 644 -- "$2.new"
 sync -f -- "$5" 2> /dev/null || sync
 mv -fT -- "$2.new" "$2"
 if [ -d "$1" ]; then
-    cp -a --remove-destination -T -- "$5" "$1"
+    # Renamed, and not copied: that of busybox writes through the links that stand there. First goes what is of another
+    # kind, and what that of busybox does not know how to replace.
+    find "$5" -type d -exec sh -c 'there=$0 new=$1
+        shift
+        files() {
+            at=$1 to=$2
+            set --
+            for file in "$at"/* "$at"/.[!.]* "$at"/..?*; do
+                if [ ! -L "$file" ] && [ ! -f "$file" ]; then continue; fi
+                old=$to/${file##*/}
+                if [ -L "$old" ]; then [ -e "$old" ]; else [ ! -d "$old" ]; fi || rm -rf -- "$old" || exit
+                set -- "$@" "$file"
+                if [ "$#" -ge 100 ]; then
+                    mv -f -- "$@" "$to/" || exit
+                    set --
+                fi
+            done
+            [ "$#" -eq 0 ] || mv -f -- "$@" "$to/" || exit
+        }
+        for folder; do
+            to=$there${folder#"$new"}
+            if [ -L "$to" ] || [ ! -d "$to" ]; then rm -rf -- "$to" && mkdir -m 755 -- "$to" || exit; fi
+            files "$folder" "$to"
+        done' "$1" "$5" {} +
     rm -rf -- "$5"
 else
     mv -T -- "$5" "$1"
@@ -137,35 +187,62 @@ mv -fT -- "$1.new" "$1"
 mv -fT -- "$3.new" "$3"
 sync -- "${1%/*}" 2> /dev/null || sync"#;
 
+/// What another host may have its tools from.
 #[cfg(test)]
-mod tests {
+pub(super) mod tools {
+    use std::ffi::OsString;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
     use std::process::Command;
 
-    use super::*;
+    /// What a release needs to get to a host.
+    const TOOLS: &str = "chmod dd find head ln mkdir mv readlink rm sh sha256sum sync tar true wc";
 
-    fn run(text: &str, args: &[&Path]) -> i32 {
-        let mut command = Command::new("sh");
-        command.args(["-c", text, "sh"]).args(args);
-        command.status().unwrap().code().unwrap()
+    /// A set of tools.
+    pub struct Tools {
+        pub name: &'static str,
+        /// The search path that finds nothing else.
+        pub path: OsString,
+        _folder: Option<tempfile::TempDir>,
     }
 
-    #[test]
-    fn a_folder_to_which_a_link_leads_by_now_stays() {
-        let root = tempfile::tempdir().unwrap();
-        let releases = root.path().join("releases");
-        let link = root.path().join("current");
-        for name in ["live", "old"] {
-            std::fs::create_dir_all(releases.join(name)).unwrap();
-            std::fs::write(releases.join(format!(".{name}.json")), "{}").unwrap();
+    impl Tools {
+        pub fn sh(&self, text: &str) -> Command {
+            let mut command = Command::new("sh");
+            command.args(["-c", text, "sh"]).env("PATH", &self.path);
+            command
         }
-        std::os::unix::fs::symlink("releases/live", &link).unwrap();
-        let gone = root.path().join("never-there");
-        for name in ["live", "old", "missing"] {
-            assert_eq!(run(REMOVE, &[&releases, Path::new(name), &gone, &link]), 0, "{name}");
+
+        /// This machine's own, as if that one had never been installed.
+        pub fn without(missing: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = std::env::var_os("PATH").unwrap();
+            for tool in TOOLS.split(' ').filter(|tool| *tool != missing) {
+                let mut found = std::env::split_paths(&path).map(|folder| folder.join(tool));
+                let found = found.find(|path| path.is_file()).unwrap_or_else(|| panic!("{tool}"));
+                symlink(found, folder.path().join(tool)).unwrap();
+            }
+            Self { name: "some", path: folder.path().into(), _folder: Some(folder) }
         }
-        assert!(releases.join("live").is_dir() && releases.join(".live.json").exists());
-        let left = std::fs::read_dir(&releases).unwrap().count();
-        assert_eq!(left, 2, "the folder and its label");
+
+        pub fn busybox() -> Self {
+            let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
+            let busybox = busybox.into_iter().find(|path| path.is_file());
+            let busybox = busybox.expect("busybox: run `cargo xtask test` to install it");
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+            let list = Command::new(busybox).arg("--list").output().unwrap();
+            for applet in String::from_utf8(list.stdout).unwrap().lines() {
+                symlink(busybox, folder.path().join(applet)).unwrap();
+            }
+            Self { name: "busybox", path: folder.path().into(), _folder: Some(folder) }
+        }
+    }
+
+    /// This machine's own, and those of busybox.
+    pub fn all() -> [Tools; 2] {
+        let path = std::env::var_os("PATH").unwrap();
+        [Tools { name: "own", path, _folder: None }, Tools::busybox()]
     }
 }
