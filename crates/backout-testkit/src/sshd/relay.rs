@@ -1,4 +1,4 @@
-//! A link that can be cut, and one into which everything falls.
+//! A link that can be cut, one into which everything falls, and one that only the client loses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -6,23 +6,39 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// What happens where no more bytes pass.
+#[derive(Clone, Copy, Default)]
+enum Then {
+    #[default]
+    Cut,
+    Orphan,
+}
+
+/// Both ends of a connection.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    /// The server is not told that the client is gone.
+    is_orphan: Arc<AtomicBool>,
+}
+
 #[derive(Default)]
 struct Shared {
-    /// Bytes that still pass, both directions together; then the link is cut.
-    left: Mutex<Option<u64>>,
+    /// Bytes that still pass, both directions together, and what happens then.
+    left: Mutex<Option<(u64, Then)>>,
     passed: AtomicU64,
     /// Connections are closed at once.
     down: AtomicBool,
     /// Nothing moves, and nobody says so.
     hole: AtomicBool,
     ended: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Connection>>,
 }
 
 impl Shared {
     fn close_all(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for Connection { client, server, .. } in self.open.lock().unwrap().drain(..) {
+            let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
         }
     }
 
@@ -31,19 +47,27 @@ impl Shared {
         self.close_all();
     }
 
-    /// How many of so many bytes pass.
-    fn admit(&self, count: usize) -> usize {
+    fn orphan(&self) {
+        *self.left.lock().unwrap() = None;
+        for Connection { client, is_orphan, .. } in self.open.lock().unwrap().iter() {
+            is_orphan.store(true, Ordering::SeqCst);
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// How many of so many bytes pass, and what happens where that is not all.
+    fn admit(&self, count: usize) -> (usize, Then) {
         let mut left = self.left.lock().unwrap();
-        let passes = match left.as_mut() {
-            Some(left) => {
+        let (passes, then) = match left.as_mut() {
+            Some((left, then)) => {
                 let passes = (*left).min(count as u64);
                 *left -= passes;
-                usize::try_from(passes).unwrap()
+                (usize::try_from(passes).unwrap(), *then)
             }
-            None => count,
+            None => (count, Then::default()),
         };
         self.passed.fetch_add(passes as u64, Ordering::SeqCst);
-        passes
+        (passes, then)
     }
 
     fn waits_in_hole(&self) {
@@ -100,7 +124,17 @@ impl Relay {
     /// # Panics
     /// Never.
     pub fn cut_after(&self, bytes: u64) {
-        *self.shared.left.lock().unwrap() = Some(bytes);
+        *self.shared.left.lock().unwrap() = Some((bytes, Then::Cut));
+    }
+
+    /// Lets so many more bytes pass, both directions together; then the clients of all connections lose them, and the
+    /// servers are not told: their ends stay open and hear nothing more, as after a partition that the client did not
+    /// live through. New connections pass.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn orphan_after(&self, bytes: u64) {
+        *self.shared.left.lock().unwrap() = Some((bytes, Then::Orphan));
     }
 
     /// Whether it was cut.
@@ -114,7 +148,7 @@ impl Relay {
         self.shared.hole.store(true, Ordering::SeqCst);
     }
 
-    /// New connections pass again; what fell into the hole is gone.
+    /// New connections pass again; what fell into the hole is gone, and servers that heard nothing are told.
     ///
     /// # Panics
     /// Never.
@@ -145,27 +179,42 @@ fn serve(client: &TcpStream, server: u16, shared: &Arc<Shared>) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let clone = |stream: &TcpStream| stream.try_clone().unwrap();
-    shared.open.lock().unwrap().extend([clone(client), clone(&server)]);
+    let is_orphan = Arc::<AtomicBool>::default();
+    shared.open.lock().unwrap().push(Connection {
+        client: clone(client),
+        server: clone(&server),
+        is_orphan: is_orphan.clone(),
+    });
     let back = {
-        let (server, client, shared) = (clone(&server), clone(client), shared.clone());
-        std::thread::spawn(move || forward(server, client, &shared))
+        let (server, client) = (clone(&server), clone(client));
+        let (shared, is_orphan) = (shared.clone(), is_orphan.clone());
+        std::thread::spawn(move || forward(server, client, &shared, &is_orphan))
     };
-    forward(clone(client), clone(&server), shared);
+    forward(clone(client), clone(&server), shared, &is_orphan);
     let _ = back.join();
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn forward(mut from: TcpStream, mut to: TcpStream, shared: &Shared, is_orphan: &AtomicBool) {
     let mut chunk = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         shared.waits_in_hole();
-        let passes = shared.admit(count);
+        if is_orphan.load(Ordering::SeqCst) {
+            break;
+        }
+        let (passes, then) = shared.admit(count);
         if to.write_all(&chunk[..passes]).is_err() {
             break;
         }
         if passes < count {
-            shared.cut();
+            match then {
+                Then::Cut => shared.cut(),
+                Then::Orphan => shared.orphan(),
+            }
             break;
         }
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    // What `Shared` still holds of an orphan keeps the server's end open.
+    if !is_orphan.load(Ordering::SeqCst) {
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
 }

@@ -100,13 +100,29 @@ send() { # FILE FROM TOTAL LENGTH: both ends, where it is longer
     fi
 }
 
+make_folder() { [ -d "$units/$unit" ] || mkdir -p "$units/$unit" || refuse folder "$units/$unit"; }
+
 lock() {
-    [ -d "$units/$unit" ] || mkdir -p "$units/$unit" || refuse folder "$units/$unit"
+    make_folder
     exec 9> "$units/$unit/lock"
     flock -w 30 9 || refuse busy "$unit"
 }
 
 unlock() { exec 9>&-; }
+
+# Whole before anything is locked: a link may fall silent in the middle for hours, and nobody shall wait for it meanwhile.
+# The file loses its name at once. So it is this request's alone, and goes with it, however that ends.
+take_input() { # -> descriptor 4
+    [ "$bytes" -gt 0 ] || { exec 4< /dev/null; return; }
+    make_folder
+    true > "$f.in.$nonce" || refuse folder "$units/$unit"
+    exec 4< "$f.in.$nonce"
+    rm -f "$f.in.$nonce"
+    head -c "$bytes" <&3 > /proc/self/fd/4
+    # Opened anew by its descriptor: reading that one itself would move it.
+    size_of /proc/self/fd/4
+    [ "$size" -eq "$bytes" ] || refuse short "$size"
+}
 
 # An older holder of the lease does nothing any more.
 fence() {
@@ -139,7 +155,7 @@ arm() {
         umask "$mask"
         export_back
         back_words watcher
-    ) < /dev/null > "$f.log" 2>&1 9>&- 3<&- &
+    ) < /dev/null > "$f.log" 2>&1 9>&- 3<&- 4<&- &
     start_of "$!" || { rm -f "$f.guard"; refuse arm "$!"; }
     put "$f.watch" "$! $start $boot"
 }
@@ -167,7 +183,7 @@ start_call() { # PROGRAM ARGUMENTS
         umask "$mask"
         export_call
         job "$@"
-    ) < "$input" >> "$f.out" 2>> "$f.err" 9>&- 3<&- &
+    ) <&4 >> "$f.out" 2>> "$f.err" 9>&- 3<&- 4<&- &
     r_pid=$! r_nonce=$nonce
     start_of "$r_pid" && r_start=$start
     put "$f.run" "$r_pid $r_start $boot $nonce $r_out $r_err $step"
@@ -201,21 +217,16 @@ report() { # STATUS of the wait
 change() {
     f=$units/$unit/$service
     exec 3<&0
-    input=/dev/null
+    take_input
     lock
     fence
-    if [ "$bytes" -gt 0 ]; then
-        input=$f.in
-        head -c "$bytes" <&3 > "$input"
-        size_of "$input"
-        [ "$size" -eq "$bytes" ] || refuse short "$size"
-    fi
     joined=''
     if is_at_work; then
         if [ "$r_step" = "$step" ]; then joined=1; else end_call || refuse stays "$r_pid"; fi
     fi
     [ -n "$joined" ] || start_call "$@"
     unlock
+    exec 4<&-
     # The caller says `end` when it wants no more. A link that just ends says nothing: the call goes on.
     (
         IFS= read -r word

@@ -1,5 +1,7 @@
 //! Whom to trust, and what is said where nobody can be.
 
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use backout_adapters::host::{SshHost, SshOptions};
@@ -59,6 +61,69 @@ async fn a_login_that_is_refused_and_a_name_that_nobody_knows_are_permanent() {
     let error = SshHost::new(options).run(&look("true")).await.unwrap_err();
     assert_ne!(error.class, ErrorClass::Unknown, "{error}");
     assert!(error.message.contains("no-such-host.invalid"), "{error}");
+}
+
+/// An agent of the user's, which ends with this value.
+struct Agent {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn start(folder: &Path) -> Self {
+        let socket = folder.join("agent");
+        let mut command = Command::new("ssh-agent");
+        command.arg("-D").arg("-a").arg(&socket).stdin(Stdio::null()).stdout(Stdio::null());
+        Self { process: command.spawn().unwrap(), socket }
+    }
+
+    fn add(&self, words: &[&Path]) -> bool {
+        let mut command = Command::new("ssh-add");
+        command.arg("-q").args(words).env("SSH_AUTH_SOCK", &self.socket);
+        command.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_the_agent_has_opens_the_way() {
+    let world = World::new();
+    let folder = world.servers.config().parent().unwrap().to_owned();
+    let agent = Agent::start(&folder);
+    world.until("the agent listens", |_| agent.socket.exists()).await;
+    let text = std::fs::read_to_string(world.servers.config()).unwrap();
+    let mut own: Vec<String> = text
+        .lines()
+        .filter(|line| !["IdentityFile ", "IdentitiesOnly "].iter().any(|word| line.contains(word)))
+        .map(|line| {
+            line.replace("IdentityAgent none", &format!("IdentityAgent {}", agent.socket.display()))
+        })
+        .collect();
+    own.push(String::new());
+    std::fs::write(world.servers.config(), own.join("\n")).unwrap();
+    let key = folder.join("login");
+    let added = async {
+        while !agent.add(&[&key]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), added).await.expect("the agent takes the key");
+    for name in ["login", "login.pub"] {
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+    assert_eq!(world.run(&change("echo in", "1")).await.stdout, b"in\n");
+    // Without it there is no other way.
+    assert!(agent.add(&[Path::new("-D")]));
+    let error = refused(&world).await;
+    assert_eq!(error.class, ErrorClass::Permanent, "{error}");
+    assert!(error.message.contains("Permission denied"), "{error}");
+    assert!(error.hint.as_ref().unwrap().contains("ssh-add"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

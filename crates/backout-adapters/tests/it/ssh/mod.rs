@@ -2,6 +2,7 @@
 
 mod git;
 mod guard;
+mod inputs;
 mod keys;
 mod links;
 mod script;
