@@ -1,8 +1,11 @@
 //! The compose target as people use it, on a real engine.
 
+mod beside;
 mod deploys;
 mod faults;
 mod hosts;
+mod kept;
+mod ports;
 mod rolling;
 
 use std::sync::Arc;

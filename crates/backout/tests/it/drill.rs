@@ -10,7 +10,7 @@ use crate::support::{Ran, World};
 
 /// `drill --yes --format json ARGS`.
 #[track_caller]
-fn drill(world: &World, args: &[&str]) -> Ran {
+pub fn drill(world: &World, args: &[&str]) -> Ran {
     let all: Vec<&str> =
         ["drill", "--yes", "--format", "json"].into_iter().chain(args.iter().copied()).collect();
     world.run(&all)
@@ -18,7 +18,7 @@ fn drill(world: &World, args: &[&str]) -> Ran {
 
 /// The check `old_release_startable` of `status`, and the whole readiness.
 #[track_caller]
-fn startable(world: &World) -> (Value, Value) {
+pub fn startable(world: &World) -> (Value, Value) {
     let readiness = world.status()["rollback_readiness"].clone();
     let checks = readiness["checks"].as_array().unwrap_or_else(|| panic!("{readiness:#}"));
     let found = checks.iter().find(|check| check["name"] == "old_release_startable");

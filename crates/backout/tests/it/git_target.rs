@@ -1,5 +1,6 @@
 //! A working tree of git as target: there, back, adopted, in somebody's way, and cut short.
 
+mod disk;
 mod hosts;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ mod containers;
 mod hosts;
 mod kept;
 mod trouble;
+mod units;
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! The systemd target as people use it, on a real systemd.
 
+mod beside;
 mod controller;
 mod deploys;
 mod faults;
@@ -13,15 +14,15 @@ use backout_testkit::systemd::Machine;
 use crate::support::{Service, World, wait_for};
 
 /// A shop whose program is run by a unit.
-struct Shop {
+pub struct Shop {
     // Dropped before the machine, so that it can take down what runs.
-    world: World,
-    machine: Arc<Machine>,
+    pub world: World,
+    pub machine: Arc<Machine>,
 }
 
 impl Shop {
     /// In place, or a template with two sides behind the proxy.
-    fn new(routed: bool) -> Self {
+    pub fn new(routed: bool) -> Self {
         Self::with(routed, "Restart=always\nRestartSec=100ms\n")
     }
 
@@ -43,7 +44,7 @@ impl Shop {
     }
 
     /// Writes the next build of the program. It takes its version and its port from what the unit hands over.
-    fn build(&self, service: Service<'_>) {
+    pub fn build(&self, service: Service<'_>) {
         let claims = Some(service.claims.unwrap_or("$BACKOUT_VERSION"));
         let service = Service { claims, ..service };
         service.write(&self.world.folder().join("app"), &self.world.program());
@@ -85,14 +86,14 @@ impl Shop {
         self.world.write("backout.yaml", &text.replace("LISTEN", &self.world.listen.to_string()));
     }
 
-    fn expect_serving(&self, version: &str) {
+    pub fn expect_serving(&self, version: &str) {
         wait_for(&format!("an answer of {version}"), || {
             self.world.get("/").is_ok_and(|answer| answer.body == version).then_some(())
         });
     }
 
     /// The unit of a slot, or the only one.
-    fn unit(&self, slot: &str) -> String {
+    pub fn unit(&self, slot: &str) -> String {
         match slot {
             "" => self.file(false),
             slot => format!("{}@{slot}.service", self.app()),

@@ -5,6 +5,7 @@
 //! whether its move was finished: what is checked out alone can't tell whether the command after it ran.
 
 mod apply;
+mod closed;
 mod dirty;
 mod drill;
 mod earlier;
@@ -358,6 +359,15 @@ impl Target for GitTarget {
                      sets them aside instead)",
                     spec.repository,
                     dirty::sentence(&changed)
+                ));
+            }
+            let closed = closed::folders(&git, &spec.commit).await?;
+            if !closed.is_empty() {
+                found.push(format!(
+                    "files of `{}` are to change in folders that can't be written: {}; let us write there, or mount \
+                     that file system for writing",
+                    spec.repository,
+                    dirty::sentence(&closed)
                 ));
             }
         }

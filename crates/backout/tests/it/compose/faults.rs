@@ -47,6 +47,44 @@ fn a_container_that_starts_and_dies_is_taken_back() {
 }
 
 #[test]
+fn a_container_that_dies_late_in_its_place_is_taken_back() {
+    let shop = Shop::new(false);
+    let dying = "/bin/busybox httpd -p 8080 -h /www; until [ -e /www/full ]; do sleep 0.1; done; echo out of memory >&2; exit 9";
+    let files = [("www/health", "v3"), ("www/index.html", "v3")];
+    shop.engine.image(&shop.image("v3"), &files, &["/bin/sh", "-c", dying]);
+    // Its ends are counted before the checks that meet it while it is down come to as many.
+    let patient = "consecutive_passes: 2\n  consecutive_failures: { count: 60 }";
+    let text = shop.world.read("backout.yaml").replace("consecutive_passes: 2", patient);
+    let bakes = |time: &str| shop.world.write("backout.yaml", &text.replace("bake_time: 1s", time));
+    // Nobody starts it again, and the engine does so without an end.
+    for restart in ["\"no\"", "always"] {
+        shop.compose(&WEB.replace("always", restart));
+        bakes("bake_time: 1s");
+        shop.world.deployed("v1");
+        shop.expect_serving("v1");
+        bakes("bake_time: 10m");
+        let deploying = shop.world.deploying("v3");
+        shop.world.wait_for_step("bake");
+        shop.expect_serving("v3");
+        let id = shop.containers().join(" ");
+        shop.engine.expect(&["exec", &id, "/bin/busybox", "touch", "/www/full"]);
+        let ran = deploying.wait().expect(10);
+        assert!(ran.stderr.contains("web exited with code 9"), "{restart}: {}", ran.stderr);
+        assert_eq!(ran.json()["rollback"]["status"], "completed", "{}", ran.stderr);
+        shop.expect_serving("v1");
+        assert_eq!(shop.containers().len(), 1);
+        let story = shop.world.story();
+        assert!(story[0].ends_with("rollback v1 stable"), "{story:?}");
+        assert!(story[1].ends_with("deploy v3 rolled_back rejected"), "{story:?}");
+        let status = shop.world.status();
+        assert_eq!(
+            (&status["version"], &status["operation"]),
+            (&"v1".into(), &serde_json::Value::Null)
+        );
+    }
+}
+
+#[test]
 fn a_command_that_is_killed_during_up_converges() {
     let shop = Shop::new(false);
     shop.world.deployed("v1");

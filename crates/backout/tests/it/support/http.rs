@@ -110,6 +110,48 @@ impl Drop for Load {
     }
 }
 
+/// One user who asks again and again, and notes each time that somebody else answers.
+pub struct Visitor {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<String>>>,
+}
+
+impl Visitor {
+    /// Begins to ask.
+    pub fn on(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut seen: Vec<String> = Vec::new();
+            while !until.load(Ordering::SeqCst) {
+                let said = match get(port, "/") {
+                    Ok(answer) if answer.status == 200 => answer.body,
+                    Ok(answer) => format!("{} {}", answer.status, answer.body),
+                    Err(error) => error.to_string(),
+                };
+                if seen.last() != Some(&said) {
+                    seen.push(said);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            seen
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Who answered, one after the other; errors in words.
+    pub fn stop(mut self) -> Vec<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.take().map(|thread| thread.join().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
 fn ask(port: u16, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     while !stop.load(Ordering::SeqCst) {

@@ -18,7 +18,7 @@ mod yaml;
 
 pub use background::{Background, Ran};
 pub use fleet::Fleet;
-pub use http::get as http_get;
+pub use http::{Visitor, get as http_get};
 pub use processes::Process;
 pub use pty::Terminal;
 pub use service::{Service, write_program};

@@ -88,7 +88,8 @@ fn logs(bundle: &Bundle) -> impl Iterator<Item = (&BundleFile, Vec<String>)> {
 
 fn all_logs(bundle: &Bundle) -> impl Iterator<Item = &BundleFile> {
     bundle.manifest.files.iter().filter(|file| {
-        file.name.contains(".log") || file.name.ends_with(".out") || file.name.ends_with(".err")
+        file.name.contains(".log")
+            || [".out", ".err", ".journal"].iter().any(|end| file.name.ends_with(end))
     })
 }
 
