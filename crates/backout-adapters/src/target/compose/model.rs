@@ -204,6 +204,20 @@ impl Model {
         fixed.next().or_else(|| self.text(service, "mac_address"))
     }
 
+    /// A network of a service's own that is to have this range of addresses: two of it can't stand beside each other.
+    pub(super) fn fixed_network(&self, service: &str) -> Option<(&str, &str)> {
+        let named = self.service(service)?.get("networks")?.as_object()?.keys();
+        named.into_iter().find_map(|name| {
+            let network = self.0.get("networks")?.get(name)?;
+            if network.get("external").and_then(Value::as_bool) == Some(true) {
+                return None;
+            }
+            let ranges = network.get("ipam")?.get("config")?.as_array()?;
+            let range = ranges.iter().find_map(|range| range.get("subnet")?.as_str())?;
+            Some((name.as_str(), range))
+        })
+    }
+
     pub(super) fn uses_host_network(&self, service: &str) -> bool {
         self.text(service, "network_mode") == Some("host")
     }

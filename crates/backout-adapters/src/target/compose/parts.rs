@@ -243,6 +243,15 @@ fn check_beside(
             "take network_mode: host away, or use `strategy: recreate` without a router",
         );
     }
+    if let Some((network, range)) = model.fixed_network(name) {
+        return refuse(
+            format!(
+                "failed to run two releases of {name} side by side: both would make network {network} with the addresses \
+                 {range}"
+            ),
+            "take `ipam` away, make that network `external`, or use `strategy: recreate` without a router",
+        );
+    }
     if let Some(other) =
         ports.iter().find(|port| Some(port.target) != target && port.host.is_some())
     {

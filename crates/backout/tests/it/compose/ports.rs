@@ -34,6 +34,20 @@ fn a_second_fixed_port_is_refused_where_two_sides_stand_beside_each_other() {
 }
 
 #[test]
+fn a_network_with_fixed_addresses_is_refused_where_two_sides_stand_beside_each_other() {
+    let shop = Shop::new(true);
+    shop.world.deployed("v1");
+    let containers = shop.containers();
+    let pool = format!("10.{}.{}.0/24", 100 + shop.world.listen % 25, shop.world.listen % 250);
+    let network =
+        format!("networks: {{ default: {{ ipam: {{ config: [{{ subnet: {pool} }}] }} }} }}\n");
+    shop.compose(&format!("{WEB}{network}"));
+    let ran = shop.world.deploy("v2").expect(1);
+    ran.says(&format!("network default with the addresses {pool}"));
+    still(&shop, &containers, "v1");
+}
+
+#[test]
 fn two_sides_without_a_router_are_refused_in_the_file() {
     let shop = Shop::new(false);
     shop.world.deployed("v1");
