@@ -94,6 +94,14 @@ fn a_step_that_takes_its_time_is_told() {
     let told: Vec<&str> =
         ran.stderr.lines().filter(|line| line.contains("...     start ")).collect();
     assert!(told.len() == 1 && told[0].contains("start shop@local 1"), "{}", ran.stderr);
+    // On the way back nothing is told of the steps that it ended.
+    std::fs::remove_file(world.folder().join("slow-deploy")).unwrap();
+    world.write("slow-rollback", "");
+    let ran = world.deploy("v2-bad").expect(10);
+    let told: Vec<&str> =
+        ran.stderr.lines().filter(|line| line.contains("...     start ")).collect();
+    assert!(told.len() == 1 && told[0].contains("start shop@local 1"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains(" more "), "{}", ran.stderr);
 }
 
 #[test]

@@ -126,6 +126,8 @@ impl Printer {
             Event::Opened { plan, resumed } => {
                 self.line(&format!("{bold}{}{bold:#}", headline(plan, *resumed)));
                 self.plan = Some(plan.clone());
+                // What was under way in the operation that this one takes back is over.
+                self.running.clear();
             }
             Event::Step { name, subject, mark, message, .. } => {
                 self.step(name, subject, *mark, message)
@@ -161,8 +163,11 @@ impl Printer {
         match mark {
             StepMark::Started => {
                 self.changing(format!("{what}{detail}"));
+                if self.running.is_empty() {
+                    self.told = None;
+                }
                 self.running.push(Running { what, began: Instant::now() });
-                (self.last_watch, self.told) = (None, None);
+                self.last_watch = None;
             }
             StepMark::Done => self.line(&format!("  ok      {name}{who}{detail}{took}")),
             StepMark::Adopted => self.line(&format!("  ok      {name}{who}: was done already")),
