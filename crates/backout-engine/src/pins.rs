@@ -2,7 +2,7 @@
 
 use backout_core::ids::{ReleaseId, Unit};
 use backout_core::plan::{Action, Plan};
-use backout_core::ports::{AdapterError, Receipt, StepCx};
+use backout_core::ports::{AdapterError, ErrorClass, Receipt, StepCx};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::context::Context;
@@ -35,7 +35,16 @@ pub(crate) async fn pin(
     let at_once = cx.policy.hosts.at_once.max(1);
     let prepared: Vec<Result<(), AdapterError>> =
         stream::iter(by_host(cx, plan, id)).map(prepare).buffer_unordered(at_once).collect().await;
-    prepared.into_iter().collect::<Result<(), _>>().map(|()| Receipt::default())
+    prepared.into_iter().filter_map(Result::err).reduce(both).map_or(Ok(Receipt::default()), Err)
+}
+
+/// What stands in the way on each of the hosts. It may be tried again while one of them may get better by itself.
+fn both(one: AdapterError, other: AdapterError) -> AdapterError {
+    let (first, second) = match other.class {
+        ErrorClass::Permanent => (one, other),
+        ErrorClass::Transient | ErrorClass::Unknown => (other, one),
+    };
+    AdapterError { message: format!("{}; {}", first.message, second.message), ..first }
 }
 
 /// Where the plan starts the release, host by host.
